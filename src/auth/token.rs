@@ -1,0 +1,209 @@
+//! Tokens: a JWT says which session is asking. The session's record decides whether it may.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::config::{SECRET_BYTES_MIN, Secret};
+use crate::domain::{Session, SessionId, UserId};
+
+/// What a token claims (RFC 7519). Times are seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Whose session.
+    pub sub: UserId,
+    /// Which session.
+    pub sid: SessionId,
+    /// When it was issued.
+    pub iat: i64,
+    /// When it ends.
+    pub exp: i64,
+}
+
+/// The keys that sign and check tokens: HS256 and nothing else, whatever a token's header says.
+pub struct Keys {
+    current: Key,
+    previous: Option<Key>,
+    validation: Validation,
+}
+
+struct Key {
+    /// Says which key signed, and nothing about it: the start of its hash.
+    kid: String,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl Keys {
+    /// `current` signs; `previous`, from before a rotation, is still accepted.
+    pub fn new(current: &Secret, previous: Option<&Secret>) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        // The session's record is checked by the same clock, so there is nothing to forgive.
+        validation.leeway = 0;
+        // "On or after" the moment it is over (RFC 7519, 4.1.4); the library takes "after".
+        validation.reject_tokens_expiring_in_less_than = 1;
+        validation.set_required_spec_claims(&["exp", "sub"]);
+        Self {
+            current: Key::new(current),
+            previous: previous.map(Key::new),
+            validation,
+        }
+    }
+
+    /// The token of a session.
+    ///
+    /// # Errors
+    ///
+    /// Only for a bug: the claims always serialize.
+    pub fn sign(&self, session: &Session) -> Result<String, jsonwebtoken::errors::Error> {
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(self.current.kid.clone());
+        let claims = Claims {
+            sub: session.user,
+            sid: session.id,
+            iat: session.created_at.as_secs(),
+            exp: session.expires_at.as_secs(),
+        };
+        jsonwebtoken::encode(&header, &claims, &self.current.encoding)
+    }
+
+    /// What a token claims, if one of our keys signed it and it is not over.
+    pub fn verify(&self, token: &str) -> Option<Claims> {
+        let kid = jsonwebtoken::decode_header(token).ok()?.kid?;
+        let key = [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|key| key.kid == kid)?;
+        let token = jsonwebtoken::decode(token, &key.decoding, &self.validation);
+        token.ok().map(|token| token.claims)
+    }
+}
+
+impl Key {
+    fn new(secret: &Secret) -> Self {
+        let secret = secret.expose().as_bytes();
+        let hash = Sha256::digest(secret);
+        Self {
+            kid: hash[..4].iter().map(|byte| format!("{byte:02x}")).collect(),
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
+        }
+    }
+}
+
+/// The key kept in `dir`, made the first time: 32 random bytes in hexadecimal, readable by this
+/// user only.
+///
+/// # Errors
+///
+/// One line for the log, when the file cannot be read, made, or is too short.
+pub fn kept_secret(dir: &Path) -> anyhow::Result<Secret> {
+    let path = dir.join("jwt-secret");
+    if !path.exists() {
+        let mut bytes = [0; SECRET_BYTES_MIN];
+        getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        keep(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text = text.trim();
+    ensure!(
+        text.len() >= SECRET_BYTES_MIN,
+        "{} is too short: delete it for a new one, which signs everybody out",
+        path.display()
+    );
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// Writes beside, then renames: a crash leaves a whole file or none.
+fn keep(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut options = std::fs::File::options();
+    options.create(true).write(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::Timestamp;
+
+    fn secret(byte: char) -> Secret {
+        Secret::new(byte.to_string().repeat(32))
+    }
+
+    fn session(lasting: Duration) -> Session {
+        Session {
+            id: SessionId::new(),
+            user: UserId::new(),
+            created_at: Timestamp::now(),
+            expires_at: Timestamp::now().after(lasting),
+        }
+    }
+
+    #[test]
+    fn a_token_names_its_session_over_a_rotation() {
+        let before = Keys::new(&secret('a'), None);
+        let session = session(Duration::from_secs(60));
+        let token = before.sign(&session).unwrap();
+        assert_eq!(before.verify(&token).unwrap().sid, session.id);
+
+        let rotated = Keys::new(&secret('b'), Some(&secret('a')));
+        assert_eq!(rotated.verify(&token).unwrap().sub, session.user);
+        let forgotten = Keys::new(&secret('b'), None);
+        assert!(forgotten.verify(&token).is_none());
+    }
+
+    #[test]
+    fn other_tokens_are_refused() {
+        let keys = Keys::new(&secret('a'), None);
+        let token = keys.sign(&session(Duration::from_secs(60))).unwrap();
+        let over = keys.sign(&session(Duration::ZERO)).unwrap();
+        assert!(keys.verify(&over).is_none());
+
+        let [header, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else {
+            panic!("{token}");
+        };
+        // {"alg":"none"}, with and without a kid, and a signature of another algorithm's length.
+        for header in ["eyJhbGciOiJub25lIn0", header] {
+            for signature in ["", "AAAA", &signature[1..]] {
+                let forged = format!("{header}.{claims}.{signature}");
+                assert!(keys.verify(&forged).is_none(), "{forged}");
+            }
+        }
+        for hs512 in [Algorithm::HS384, Algorithm::HS512] {
+            let mut header = Header::new(hs512);
+            header.kid = Some(keys.current.kid.clone());
+            let claims = keys.verify(&token).unwrap();
+            let token = jsonwebtoken::encode(&header, &claims, &keys.current.encoding).unwrap();
+            assert!(keys.verify(&token).is_none());
+        }
+        assert!(keys.verify("").is_none());
+    }
+
+    #[test]
+    fn a_generated_key_is_kept_for_this_user_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = kept_secret(dir.path()).unwrap();
+        assert_eq!(first, kept_secret(dir.path()).unwrap());
+        assert_eq!(first.expose().len(), 64);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let file = std::fs::metadata(dir.path().join("jwt-secret")).unwrap();
+            assert_eq!(file.permissions().mode() & 0o777, 0o600);
+        }
+    }
+}

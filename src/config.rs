@@ -1,0 +1,305 @@
+//! The settings: read once, from the environment or `.env`, checked, and said plainly when wrong.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::http::Uri;
+use ipnet::IpNet;
+
+/// The fewest bytes a signing key has: as many as HMAC-SHA-256 puts out (RFC 7518, 3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// What the settings say. The same keys, in the same order, stand in `.env.example`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub bind_addr: SocketAddr,
+    /// What people type to get here.
+    pub public_url: PublicUrl,
+    /// Where the embedded database and the generated key are.
+    pub data_dir: PathBuf,
+    /// A MongoDB connection string; the embedded database without one.
+    pub mongodb_uri: Option<Secret>,
+    /// Signs tokens; generated beside the embedded database when there is none.
+    pub jwt_secret: Option<Secret>,
+    /// Still accepted, so that changing the key signs nobody out.
+    pub jwt_secret_previous: Option<Secret>,
+    /// How long a sign-in lasts.
+    pub session_lifetime: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many streams one user may have open.
+    pub streams_per_user: usize,
+    /// Off only for load tests.
+    pub rate_limits: bool,
+    /// What is logged, as `tracing_subscriber` reads it.
+    pub rust_log: String,
+}
+
+/// Text that is never shown: its `Debug` prints nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being printed.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The address people use: a scheme and an authority, no path.
+#[derive(Debug, Clone)]
+pub struct PublicUrl {
+    /// Whether people come over HTTPS: Secure cookies and HSTS are right then.
+    pub is_https: bool,
+    /// Host and, when it is not the scheme's own, port; lower case.
+    pub authority: String,
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_https { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
+    }
+}
+
+/// A setting that cannot be used: one line that names it and says what it takes.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is not usable: it takes {takes}")]
+pub struct BadSetting {
+    name: &'static str,
+    takes: &'static str,
+}
+
+impl Config {
+    /// Reads each setting through `get`; an empty one counts as not set.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSetting`] for the first that cannot be used. It does not quote the value, which may
+    /// be a secret.
+    pub fn from_lookup(get: impl Fn(&str) -> Option<String>) -> Result<Self, BadSetting> {
+        let read = Reader(&get);
+        let bind_addr = read.parse(
+            "BIND_ADDR",
+            "an address and a port, like 127.0.0.1:3000",
+            || SocketAddr::from(([127, 0, 0, 1], 3000)),
+            |raw| raw.parse().ok(),
+        )?;
+        let mongodb_uri = read.parse(
+            "MONGODB_URI",
+            "a MongoDB connection string, like mongodb://host/parlor?replicaSet=rs0",
+            || None,
+            |raw| {
+                let is_mongo = raw.starts_with("mongodb://") || raw.starts_with("mongodb+srv://");
+                is_mongo.then(|| Some(Secret(raw.to_owned())))
+            },
+        )?;
+        let secret = |name| {
+            read.parse(
+                name,
+                "at least 32 bytes, best from a random generator: openssl rand -hex 32",
+                || None,
+                |raw| (raw.len() >= SECRET_BYTES_MIN).then(|| Some(Secret(raw.to_owned()))),
+            )
+        };
+        let jwt_secret = secret("JWT_SECRET")?;
+        if mongodb_uri.is_some() && jwt_secret.is_none() {
+            return Err(BadSetting {
+                name: "JWT_SECRET",
+                takes: "at least 32 bytes, the same on every node, and is required with \
+                        MONGODB_URI: openssl rand -hex 32",
+            });
+        }
+        Ok(Self {
+            bind_addr,
+            public_url: read.parse(
+                "PUBLIC_URL",
+                "http:// or https:// with a host, and no path, like https://chat.example.org",
+                || PublicUrl {
+                    is_https: false,
+                    authority: bind_addr.to_string(),
+                },
+                PublicUrl::parse,
+            )?,
+            data_dir: read.parse(
+                "DATA_DIR",
+                "a directory",
+                || PathBuf::from("data"),
+                |raw| Some(PathBuf::from(raw)),
+            )?,
+            mongodb_uri,
+            jwt_secret,
+            jwt_secret_previous: secret("JWT_SECRET_PREVIOUS")?,
+            session_lifetime: read
+                .parse(
+                    "SESSION_DAYS",
+                    "a whole number of days from 1 to 3650",
+                    || 30,
+                    |raw| raw.parse().ok().filter(|days| (1..=3650).contains(days)),
+                )
+                .map(|days: u64| Duration::from_secs(days * 24 * 60 * 60))?,
+            trusted_proxies: read.parse(
+                "TRUSTED_PROXIES",
+                "networks of your proxies, separated by commas, like 10.0.0.0/8,::1/128",
+                Vec::new,
+                |raw| raw.split(',').map(|net| net.trim().parse().ok()).collect(),
+            )?,
+            streams_per_user: read.parse(
+                "STREAMS_PER_USER",
+                "a whole number from 1 to 1000000",
+                || 32,
+                |raw| raw.parse().ok().filter(|n| (1..=1_000_000).contains(n)),
+            )?,
+            rate_limits: read.parse(
+                "RATE_LIMITS",
+                "on or off",
+                || true,
+                |raw| match raw {
+                    "on" => Some(true),
+                    "off" => Some(false),
+                    _ => None,
+                },
+            )?,
+            rust_log: read.parse(
+                "RUST_LOG",
+                "a level (error, warn, info, debug, trace) or filters, like info,parlor=debug",
+                || "info".to_owned(),
+                |raw| {
+                    let filter = tracing_subscriber::EnvFilter::builder().parse(raw);
+                    filter.ok().map(|_| raw.to_owned())
+                },
+            )?,
+        })
+    }
+}
+
+struct Reader<'a, G>(&'a G);
+
+impl<G: Fn(&str) -> Option<String>> Reader<'_, G> {
+    fn parse<T>(
+        &self,
+        name: &'static str,
+        takes: &'static str,
+        default: impl FnOnce() -> T,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, BadSetting> {
+        match self.0(name).as_deref().map(str::trim) {
+            None | Some("") => Ok(default()),
+            Some(raw) => parse(raw).ok_or(BadSetting { name, takes }),
+        }
+    }
+}
+
+impl PublicUrl {
+    fn parse(raw: &str) -> Option<Self> {
+        let uri: Uri = raw.parse().ok()?;
+        let is_https = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let authority = uri.authority()?;
+        let is_bare = matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+            && !authority.as_str().contains('@');
+        is_bare.then(|| Self {
+            is_https,
+            authority: authority.as_str().to_ascii_lowercase(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(settings: &[(&str, &str)]) -> Result<Config, BadSetting> {
+        Config::from_lookup(|name| {
+            let found = settings.iter().find(|(key, _)| *key == name)?;
+            Some(found.1.to_owned())
+        })
+    }
+
+    #[test]
+    fn nothing_set_is_a_working_server() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.bind_addr.to_string(), "127.0.0.1:3000");
+        assert_eq!(config.public_url.to_string(), "http://127.0.0.1:3000");
+        assert_eq!(config.session_lifetime.as_secs(), 30 * 86_400);
+        assert_eq!(config.streams_per_user, 32);
+        assert!(config.rate_limits);
+    }
+
+    #[test]
+    fn a_bad_value_is_named_and_not_quoted() {
+        let key = "0123456789abcdef0123456789abcdef";
+        for (name, value) in [
+            ("BIND_ADDR", "localhost"),
+            ("PUBLIC_URL", "example.net"),
+            ("PUBLIC_URL", "https://example.net/chat"),
+            ("PUBLIC_URL", "ftp://example.net"),
+            ("MONGODB_URI", "http://db"),
+            ("JWT_SECRET", "short"),
+            ("JWT_SECRET_PREVIOUS", "short"),
+            ("SESSION_DAYS", "0"),
+            ("SESSION_DAYS", "-1"),
+            ("TRUSTED_PROXIES", "10.0.0.0/8,nonsense"),
+            ("STREAMS_PER_USER", "many"),
+            ("RATE_LIMITS", "maybe"),
+            ("RUST_LOG", "parlor=loud"),
+        ] {
+            let says = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(says.starts_with(name), "{says}");
+            assert!(!says.contains(value), "{says}");
+            assert!(!says.contains('\n'), "{says}");
+        }
+        let says = read(&[("MONGODB_URI", "mongodb://db")])
+            .unwrap_err()
+            .to_string();
+        assert!(says.starts_with("JWT_SECRET "), "{says}");
+        assert!(read(&[("MONGODB_URI", "mongodb://db"), ("JWT_SECRET", key)]).is_ok());
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let config = read(&[
+            ("MONGODB_URI", "mongodb://ana:hunter2@db"),
+            ("JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
+        ]);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_example_file_names_every_setting_with_its_default() {
+        let example = include_str!("../.env.example");
+        for name in [
+            "BIND_ADDR=127.0.0.1:3000",
+            "PUBLIC_URL=http://127.0.0.1:3000",
+            "DATA_DIR=data",
+            "MONGODB_URI=",
+            "JWT_SECRET=",
+            "JWT_SECRET_PREVIOUS=",
+            "SESSION_DAYS=30",
+            "TRUSTED_PROXIES=",
+            "STREAMS_PER_USER=32",
+            "RATE_LIMITS=on",
+            "RUST_LOG=info",
+        ] {
+            assert!(example.contains(&format!("\n#{name}")), "{name}");
+        }
+    }
+}

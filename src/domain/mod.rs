@@ -1,0 +1,23 @@
+//! Plain data with its rules: what a name, a message, an event is. No I/O, nothing async.
+//!
+//! A type with a rule has a private field and a `parse` as the only way in, so that whoever holds
+//! a [`RoomId`] holds a valid one.
+
+mod event;
+mod id;
+mod message;
+mod room;
+mod timestamp;
+mod user;
+
+pub use event::{Author, Epoch, Event, EventId, EventKind, NewEvent, Nonce, Seq};
+pub use id::{SessionId, UserId};
+pub use message::MessageBody;
+pub use room::{RoomId, RoomSummary};
+pub use timestamp::Timestamp;
+pub use user::{Account, Email, Login, NewUser, Session, User, Username};
+
+/// Why an input was refused: one sentence that tells the person what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub &'static str);

@@ -1,0 +1,90 @@
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::{Event, Invalid, Seq};
+
+/// What people type to enter a room: 1 to 64 of `a-z 0-9 - _`. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomId(Arc<str>);
+
+impl RoomId {
+    /// The most characters an id has: what fits a URL and a heading on a phone.
+    pub const CHARS_MAX: usize = 64;
+
+    /// Trims and lower-cases what was typed.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when nothing, too much, or another character is left.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        let id = raw.trim().to_ascii_lowercase();
+        if id.is_empty() {
+            return Err(Invalid("Type the room’s id."));
+        }
+        if !id
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+        {
+            return Err(Invalid(
+                "A room’s id has only letters a–z, digits, “-” and “_”.",
+            ));
+        }
+        if id.len() > Self::CHARS_MAX {
+            return Err(Invalid("A room’s id has at most 64 characters."));
+        }
+        Ok(Self(id.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for RoomId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// One line of the lobby.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RoomSummary {
+    /// Which room.
+    pub room: RoomId,
+    /// Its newest event's number.
+    pub head: Seq,
+    /// Its newest message; `None` until somebody has said something.
+    pub last: Option<Event>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_people_type_and_refuses_the_rest() {
+        for (typed, id) in [
+            ("tea", "tea"),
+            ("  Tea-Room_2 ", "tea-room_2"),
+            (&"a".repeat(64), &"a".repeat(64)),
+        ] {
+            assert_eq!(RoomId::parse(typed).unwrap().as_str(), id);
+        }
+        for typed in [
+            "", "   ", "tea room", "té", "tea/x", "tea\n", "..", "а", "a\0b",
+        ] {
+            let refused = typed.trim() != "tea";
+            assert_eq!(RoomId::parse(typed).is_err(), refused, "{typed:?}");
+        }
+        assert!(RoomId::parse(&"a".repeat(65)).is_err());
+    }
+}

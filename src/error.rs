@@ -1,0 +1,210 @@
+//! What can go wrong with a request, and which status that is. Nothing else decides a status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::auth::password::HashError;
+use crate::domain::{Invalid, RoomId, User};
+use crate::store::StoreError;
+
+/// A request that was not answered as hoped.
+#[derive(Debug)]
+pub enum AppError {
+    /// No token, or one whose session is over.
+    SignedOut,
+    /// A name and a password that do not fit together.
+    WrongPair,
+    /// A request from another site's page.
+    CrossSite,
+    /// A room that `user` has not entered, or that is not there.
+    Outside {
+        /// Which room.
+        room: RoomId,
+        /// Whether it is there.
+        exists: bool,
+        /// Who asked.
+        user: User,
+    },
+    /// Nothing has this address.
+    NotFound,
+    /// The address takes other methods.
+    MethodNotAllowed,
+    /// An input that breaks a rule.
+    Invalid(Invalid),
+    /// Inputs of a form that break rules, by their names.
+    InvalidFields(Vec<(&'static str, String)>),
+    /// A nonce that was used for another message.
+    NonceReused,
+    /// A body over the limit.
+    TooLarge,
+    /// A body of a kind that is not read here.
+    UnsupportedBody,
+    /// A body that did not come in time.
+    TooSlow,
+    /// More than the rate limit allows, until then.
+    TooMany {
+        /// When there is room for one more.
+        retry_after: Duration,
+    },
+    /// More is under way than can be done soon.
+    Busy,
+    /// The database did not do it, or did not say so.
+    Unavailable(StoreError),
+    /// A bug.
+    Internal(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// After how many seconds to come back when the server itself is what is in the way.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+impl AppError {
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::SignedOut | Self::WrongPair => StatusCode::UNAUTHORIZED,
+            Self::CrossSite | Self::Outside { exists: true, .. } => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::Outside { exists: false, .. } => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Invalid(_) | Self::InvalidFields(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NonceReused => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// In a few words.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::SignedOut => "Not signed in",
+            Self::WrongPair => "Not signed in",
+            Self::CrossSite => "Not from here",
+            Self::Outside { exists: true, .. } => "Not in this room",
+            Self::Outside { exists: false, .. } => "No such room",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Not done this way",
+            Self::Invalid(_) | Self::InvalidFields(_) => "Not taken",
+            Self::NonceReused => "Sent already",
+            Self::TooLarge => "Too large",
+            Self::UnsupportedBody => "Not understood",
+            Self::TooSlow => "Too slow",
+            Self::TooMany { .. } => "Too fast",
+            Self::Busy | Self::Unavailable(_) => "Not right now",
+            Self::Internal(_) => "Something went wrong",
+        }
+    }
+
+    /// What happened and what to do, for a person. It never quotes the cause of a 5xx.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::SignedOut => "Sign in first.".to_owned(),
+            Self::WrongPair => {
+                "This name and password do not go together. Check both and try again.".to_owned()
+            }
+            Self::CrossSite => {
+                "This came from another site’s page, so it was not done. Do it from Parlor itself."
+                    .to_owned()
+            }
+            Self::Outside { exists: true, .. } => "Enter the room first.".to_owned(),
+            Self::Outside { exists: false, .. } => {
+                "There is no room with this id. You can make it.".to_owned()
+            }
+            Self::NotFound => "There is nothing at this address.".to_owned(),
+            Self::MethodNotAllowed => "This address does not take this method.".to_owned(),
+            Self::Invalid(invalid) => invalid.to_string(),
+            Self::InvalidFields(fields) => {
+                let says: Vec<&str> = fields.iter().map(|(_, says)| says.as_str()).collect();
+                says.join(" ")
+            }
+            Self::NonceReused => {
+                "Another message was sent with this nonce. Use a new one for a new message."
+                    .to_owned()
+            }
+            Self::TooLarge => "This is more than 64 KiB. Send less at once.".to_owned(),
+            Self::UnsupportedBody => {
+                "Send a form, text/plain or application/json, in UTF-8.".to_owned()
+            }
+            Self::TooSlow => "The request took too long to arrive. Try again.".to_owned(),
+            Self::TooMany { .. } => format!(
+                "That was a lot at once. Wait {} seconds and try again.",
+                self.retry_after().map_or(1, |wait| wait.as_secs())
+            ),
+            Self::Busy | Self::Unavailable(_) => {
+                "The server cannot do this right now. Try again in a moment.".to_owned()
+            }
+            Self::Internal(_) => {
+                "This should not have happened. Try again, and tell whoever runs this server."
+                    .to_owned()
+            }
+        }
+    }
+
+    /// When to come back, in whole seconds, if that would help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooMany { retry_after } => Some(
+                Duration::from_secs(retry_after.as_secs_f64().ceil() as u64)
+                    .max(Duration::from_secs(1)),
+            ),
+            Self::Busy | Self::Unavailable(_) => Some(RETRY_AFTER),
+            _ => None,
+        }
+    }
+
+    /// Writes the whole chain of a 5xx to the log; it is the one place that does.
+    pub fn log(&self) {
+        let source: &dyn std::error::Error = match self {
+            Self::Unavailable(error) => error,
+            Self::Internal(error) => &**error,
+            _ => return,
+        };
+        let mut chain = source.to_string();
+        let mut cause = source.source();
+        while let Some(next) = cause {
+            chain = format!("{chain}: {next}");
+            cause = next.source();
+        }
+        tracing::error!(error = chain, "a request failed");
+    }
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NonceReused => Self::NonceReused,
+            StoreError::Busy => Self::Busy,
+            // Where a name can be taken the caller matches it first.
+            StoreError::Taken(_) | StoreError::Backend { .. } => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<Invalid> for AppError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<HashError> for AppError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Busy => Self::Busy,
+            HashError::Failed(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        // Page, fragment, JSON or text depends on the request, which `web::errors::render` knows.
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}

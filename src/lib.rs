@@ -1,0 +1,28 @@
+//! Parlor: a self-hosted chat server made of hypermedia.
+//!
+//! The crate is a library with one small binary, so that tests and benches reach its parts:
+//!
+//! - [`domain`]: what a name, a message, an event is;
+//! - [`store`]: where they are kept, SQLite or MongoDB behind one interface;
+//! - [`live`]: who follows which room, and how they are woken;
+//! - [`auth`]: passwords, tokens, origins;
+//! - [`views`]: what is shown;
+//! - [`web`]: HTTP, a handler for each route;
+//! - [`server`]: sockets and an orderly end.
+//!
+//! Arrows point one way: `web` → `auth`, `views`, `live`, `store` → `domain`. The one exception:
+//! `live` reads logs through the [`store::Store`] interface and encodes events with [`views`].
+
+pub mod auth;
+pub mod config;
+pub mod domain;
+pub mod error;
+pub mod limits;
+pub mod live;
+pub mod server;
+pub mod state;
+pub mod store;
+pub mod views;
+pub mod web;
+
+pub use web::app;

@@ -1,0 +1,136 @@
+use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::domain::{Epoch, Event, EventId, Seq};
+use crate::views;
+
+/// The forms in which a stream is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Server-sent events with JSON in named events: for programs.
+    Json,
+    /// Server-sent events with rows of the page in unnamed ones: what the page's script swaps in.
+    Html,
+    /// A line for each event, for people at a terminal.
+    Text,
+    /// A line of JSON for each event.
+    Ndjson,
+    /// Bare rows of the page: a document that never ends, for browsers without scripts.
+    Page,
+}
+
+/// An event with its bytes in each format, made when first asked for and shared from then on.
+pub(super) struct Encoded {
+    event: Arc<Event>,
+    epoch: Epoch,
+    json: OnceLock<Bytes>,
+    html: OnceLock<Bytes>,
+    text: OnceLock<Bytes>,
+    ndjson: OnceLock<Bytes>,
+    page: OnceLock<Bytes>,
+}
+
+impl Encoded {
+    pub(super) fn new(event: Arc<Event>, epoch: Epoch) -> Self {
+        Self {
+            event,
+            epoch,
+            json: OnceLock::new(),
+            html: OnceLock::new(),
+            text: OnceLock::new(),
+            ndjson: OnceLock::new(),
+            page: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn seq(&self) -> Seq {
+        self.event.seq
+    }
+
+    /// The event's bytes, to be sent as they are.
+    pub(super) fn bytes(&self, format: Format) -> Bytes {
+        let cell = match format {
+            Format::Json => &self.json,
+            Format::Html => &self.html,
+            Format::Text => &self.text,
+            Format::Ndjson => &self.ndjson,
+            Format::Page => &self.page,
+        };
+        cell.get_or_init(|| encode(&self.event, format, self.epoch).into())
+            .clone()
+    }
+
+    /// About what it takes in memory once it is encoded in the usual formats.
+    pub(super) fn weight(&self) -> usize {
+        1_000 + 3 * self.event.kind.body().map_or(0, |body| body.as_str().len())
+    }
+}
+
+fn encode(event: &Event, format: Format, epoch: Epoch) -> String {
+    let id = EventId {
+        epoch,
+        seq: event.seq,
+    };
+    match format {
+        Format::Json => sse(Some(id), Some(event.kind.name()), &json(event)),
+        Format::Html => sse(Some(id), None, &views::event_row(event)),
+        Format::Text => text_line(event),
+        Format::Ndjson => json(event) + "\n",
+        Format::Page => views::event_row(event),
+    }
+}
+
+fn json(event: &Event) -> String {
+    // Strings, numbers and names of ours: nothing in it can fail to serialize.
+    serde_json::to_string(event).unwrap_or_default()
+}
+
+/// `09:00:00 ana: hello`, always one line: see [`crate::domain::MessageBody::on_one_line`].
+pub fn text_line(event: &Event) -> String {
+    let at = event.at.time_of_day();
+    let who = &event.author.username;
+    match event.kind.body() {
+        Some(body) => format!("{at} {who}: {}\n", body.on_one_line()),
+        None => format!("{at} {who} joined\n"),
+    }
+}
+
+/// One server-sent event (WHATWG HTML, 9.2). `data` may hold anything: each of its lines gets a
+/// field of its own, and `\r`, which would end a line too, is dropped. `name` is ours.
+pub fn sse(id: Option<EventId>, name: Option<&'static str>, data: &str) -> String {
+    let mut frame = String::with_capacity(data.len() + 64);
+    if let Some(id) = id {
+        let _ = writeln!(frame, "id: {id}");
+    }
+    if let Some(name) = name {
+        let _ = writeln!(frame, "event: {name}");
+    }
+    for line in data.split('\n') {
+        frame.push_str("data: ");
+        frame.extend(line.chars().filter(|c| *c != '\r'));
+        frame.push('\n');
+    }
+    frame.push('\n');
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_data_can_leave_its_field() {
+        let id = EventId { epoch: 0, seq: 7 };
+        assert_eq!(
+            sse(
+                Some(id),
+                Some("message"),
+                "a\nid: 9\r\rdata: b\u{2028}c\n\n"
+            ),
+            "id: 7\nevent: message\ndata: a\ndata: id: 9data: b\u{2028}c\ndata: \ndata: \n\n"
+        );
+        assert_eq!(sse(None, None, ""), "data: \n\n");
+    }
+}

@@ -1,0 +1,153 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::presence::{Here, Present};
+use super::room::{Room, Signal, Taken};
+use super::streams::{Ending, Stream};
+use super::{Format, Hub};
+use crate::domain::{Seq, Timestamp};
+use crate::store::{PAGE_MAX, StoreError};
+
+/// One open stream: a cursor into a room's log, and what ends it.
+pub struct Follower {
+    hub: Hub,
+    stream: Stream,
+    /// Shows the user in the room for as long as the stream is open.
+    _here: Here,
+    heartbeat: watch::Receiver<()>,
+    room: Arc<Room>,
+    signal: watch::Receiver<Signal>,
+    format: Format,
+    /// The last event that was taken.
+    cursor: Seq,
+    /// The last presence that was taken.
+    seen: Option<Arc<Present>>,
+}
+
+/// What a stream has to send next.
+pub enum Next {
+    /// Events, encoded.
+    Events(Bytes),
+    /// Who is here has changed.
+    Present(Arc<Present>),
+    /// Nothing has happened for a while.
+    Heartbeat,
+    /// The stream is over.
+    End(Ending),
+}
+
+impl Follower {
+    pub(super) fn new(
+        hub: Hub,
+        stream: Stream,
+        here: Here,
+        heartbeat: watch::Receiver<()>,
+        room: Arc<Room>,
+        signal: watch::Receiver<Signal>,
+        format: Format,
+    ) -> Self {
+        let seen = signal.borrow().present.clone();
+        Self {
+            cursor: room.head().unwrap_or(0),
+            seen,
+            hub,
+            stream,
+            _here: here,
+            heartbeat,
+            room,
+            signal,
+            format,
+        }
+    }
+
+    /// The log's head as far as this process knows it.
+    pub fn head(&self) -> Seq {
+        self.room.head().unwrap_or(0)
+    }
+
+    /// Starts after `seq` instead of at the head. Answers `false`, and changes nothing, when the
+    /// log does not reach that far.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not tell the log's head.
+    pub async fn start_after(&mut self, seq: Seq) -> Result<bool, StoreError> {
+        if seq > self.head() {
+            // Another node may be ahead of what this one has heard.
+            let store = self.hub.store()?;
+            let heads = store.heads(std::slice::from_ref(&self.room.id)).await?;
+            if heads.first().is_none_or(|head| seq > *head) {
+                return Ok(false);
+            }
+        }
+        self.cursor = seq;
+        Ok(true)
+    }
+
+    /// Has the next presence sent even if nobody came or went: for a page that cannot know what
+    /// it missed.
+    pub fn show_presence_first(&mut self) {
+        self.seen = None;
+    }
+
+    /// Waits for something to send. What was returned counts as sent.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read; the stream should end, and the client resumes.
+    pub async fn next(&mut self) -> Result<Next, StoreError> {
+        loop {
+            if let Some(ending) = self.stream.ending() {
+                return Ok(Next::End(ending));
+            }
+            // Seen before it is looked at: what is appended in between wakes us again.
+            let present = self.signal.borrow_and_update().present.clone();
+            match self.room.take(self.cursor, self.format) {
+                Taken::Events(bytes, upto) => {
+                    self.cursor = upto;
+                    return Ok(Next::Events(bytes));
+                }
+                Taken::Behind => return self.read_on().await,
+                Taken::Nothing => {}
+            }
+            if let Some(present) = present
+                && self
+                    .seen
+                    .as_ref()
+                    .is_none_or(|seen| !Arc::ptr_eq(seen, &present))
+            {
+                self.seen = Some(Arc::clone(&present));
+                return Ok(Next::Present(present));
+            }
+            tokio::select! {
+                biased;
+                ending = self.stream.ended() => return Ok(Next::End(ending)),
+                // The sender lives as long as the room, which we hold.
+                _ = self.signal.changed() => {}
+                _ = self.heartbeat.changed() => return Ok(self.on_heartbeat()),
+            }
+        }
+    }
+
+    async fn read_on(&mut self) -> Result<Next, StoreError> {
+        let store = self.hub.store()?;
+        let events = store
+            .page_after(&self.room.id, self.cursor, PAGE_MAX)
+            .await?;
+        let Some(last) = events.last() else {
+            return Err(StoreError::backend("read a log", "it ends before its head"));
+        };
+        self.cursor = last.seq;
+        Ok(Next::Events(self.room.encode(events, self.format)))
+    }
+
+    fn on_heartbeat(&self) -> Next {
+        if Timestamp::now() >= self.stream.session.expires_at {
+            Next::End(Ending::SignedOut)
+        } else {
+            Next::Heartbeat
+        }
+    }
+}

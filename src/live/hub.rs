@@ -1,0 +1,226 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::presence::Presence;
+use super::room::{Accepted, Room, Signal};
+use super::streams::Streams;
+use super::{Follower, Format, Here, Present};
+use crate::domain::{Event, RoomId, Seq, Session, User};
+use crate::store::{Change, OnChange, PAGE_MAX, Store, StoreError};
+
+/// How often every stream says that it is alive: twice within the 30 to 60 seconds after which
+/// proxies cut silent connections.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+
+/// How often presence is looked over, which also gathers several arrivals into one notice.
+const PRESENCE_EVERY: Duration = Duration::from_secs(1);
+
+/// The part of a process that wakes streams when a log grows. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    /// Set right after the store was opened; the store needs the hub to be opened.
+    store: OnceLock<Arc<dyn Store>>,
+    rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
+    presence: Presence,
+    streams: Streams,
+    heartbeat: watch::Sender<()>,
+}
+
+impl Hub {
+    /// A hub for a store that is still to be opened with [`Self::on_change`].
+    pub fn new(streams_per_user: usize) -> Self {
+        Self(Arc::new(Inner {
+            store: OnceLock::new(),
+            rooms: Mutex::default(),
+            presence: Presence::default(),
+            streams: Streams::new(streams_per_user),
+            heartbeat: watch::Sender::new(()),
+        }))
+    }
+
+    /// What the store calls for each change.
+    pub fn on_change(&self) -> OnChange {
+        let hub = self.clone();
+        Arc::new(move |change| hub.take(change))
+    }
+
+    /// Starts reading from `store` and the timers. Call it once, inside the runtime.
+    pub fn start(&self, store: Arc<dyn Store>) {
+        let _ = self.0.store.set(store);
+        tokio::spawn(self.clone().beat());
+        tokio::spawn(self.clone().look_after_presence());
+    }
+
+    /// The streams that are open in this process.
+    pub fn streams(&self) -> &Streams {
+        &self.0.streams
+    }
+
+    /// Who is in the room now.
+    pub fn present(&self, room: &RoomId) -> Arc<Present> {
+        self.0.presence.of(room)
+    }
+
+    /// Shows `user` in the room for as long as the guard lives, and a little longer.
+    pub fn arrive(&self, room: &RoomId, user: &User) -> Here {
+        self.0.presence.arrive(room, user)
+    }
+
+    /// Opens a stream of the room for a session. Where it starts is still to be said.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not tell the log's head.
+    pub async fn follow(
+        &self,
+        room: &RoomId,
+        format: Format,
+        user: &User,
+        session: &Session,
+    ) -> Result<Follower, StoreError> {
+        // From here on an append wakes us; whatever was before is read.
+        let (room, signal) = self.watch(room);
+        if room.head().is_none() {
+            let head = self.read_head(&room.id).await?;
+            self.reaches(&room, head);
+        }
+        Ok(Follower::new(
+            self.clone(),
+            self.0.streams.open(session),
+            self.arrive(&room.id, user),
+            self.0.heartbeat.subscribe(),
+            room,
+            signal,
+            format,
+        ))
+    }
+
+    fn take(&self, change: Change) {
+        match change {
+            Change::Appended(event) => self.accept(event),
+            Change::SessionRevoked(session) => self.0.streams.end_session(session),
+            Change::MaybeMissed => {
+                tokio::spawn(self.clone().compare_heads());
+            }
+        }
+    }
+
+    fn accept(&self, event: Arc<Event>) {
+        // Nobody follows: who comes reads the head from the store, where the event is.
+        let room = self.rooms().get(&event.room).cloned();
+        if let Some(room) = room
+            && room.accept(event) == Accepted::Gap
+        {
+            tokio::spawn(self.clone().catch_up(room));
+        }
+    }
+
+    fn reaches(&self, room: &Arc<Room>, head: Seq) {
+        if room.reaches(head) == Accepted::Gap {
+            tokio::spawn(self.clone().catch_up(Arc::clone(room)));
+        }
+    }
+
+    /// Reads what a room misses from the log, once for all its followers.
+    async fn catch_up(self, room: Arc<Room>) {
+        while let Some(after) = room.missing_after() {
+            let page = match self.store() {
+                Ok(store) => store.page_after(&room.id, after, PAGE_MAX).await,
+                Err(error) => Err(error),
+            };
+            match page {
+                Ok(events) if !events.is_empty() => {
+                    for event in events {
+                        room.accept(event);
+                    }
+                }
+                // Told of an event that is not there: then nothing is missing.
+                Ok(_) => return room.give_up_catching_up(),
+                Err(error) => {
+                    tracing::warn!(room = %room.id, ?error, "cannot read what a room missed");
+                    return room.give_up_catching_up();
+                }
+            }
+        }
+    }
+
+    async fn compare_heads(self) {
+        let rooms: Vec<Arc<Room>> = self.rooms().values().cloned().collect();
+        let ids: Vec<RoomId> = rooms.iter().map(|room| room.id.clone()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let heads = match self.store() {
+            Ok(store) => store.heads(&ids).await,
+            Err(error) => Err(error),
+        };
+        match heads {
+            Ok(heads) => {
+                for (room, head) in rooms.iter().zip(heads) {
+                    self.reaches(room, head);
+                }
+            }
+            Err(error) => tracing::warn!(?error, "cannot compare the logs’ heads"),
+        }
+    }
+
+    /// The one timer of all heartbeats.
+    async fn beat(self) {
+        let mut due = interval(HEARTBEAT_EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            self.0.heartbeat.send_replace(());
+        }
+    }
+
+    async fn look_after_presence(self) {
+        let mut due = interval(PRESENCE_EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            for (id, present) in self.0.presence.changed() {
+                let room = self.rooms().get(&id).cloned();
+                if let Some(room) = room {
+                    room.show(present);
+                }
+            }
+            // A room nobody follows is forgotten; the lock keeps followers from coming meanwhile.
+            self.rooms().retain(|_, room| room.followers() > 0);
+        }
+    }
+
+    /// The room, followed from now on if it was not. Watched before the lock is given back, so
+    /// that it cannot be forgotten in between.
+    fn watch(&self, id: &RoomId) -> (Arc<Room>, watch::Receiver<Signal>) {
+        let mut rooms = self.rooms();
+        let room = rooms.entry(id.clone()).or_insert_with(|| {
+            let epoch = self.0.store.get().map_or(0, |store| store.epoch());
+            let room = Room::new(id.clone(), epoch);
+            room.show(self.0.presence.of(id));
+            Arc::new(room)
+        });
+        (Arc::clone(room), room.watch())
+    }
+
+    async fn read_head(&self, room: &RoomId) -> Result<Seq, StoreError> {
+        let heads = self.store()?.heads(std::slice::from_ref(room)).await?;
+        Ok(heads.first().copied().unwrap_or(0))
+    }
+
+    pub(super) fn store(&self) -> Result<&Arc<dyn Store>, StoreError> {
+        let store = self.0.store.get();
+        store.ok_or_else(|| StoreError::backend("read the store", "it is still being opened"))
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Arc<Room>>> {
+        // Entries are put in and taken out whole.
+        self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,302 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
+
+use super::encode::{Encoded, Format};
+use super::presence::Present;
+use crate::domain::{Epoch, Event, RoomId, Seq};
+
+/// How many events, and about how many bytes of them, a room keeps ready: enough for readers who
+/// come back from another tab, little enough for a thousand busy rooms.
+const RING_EVENTS_MAX: usize = 256;
+const RING_BYTES_MAX: usize = 512 * 1024;
+
+/// How much goes out in one write. More would only lie in the socket's buffer.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// One followed room in this process.
+pub(super) struct Room {
+    pub(super) id: RoomId,
+    epoch: Epoch,
+    tail: Mutex<Tail>,
+    /// Wakes the followers.
+    signal: watch::Sender<Signal>,
+}
+
+/// What followers are woken for. It is state, not a queue: who was asleep sees the newest.
+#[derive(Clone, Default)]
+pub(super) struct Signal {
+    /// The highest number known here.
+    pub(super) head: Seq,
+    /// Who is here; `None` before anybody was.
+    pub(super) present: Option<Arc<Present>>,
+}
+
+/// The end of the log, without gaps, as far as this process knows it.
+#[derive(Default)]
+struct Tail {
+    /// `None` until the head was read from the store, or an event came first.
+    head: Option<Seq>,
+    ring: VecDeque<Encoded>,
+    ring_bytes: usize,
+    /// Numbers up to this one are known to be in the store.
+    wanted: Seq,
+    /// Whether somebody is reading what is missing.
+    is_catching_up: bool,
+}
+
+/// What [`Room::accept`] made of an event.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// Taken, or known already.
+    Done,
+    /// There is a gap, and the caller is the one to read what is missing from the store.
+    Gap,
+}
+
+/// What a cursor finds.
+pub(super) enum Taken {
+    /// Nothing new.
+    Nothing,
+    /// Bytes of the events up to this one.
+    Events(Bytes, Seq),
+    /// The next event is no longer kept ready: read it from the store.
+    Behind,
+}
+
+impl Room {
+    pub(super) fn new(id: RoomId, epoch: Epoch) -> Self {
+        Self {
+            id,
+            epoch,
+            tail: Mutex::default(),
+            signal: watch::Sender::new(Signal::default()),
+        }
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        // Each change to the tail is a few assignments that cannot panic half-way.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Signal> {
+        self.signal.subscribe()
+    }
+
+    pub(super) fn followers(&self) -> usize {
+        self.signal.receiver_count()
+    }
+
+    /// The highest number known here, once it is known.
+    pub(super) fn head(&self) -> Option<Seq> {
+        self.tail().head
+    }
+
+    /// The one rule of delivery: the event after the head is taken, an earlier one is ignored, a
+    /// later one means that something must be read from the store first.
+    pub(super) fn accept(&self, event: Arc<Event>) -> Accepted {
+        let mut tail = self.tail();
+        let seq = event.seq;
+        match tail.head {
+            Some(head) if seq <= head => return Accepted::Done,
+            Some(head) if seq > head + 1 => return tail.want(seq),
+            // Before the head was read, any durable event will do as one: those before it are in
+            // the store, and a cursor that needs them reads them there.
+            Some(_) | None => tail.push(Encoded::new(event, self.epoch)),
+        }
+        drop(tail);
+        self.signal.send_modify(|signal| signal.head = seq);
+        Accepted::Done
+    }
+
+    /// The log reaches at least to `head`, whoever says so.
+    pub(super) fn reaches(&self, head: Seq) -> Accepted {
+        let mut tail = self.tail();
+        match tail.head {
+            Some(known) if head > known => tail.want(head),
+            Some(_) => Accepted::Done,
+            None => {
+                tail.head = Some(head);
+                drop(tail);
+                self.signal.send_modify(|signal| signal.head = head);
+                Accepted::Done
+            }
+        }
+    }
+
+    /// For who was told [`Accepted::Gap`]: where to read on, or `None` when nothing is missing
+    /// any more, and somebody else will be told of the next gap.
+    pub(super) fn missing_after(&self) -> Option<Seq> {
+        let mut tail = self.tail();
+        let head = tail.head.unwrap_or(0);
+        if head < tail.wanted {
+            return Some(head);
+        }
+        tail.is_catching_up = false;
+        None
+    }
+
+    /// For who was told [`Accepted::Gap`] and could not read: the next gap, or sweep, tries again.
+    pub(super) fn give_up_catching_up(&self) {
+        let mut tail = self.tail();
+        tail.is_catching_up = false;
+        tail.wanted = 0;
+    }
+
+    /// Tells the followers who is here.
+    pub(super) fn show(&self, present: Arc<Present>) {
+        self.signal
+            .send_modify(|signal| signal.present = Some(present));
+    }
+
+    /// What comes after `cursor`, several events in one piece.
+    pub(super) fn take(&self, cursor: Seq, format: Format) -> Taken {
+        let tail = self.tail();
+        let Some(head) = tail.head.filter(|head| *head > cursor) else {
+            return Taken::Nothing;
+        };
+        let first = tail.ring.front().map_or(head + 1, Encoded::seq);
+        let Some(skip) = (cursor + 1).checked_sub(first) else {
+            return Taken::Behind;
+        };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let mut waiting = tail.ring.iter().skip(skip);
+        let Some(next) = waiting.next() else {
+            return Taken::Behind;
+        };
+        let mut upto = next.seq();
+        let one = next.bytes(format);
+        if upto == head {
+            // The usual case: one event, the same bytes for everybody.
+            return Taken::Events(one, upto);
+        }
+        let mut several = BytesMut::from(one);
+        for next in waiting {
+            let bytes = next.bytes(format);
+            if several.len() + bytes.len() > WRITE_BYTES_MAX {
+                break;
+            }
+            several.extend_from_slice(&bytes);
+            upto = next.seq();
+        }
+        Taken::Events(several.freeze(), upto)
+    }
+
+    /// Encodes events that were read from the store for a cursor that is behind.
+    pub(super) fn encode(&self, events: Vec<Arc<Event>>, format: Format) -> Bytes {
+        let mut bytes = BytesMut::new();
+        for event in events {
+            bytes.extend_from_slice(&Encoded::new(event, self.epoch).bytes(format));
+        }
+        bytes.freeze()
+    }
+}
+
+impl Tail {
+    fn push(&mut self, event: Encoded) {
+        self.head = Some(event.seq());
+        self.ring_bytes += event.weight();
+        self.ring.push_back(event);
+        while self.ring.len() > RING_EVENTS_MAX || self.ring_bytes > RING_BYTES_MAX {
+            let Some(oldest) = self.ring.pop_front() else {
+                break;
+            };
+            self.ring_bytes -= oldest.weight();
+        }
+    }
+
+    fn want(&mut self, seq: Seq) -> Accepted {
+        self.wanted = self.wanted.max(seq);
+        if std::mem::replace(&mut self.is_catching_up, true) {
+            Accepted::Done
+        } else {
+            Accepted::Gap
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Author, EventKind, MessageBody, Timestamp, UserId};
+
+    fn event(seq: Seq) -> Arc<Event> {
+        Arc::new(Event {
+            room: RoomId::parse("tea").unwrap(),
+            seq,
+            messages: seq,
+            at: Timestamp::from_millis(0),
+            author: Author {
+                id: UserId::new(),
+                username: "ana".into(),
+            },
+            kind: EventKind::Message {
+                body: MessageBody::parse(&format!("number {seq}")).unwrap(),
+            },
+        })
+    }
+
+    fn room() -> Room {
+        Room::new(RoomId::parse("tea").unwrap(), 0)
+    }
+
+    fn taken(room: &Room, cursor: Seq) -> Option<(String, Seq)> {
+        match room.take(cursor, Format::Text) {
+            Taken::Events(bytes, upto) => Some((String::from_utf8(bytes.into()).unwrap(), upto)),
+            Taken::Nothing => None,
+            Taken::Behind => panic!("behind at {cursor}"),
+        }
+    }
+
+    #[test]
+    fn the_next_event_is_taken_an_earlier_one_ignored_a_later_one_waits() {
+        let room = room();
+        room.reaches(4);
+        assert_eq!(room.accept(event(5)), Accepted::Done);
+        assert_eq!(room.accept(event(5)), Accepted::Done);
+        assert_eq!(room.accept(event(3)), Accepted::Done);
+        assert_eq!(room.head(), Some(5));
+
+        assert_eq!(room.accept(event(8)), Accepted::Gap);
+        assert_eq!(room.head(), Some(5), "a gap is not shown");
+        assert_eq!(
+            room.accept(event(9)),
+            Accepted::Done,
+            "one reader is enough"
+        );
+        assert_eq!(room.missing_after(), Some(5));
+        for seq in 6..=9 {
+            room.accept(event(seq));
+        }
+        assert_eq!(room.missing_after(), None);
+        assert_eq!(room.head(), Some(9));
+        let (text, upto) = taken(&room, 5).unwrap();
+        assert_eq!((text.lines().count(), upto), (4, 9));
+        assert!(taken(&room, 9).is_none());
+        assert!(taken(&room, 12).is_none());
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_who_falls_off_reads_the_store() {
+        let room = room();
+        room.reaches(0);
+        for seq in 1..=1_000 {
+            room.accept(event(seq));
+        }
+        assert!(matches!(room.take(0, Format::Text), Taken::Behind));
+        assert!(matches!(room.take(743, Format::Text), Taken::Behind));
+        let (text, upto) = taken(&room, 744).unwrap();
+        assert_eq!(upto, 1_000);
+        assert!(text.starts_with("00:00:00 ana: number 745\n"), "{text}");
+    }
+
+    #[test]
+    fn a_cursor_below_a_head_that_was_only_read_is_behind() {
+        let room = room();
+        room.reaches(10);
+        assert!(matches!(room.take(7, Format::Json), Taken::Behind));
+        assert!(taken(&room, 10).is_none());
+    }
+}

@@ -1,0 +1,149 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::domain::{Session, SessionId, UserId};
+
+/// Why a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Its session was revoked or is over: coming back needs a new one.
+    SignedOut,
+    /// Its user opened one more than they may; it can come back where it was.
+    Displaced,
+    /// The process is shutting down; it can come back where it was.
+    ShutDown,
+}
+
+/// The open streams, by user, and what may end them. Cheap to clone.
+#[derive(Clone)]
+pub struct Streams(Arc<Shared>);
+
+struct Shared {
+    per_user_max: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    last_number: u64,
+    /// Oldest first.
+    by_user: HashMap<UserId, VecDeque<Handle>>,
+    has_shut_down: bool,
+}
+
+struct Handle {
+    number: u64,
+    session: SessionId,
+    end: oneshot::Sender<Ending>,
+}
+
+/// One open stream; closed when dropped.
+pub(super) struct Stream {
+    pub(super) session: Session,
+    number: u64,
+    end: oneshot::Receiver<Ending>,
+    streams: Streams,
+}
+
+impl Streams {
+    pub(super) fn new(per_user_max: usize) -> Self {
+        Self(Arc::new(Shared {
+            per_user_max,
+            open: Mutex::default(),
+        }))
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open_streams()
+            .by_user
+            .values()
+            .map(VecDeque::len)
+            .sum()
+    }
+
+    /// Registers a stream of the session's user, ending their oldest if they have too many. The
+    /// session must be looked up once more after this: a revocation from before is not heard.
+    pub(super) fn open(&self, session: &Session) -> Stream {
+        let (end, ended) = oneshot::channel();
+        let mut open = self.open_streams();
+        open.last_number += 1;
+        let number = open.last_number;
+        if open.has_shut_down {
+            let _ = end.send(Ending::ShutDown);
+        } else {
+            let streams = open.by_user.entry(session.user).or_default();
+            if streams.len() >= self.0.per_user_max
+                && let Some(oldest) = streams.pop_front()
+            {
+                let _ = oldest.end.send(Ending::Displaced);
+            }
+            streams.push_back(Handle {
+                number,
+                session: session.id,
+                end,
+            });
+        }
+        drop(open);
+        Stream {
+            session: *session,
+            number,
+            end: ended,
+            streams: self.clone(),
+        }
+    }
+
+    /// Ends the streams of a session.
+    pub(super) fn end_session(&self, session: SessionId) {
+        self.end_where(Ending::SignedOut, |handle| handle.session == session);
+    }
+
+    /// Ends all streams, and each that is opened from now on.
+    pub fn shut_down(&self) {
+        self.open_streams().has_shut_down = true;
+        self.end_where(Ending::ShutDown, |_| true);
+    }
+
+    fn end_where(&self, ending: Ending, ends: impl Fn(&Handle) -> bool) {
+        let mut open = self.open_streams();
+        for streams in open.by_user.values_mut() {
+            let (ending_now, staying) = streams.drain(..).partition(&ends);
+            *streams = staying;
+            for handle in Vec::<Handle>::from(ending_now) {
+                let _ = handle.end.send(ending);
+            }
+        }
+    }
+
+    fn open_streams(&self) -> MutexGuard<'_, Open> {
+        // Handles are put in and taken out whole.
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stream {
+    /// Why the stream is over, if it is.
+    pub(super) fn ending(&mut self) -> Option<Ending> {
+        self.end.try_recv().ok()
+    }
+
+    /// Waits until it is. Not to be called again afterwards.
+    pub(super) async fn ended(&mut self) -> Ending {
+        // A handle leaves the list only with a reason, or when this is dropped.
+        (&mut self.end).await.unwrap_or(Ending::ShutDown)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut open = self.streams.open_streams();
+        if let Some(streams) = open.by_user.get_mut(&self.session.user) {
+            streams.retain(|handle| handle.number != self.number);
+            if streams.is_empty() {
+                open.by_user.remove(&self.session.user);
+            }
+        }
+    }
+}

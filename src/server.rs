@@ -1,0 +1,181 @@
+//! The process's edge: sockets in, requests to the router, and an orderly end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
+
+use crate::live::Hub;
+use crate::web::Peer;
+
+/// How long a request's head may take to arrive, and how long an idle connection is kept.
+const HEAD_MAX: Duration = Duration::from_secs(15);
+
+/// The most bytes of a request's head; a browser's with all its cookies has two or three thousand.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// A reader that takes nothing for so long is gone; it comes back to where it was.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// What the kernel holds for a reader that does not read. Left alone it grows to megabytes each.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// How many connections may wait to be accepted: everybody who was here, after a restart. The
+/// kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+
+/// Files that are not connections: the database, the log, the listener, those to MongoDB.
+const FILES_RESERVED: u64 = 256;
+
+/// How long requests under way may go on once the process should end.
+const DRAIN_MAX: Duration = Duration::from_secs(4);
+
+/// Raises the limit on open files as far as this user may, and says how many connections fit.
+pub fn connections_max() -> usize {
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
+    let connections = files.saturating_sub(FILES_RESERVED).max(64);
+    usize::try_from(connections)
+        .unwrap_or(usize::MAX)
+        .min(Semaphore::MAX_PERMITS)
+}
+
+/// Listens where it is told.
+///
+/// # Errors
+///
+/// One line for the log: the address is taken, or is not ours.
+pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        // A restart must not wait for old connections' last packets.
+        socket.set_reuse_address(true)?;
+        // Before listening: accepted sockets inherit it.
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen().with_context(|| format!("cannot listen on {address} (BIND_ADDR)"))
+}
+
+/// Serves until `stop` resolves; then ends the streams, lets requests under way finish, and
+/// returns within five seconds.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    hub: &Hub,
+    connections_max: usize,
+    stop: impl Future<Output = ()>,
+) {
+    let places = Arc::new(Semaphore::new(connections_max));
+    let (stopping, _) = watch::channel(());
+    // Each connection holds a sender; when all are gone, all have ended.
+    let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
+    let accepting = async {
+        loop {
+            // At the limit newcomers wait in the backlog until somebody leaves.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            let (socket, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    pause_after(&error).await;
+                    continue;
+                }
+            };
+            let (app, stopping, alive) = (app.clone(), stopping.subscribe(), alive.clone());
+            tokio::spawn(async move {
+                if let Err(error) = serve_connection(socket, peer, app, stopping).await {
+                    tracing::debug!(%peer, %error, "a connection broke off");
+                }
+                drop((place, alive));
+            });
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = stop => {}
+    }
+    drop(listener);
+    tracing::info!(streams = hub.streams().count(), "shutting down");
+    hub.streams().shut_down();
+    stopping.send_replace(());
+    drop(alive);
+    if timeout(DRAIN_MAX, all_ended.recv()).await.is_err() {
+        tracing::warn!("some requests did not finish in time");
+    }
+}
+
+async fn pause_after(error: &io::Error) {
+    // The peer gave up before we got to it: nothing to wait for.
+    if matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    ) {
+        return;
+    }
+    tracing::warn!(%error, "cannot accept a connection");
+    sleep(Duration::from_millis(50)).await;
+}
+
+async fn serve_connection(
+    socket: TcpStream,
+    peer: SocketAddr,
+    app: Router,
+    mut stopping: watch::Receiver<()>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    configure(&socket)?;
+    let mut socket = TimeoutStream::new(socket);
+    socket.set_write_timeout(Some(STUCK_AFTER));
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        app.clone().oneshot(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(Box::pin(socket)), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return Ok(ended?),
+        _ = stopping.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+fn configure(socket: &TcpStream) -> io::Result<()> {
+    // A message is one small packet, and must not wait for the next.
+    socket.set_nodelay(true)?;
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(15)),
+    )?;
+    // What was sent and is not confirmed in that time ends the connection, not 15 minutes later.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(STUCK_AFTER))?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Where everything durable is kept: one interface, and two databases behind it.
+//!
+//! [`Store`] has a method for each thing the product does. The same tests
+//! (`tests/it/store_contract.rs`) hold both implementations to it. A store knows nothing of HTTP
+//! or of open streams; what became durable it tells through the [`OnChange`] it was opened with.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
+    User,
+};
+
+pub mod mongo;
+pub mod sqlite;
+
+/// What the process must hear of, from its own writes and from other nodes'.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// An event is durable. Each room's come in the order of their numbers, some perhaps twice;
+    /// a gap means that there is more to read in the log.
+    Appended(Arc<Event>),
+    /// A session was revoked: its streams must end.
+    SessionRevoked(SessionId),
+    /// Whoever watches this store may have missed something, and should read the logs it follows.
+    MaybeMissed,
+}
+
+/// Called from the store's writer for each [`Change`], in order, after it is durable and before
+/// the write is answered. It must be quick and must not wait.
+pub type OnChange = Arc<dyn Fn(Change) + Send + Sync>;
+
+/// What can go wrong in a store, whichever database is behind it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody has this name or address, or one that looks like it.
+    #[error("{0:?} is taken")]
+    Taken(UserField),
+    /// The author's nonce already stands in this room, with another content.
+    #[error("the nonce was used for another event")]
+    NonceReused,
+    /// More waits to be written than can be written soon.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The database failed while doing `operation`. What it was doing may have been done.
+    #[error("could not {operation}")]
+    Backend {
+        /// What was being done, as in "could not …".
+        operation: &'static str,
+        /// What the database said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// A [`Self::Backend`] from whatever the database said.
+    pub fn backend(
+        operation: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Backend {
+            operation,
+            source: source.into(),
+        }
+    }
+}
+
+/// What must be unique about an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserField {
+    /// By key and by shape: case and look-alikes don't count.
+    Username,
+    /// Case doesn't count.
+    Email,
+}
+
+/// How an append ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Appended {
+    /// The event is new, and durable now.
+    New(Arc<Event>),
+    /// This author had appended it before, with this nonce: here is the first one.
+    Repeated(Arc<Event>),
+}
+
+impl Appended {
+    /// The durable event, new or not.
+    pub fn event(&self) -> &Arc<Event> {
+        match self {
+            Self::New(event) | Self::Repeated(event) => event,
+        }
+    }
+}
+
+/// What somebody is to a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// There is no such room.
+    NoRoom,
+    /// There is, and they have not entered it.
+    Outside,
+    /// They are in it.
+    Member,
+}
+
+/// The most events one page holds.
+pub const PAGE_MAX: usize = 200;
+
+/// Everything the product keeps. All methods may be called at once from anywhere; each is one
+/// transaction, or one document, or safe to repeat. A caller that goes away does not stop a write.
+///
+/// # Errors
+///
+/// [`StoreError::Backend`] from any method; the others where a method says so.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Which life of the data this is; see [`Epoch`]. Fixed while the process runs.
+    fn epoch(&self) -> Epoch;
+
+    /// Answers if the database does.
+    async fn ready(&self) -> Result<(), StoreError>;
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Taken`] when another has its name or address; of two racing for one, one.
+    async fn add_user(&self, user: NewUser) -> Result<(), StoreError>;
+
+    /// The account somebody signs in to.
+    async fn find_account(&self, login: &Login) -> Result<Option<Account>, StoreError>;
+
+    /// Keeps a new session.
+    async fn add_session(&self, session: Session) -> Result<(), StoreError>;
+
+    /// A session that is neither revoked nor over, with its user.
+    async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError>;
+
+    /// Ends a session for ever; [`Change::SessionRevoked`] follows. Unknown ids are ignored.
+    async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError>;
+
+    /// Makes the room if there is none, and `user` a member; the first time, a `joined` event is
+    /// appended, once however often and wherever this is called.
+    async fn enter(&self, room: &RoomId, user: &User) -> Result<(), StoreError>;
+
+    /// What `user` is to `room`.
+    async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError>;
+
+    /// The rooms `user` is a member of, those with the newest message first.
+    async fn rooms_of(&self, user: &User) -> Result<Vec<RoomSummary>, StoreError>;
+
+    /// The only way into a log: gives the event the next number and answers when it is durable.
+    /// An earlier event of this author with the same nonce and kind is answered instead.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NonceReused`] when that earlier event says something else,
+    /// [`StoreError::Busy`] when too much waits; in both nothing was appended.
+    async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError>;
+
+    /// The highest durable number of each of these logs, 0 for an empty or unknown one.
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError>;
+
+    /// The events `after + 1`, `after + 2`, …, at most `limit` and [`PAGE_MAX`].
+    async fn page_after(
+        &self,
+        room: &RoomId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError>;
+
+    /// The last events before number `before`, oldest first, at most `limit` and [`PAGE_MAX`].
+    async fn page_before(
+        &self,
+        room: &RoomId,
+        before: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError>;
+}
+
+/// Decides what a nonce that stands in the log already means for `event`.
+fn repeated(first: Arc<Event>, event: &NewEvent) -> Result<Appended, StoreError> {
+    if first.kind == event.kind {
+        Ok(Appended::Repeated(first))
+    } else {
+        Err(StoreError::NonceReused)
+    }
+}
+
+/// The lobby's order: the room with the newest message first, silent rooms last, by name.
+fn newest_first(rooms: &mut [RoomSummary]) {
+    rooms.sort_by(|a, b| {
+        let newest = |room: &RoomSummary| room.last.as_ref().map(|event| event.at);
+        newest(b).cmp(&newest(a)).then_with(|| a.room.cmp(&b.room))
+    });
+}

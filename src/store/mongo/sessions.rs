@@ -1,0 +1,57 @@
+use mongodb::bson::{DateTime, doc};
+
+use super::{Collections, bounded, unreadable, users};
+use crate::domain::{Session, SessionId, Timestamp, User};
+use crate::store::StoreError;
+
+pub(super) async fn add(collections: &Collections, session: Session) -> Result<(), StoreError> {
+    let document = doc! {
+        "_id": session.id.to_string(),
+        "user": session.user.to_string(),
+        "created_at": DateTime::from_millis(session.created_at.as_millis()),
+        "expires_at": DateTime::from_millis(session.expires_at.as_millis()),
+    };
+    let insert = collections.sessions.insert_one(document);
+    bounded("add a session", insert).await.map(drop)
+}
+
+pub(super) async fn find(
+    collections: &Collections,
+    id: SessionId,
+) -> Result<Option<(Session, User)>, StoreError> {
+    // Revoked ones are kept until they expire, so that revoking is an update the feed can match.
+    let live = doc! {
+        "_id": id.to_string(),
+        "revoked_at": { "$exists": false },
+        "expires_at": { "$gt": DateTime::now() },
+    };
+    let find = collections.sessions.find_one(live);
+    let Some(session) = bounded("find a session", find).await? else {
+        return Ok(None);
+    };
+    let missing = unreadable("read a session");
+    let user = session.get_str("user").map_err(&missing)?;
+    let find = collections.users.find_one(doc! { "_id": user });
+    let Some(user) = bounded("find a session’s user", find).await? else {
+        return Ok(None);
+    };
+    let user = users::user_from(&user)?;
+    let moment = |key| {
+        let moment = session.get_datetime(key).map_err(&missing)?;
+        Ok::<_, StoreError>(Timestamp::from_millis(moment.timestamp_millis()))
+    };
+    let session = Session {
+        id,
+        user: user.id,
+        created_at: moment("created_at")?,
+        expires_at: moment("expires_at")?,
+    };
+    Ok(Some((session, user)))
+}
+
+pub(super) async fn revoke(collections: &Collections, id: SessionId) -> Result<(), StoreError> {
+    let live = doc! { "_id": id.to_string(), "revoked_at": { "$exists": false } };
+    let now = doc! { "$set": { "revoked_at": DateTime::now() } };
+    let update = collections.sessions.update_one(live, now);
+    bounded("revoke a session", update).await.map(drop)
+}

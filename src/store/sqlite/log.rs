@@ -1,0 +1,176 @@
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::users;
+use crate::domain::{Author, Event, EventKind, NewEvent, RoomId, Seq, Timestamp};
+use crate::store::{Appended, Change, PAGE_MAX, StoreError, repeated};
+
+/// What the next event of a log builds on. All zero for an empty one.
+pub(super) struct Head {
+    pub(super) seq: Seq,
+    messages: u64,
+    at: Timestamp,
+}
+
+/// Only ever called on the writer's thread and in its transaction, so head + 1 is free.
+pub(super) fn append(
+    connection: &Connection,
+    changes: &mut Vec<Change>,
+    room: &RoomId,
+    new: NewEvent,
+) -> Result<Appended, StoreError> {
+    let failed = |error| StoreError::backend("append an event", error);
+    if let Some(first) = find_by_nonce(connection, room, &new).map_err(failed)? {
+        return repeated(first, &new);
+    }
+    let head = head(connection, room).map_err(failed)?;
+    let event = Arc::new(Event {
+        room: room.clone(),
+        seq: head.seq + 1,
+        messages: head.messages + u64::from(new.kind.body().is_some()),
+        // A clock that was set back does not turn the log's times around.
+        at: Timestamp::now().max(head.at),
+        author: new.author,
+        kind: new.kind,
+    });
+    connection
+        .prepare_cached(
+            "INSERT INTO events (room, seq, messages, at, kind, author, author_name, body, nonce)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(params![
+                room.as_str(),
+                event.seq.cast_signed(),
+                event.messages.cast_signed(),
+                event.at.as_millis(),
+                event.kind.name(),
+                event.author.id.to_string(),
+                event.author.username,
+                event.kind.body().map(|body| body.as_str()),
+                new.nonce.as_ref().map(|nonce| nonce.as_str()),
+            ])
+        })
+        .map_err(failed)?;
+    changes.push(Change::Appended(Arc::clone(&event)));
+    Ok(Appended::New(event))
+}
+
+fn find_by_nonce(
+    connection: &Connection,
+    room: &RoomId,
+    event: &NewEvent,
+) -> rusqlite::Result<Option<Arc<Event>>> {
+    let Some(nonce) = &event.nonce else {
+        return Ok(None);
+    };
+    connection
+        .prepare_cached("SELECT * FROM events WHERE room = ?1 AND author = ?2 AND nonce = ?3")?
+        .query_row(
+            params![room.as_str(), event.author.id.to_string(), nonce.as_str()],
+            event_from,
+        )
+        .optional()
+}
+
+pub(super) fn head(connection: &Connection, room: &RoomId) -> rusqlite::Result<Head> {
+    let head = connection
+        .prepare_cached(
+            "SELECT seq, messages, at FROM events WHERE room = ?1 ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row([room.as_str()], |row| {
+            Ok(Head {
+                seq: row.get::<_, i64>("seq")?.unsigned_abs(),
+                messages: row.get::<_, i64>("messages")?.unsigned_abs(),
+                at: Timestamp::from_millis(row.get("at")?),
+            })
+        })
+        .optional()?;
+    Ok(head.unwrap_or(Head {
+        seq: 0,
+        messages: 0,
+        at: Timestamp::from_millis(0),
+    }))
+}
+
+/// Looks back over the joins, if any came after it.
+pub(super) fn last_message(
+    connection: &Connection,
+    room: &RoomId,
+) -> rusqlite::Result<Option<Event>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM events WHERE room = ?1 AND kind = 'message'
+             ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row([room.as_str()], event_from)
+        .optional()
+        .map(|event| event.map(Arc::unwrap_or_clone))
+}
+
+pub(super) fn page_after(
+    connection: &Connection,
+    room: &RoomId,
+    after: Seq,
+    limit: usize,
+) -> rusqlite::Result<Vec<Arc<Event>>> {
+    let select = "SELECT * FROM events WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+    page(connection, select, room, after, limit)
+}
+
+pub(super) fn page_before(
+    connection: &Connection,
+    room: &RoomId,
+    before: Seq,
+    limit: usize,
+) -> rusqlite::Result<Vec<Arc<Event>>> {
+    let select = "SELECT * FROM events WHERE room = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+    let mut events = page(connection, select, room, before, limit)?;
+    events.reverse();
+    Ok(events)
+}
+
+fn page(
+    connection: &Connection,
+    select: &str,
+    room: &RoomId,
+    from: Seq,
+    limit: usize,
+) -> rusqlite::Result<Vec<Arc<Event>>> {
+    // What is past the signed integers is past every event.
+    let from = i64::try_from(from).unwrap_or(i64::MAX);
+    let limit = limit.min(PAGE_MAX).cast_signed();
+    connection
+        .prepare_cached(select)?
+        .query_map(params![room.as_str(), from, limit as i64], event_from)?
+        .collect()
+}
+
+pub(super) fn room_from(row: &Row<'_>, column: &str) -> rusqlite::Result<RoomId> {
+    RoomId::parse(row.get_ref(column)?.as_str()?).map_err(unreadable)
+}
+
+fn event_from(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
+    let kind = row.get_ref("kind")?.as_str()?;
+    let body = row.get_ref("body")?.as_str_or_null()?;
+    Ok(Arc::new(Event {
+        room: room_from(row, "room")?,
+        seq: row.get::<_, i64>("seq")?.unsigned_abs(),
+        messages: row.get::<_, i64>("messages")?.unsigned_abs(),
+        at: Timestamp::from_millis(row.get("at")?),
+        author: Author {
+            id: users::id_from(row, "author")?,
+            username: row.get_ref("author_name")?.as_str()?.into(),
+        },
+        kind: EventKind::stored(kind, body).ok_or_else(|| unreadable(UnknownKind))?,
+    }))
+}
+
+fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("an event of a kind this version does not know")]
+struct UnknownKind;

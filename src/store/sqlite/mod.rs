@@ -1,0 +1,287 @@
+//! The embedded store: one SQLite file, one thread that writes it, a few connections that read.
+//!
+//! A write is answered after its transaction's fsync (WAL, `synchronous=FULL`), and transactions
+//! are shared: see [`writer`]. Readers see a commit only after that fsync, because SQLite makes
+//! it visible in the WAL index last.
+
+mod log;
+mod readers;
+mod rooms;
+mod sessions;
+mod users;
+mod writer;
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags};
+
+use self::readers::Readers;
+use self::writer::Writer;
+use super::{Access, Appended, OnChange, Store, StoreError};
+use crate::domain::{
+    Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
+    User,
+};
+
+/// What brings an empty file, or one of an earlier version, to the newest form.
+const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+
+/// Enough for every statement we have, so that none is compiled twice. (The default is 16.)
+const STATEMENTS_CACHED: usize = 64;
+
+/// The store in `DATA_DIR/parlor.db`.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    epoch: Epoch,
+    /// Held for as long as the store is open; the kernel gives it back when the process dies.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens `parlor.db` in `dir`, made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// One line for the log: the directory cannot be used, another process has it open, or the
+    /// file is of a later version or damaged.
+    pub fn open(dir: &Path, on_change: OnChange) -> anyhow::Result<Self> {
+        let path = dir.join("parlor.db");
+        let lock = lock(dir)?;
+
+        let mut connection = Connection::open(&path)
+            .with_context(|| format!("cannot open the database {}", path.display()))?;
+        configure(&connection)
+            .and_then(|()| migrate(&mut connection))
+            .with_context(|| format!("cannot use the database {}", path.display()))?;
+        let epoch = connection
+            .query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .context("the database has no epoch")?;
+        sessions::delete_expired(&connection).context("cannot tidy the sessions")?;
+
+        let open_reader = || open_reader(&path);
+        Ok(Self {
+            readers: Readers::open(open_reader).context("cannot open the database for reading")?,
+            writer: Writer::start(connection, checkpointer(&path)?, on_change),
+            epoch: epoch.unsigned_abs(),
+            _lock: lock,
+        })
+    }
+}
+
+/// Refuses a second process: two would number the same log and not hear of each other.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join("parlor.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot write in the data directory {}", dir.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another parlor is using {}: stop it first, or set another DATA_DIR",
+            dir.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Makes a directory only this user may enter, unless it is there.
+pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(dir)
+        .with_context(|| format!("cannot make the data directory {}", dir.display()))
+}
+
+/// Pragmas belong to a connection, not to the file, so every connection sets them.
+fn configure(connection: &Connection) -> anyhow::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        bail!("this file system cannot hold a write-ahead log (it gave {mode})");
+    }
+    // A commit is an fsync: an acknowledged message survives a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // The checkpointer does it, off the path of a post.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    if synchronous != 2 {
+        bail!("the database does not take synchronous=FULL");
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version as usize > MIGRATIONS.len() {
+        bail!("it was written by a later version of parlor");
+    }
+    for (migration, version) in MIGRATIONS.iter().zip(1..).skip(version as usize) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn checkpointer(path: &PathBuf) -> anyhow::Result<Connection> {
+    let connection = Connection::open(path).context("cannot open the database")?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.readers
+            .read("read the database", |connection| {
+                connection.query_row("SELECT 1 FROM meta", [], |_| Ok(()))
+            })
+            .await
+    }
+
+    async fn add_user(&self, user: NewUser) -> Result<(), StoreError> {
+        self.writer
+            .write("add a user", move |connection, _| {
+                users::add(connection, &user)
+            })
+            .await
+    }
+
+    async fn find_account(&self, login: &Login) -> Result<Option<Account>, StoreError> {
+        let login = login.clone();
+        self.readers
+            .read("find an account", move |connection| {
+                users::find_account(connection, &login)
+            })
+            .await
+    }
+
+    async fn add_session(&self, session: Session) -> Result<(), StoreError> {
+        self.writer
+            .write("add a session", move |connection, _| {
+                sessions::add(connection, session)
+            })
+            .await
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {
+        self.readers
+            .read("find a session", move |connection| {
+                sessions::find(connection, id)
+            })
+            .await
+    }
+
+    async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError> {
+        self.writer
+            .write("revoke a session", move |connection, changes| {
+                sessions::revoke(connection, changes, id)
+            })
+            .await
+    }
+
+    async fn enter(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
+        let (room, user) = (room.clone(), user.clone());
+        self.writer
+            .write("enter a room", move |connection, changes| {
+                rooms::enter(connection, changes, &room, &user)
+            })
+            .await
+    }
+
+    async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
+        let (room, user) = (room.clone(), user.id);
+        self.readers
+            .read("look up a membership", move |connection| {
+                rooms::access(connection, &room, user)
+            })
+            .await
+    }
+
+    async fn rooms_of(&self, user: &User) -> Result<Vec<RoomSummary>, StoreError> {
+        let user = user.id;
+        self.readers
+            .read("list the rooms", move |connection| {
+                rooms::of(connection, user)
+            })
+            .await
+    }
+
+    async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError> {
+        let room = room.clone();
+        self.writer
+            .write("append an event", move |connection, changes| {
+                log::append(connection, changes, &room, event)
+            })
+            .await
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
+        let rooms = rooms.to_vec();
+        self.readers
+            .read("read the logs’ heads", move |connection| {
+                let head = |room| log::head(connection, room).map(|head| head.seq);
+                rooms.iter().map(head).collect()
+            })
+            .await
+    }
+
+    async fn page_after(
+        &self,
+        room: &RoomId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let room = room.clone();
+        self.readers
+            .read("read a log", move |connection| {
+                log::page_after(connection, &room, after, limit)
+            })
+            .await
+    }
+
+    async fn page_before(
+        &self,
+        room: &RoomId,
+        before: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let room = room.clone();
+        self.readers
+            .read("read a log", move |connection| {
+                log::page_before(connection, &room, before, limit)
+            })
+            .await
+    }
+}

@@ -1,0 +1,71 @@
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::users;
+use crate::domain::{Session, SessionId, Timestamp, User};
+use crate::store::{Change, StoreError};
+
+pub(super) fn add(connection: &Connection, session: Session) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO sessions (id, user, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(params![
+                session.id.to_string(),
+                session.user.to_string(),
+                session.created_at.as_millis(),
+                session.expires_at.as_millis(),
+            ])
+        })
+        .map(drop)
+        .map_err(|error| StoreError::backend("add a session", error))
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    id: SessionId,
+) -> rusqlite::Result<Option<(Session, User)>> {
+    connection
+        .prepare_cached(
+            "SELECT users.id, users.username, sessions.created_at, sessions.expires_at
+             FROM sessions JOIN users ON users.id = sessions.user
+             WHERE sessions.id = ?1 AND revoked_at IS NULL AND expires_at > ?2",
+        )?
+        .query_row(
+            params![id.to_string(), Timestamp::now().as_millis()],
+            |row| {
+                let user = users::user_from(row)?;
+                let session = Session {
+                    id,
+                    user: user.id,
+                    created_at: Timestamp::from_millis(row.get("created_at")?),
+                    expires_at: Timestamp::from_millis(row.get("expires_at")?),
+                };
+                Ok((session, user))
+            },
+        )
+        .optional()
+}
+
+pub(super) fn revoke(
+    connection: &Connection,
+    changes: &mut Vec<Change>,
+    id: SessionId,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE sessions SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")
+        .and_then(|mut update| {
+            update.execute(params![id.to_string(), Timestamp::now().as_millis()])
+        })
+        .map_err(|error| StoreError::backend("revoke a session", error))?;
+    changes.push(Change::SessionRevoked(id));
+    Ok(())
+}
+
+/// Sessions that are over open nothing any more; they only take room.
+pub(super) fn delete_expired(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.execute(
+        "DELETE FROM sessions WHERE expires_at <= ?1",
+        [Timestamp::now().as_millis()],
+    )
+}

@@ -1,0 +1,356 @@
+//! What is shown: a struct for each page and fragment, holding what its template prints.
+//!
+//! Everything is escaped by the templates' engine; nothing is marked as safe. A row of the log is
+//! the same for every viewer, because all streams share its bytes: what depends on the viewer is
+//! done by the page around it.
+
+use askama::Template;
+use linkify::{LinkFinder, LinkKind};
+
+use crate::domain::{Event, EventId, EventKind, RoomId, RoomSummary, Seq, Timestamp, User, UserId};
+use crate::live::Present;
+use crate::web::assets;
+
+/// Where a file of `static/` is served, with the hash of its content in the name.
+pub fn asset(name: &str) -> &'static str {
+    assets::path(name)
+}
+
+/// Renders a page or fragment. Writing to memory cannot fail, and templates call nothing that can.
+pub fn render(template: &impl Template) -> String {
+    template.render().unwrap_or_default()
+}
+
+/// One input of a form, with what was typed and what was wrong with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Field<'a> {
+    /// The form's key, and the input's id.
+    pub name: &'static str,
+    /// What people read.
+    pub label: &'static str,
+    /// The input's `type`.
+    pub kind: &'static str,
+    /// The input's `autocomplete`.
+    pub autocomplete: &'static str,
+    /// What was typed; never for passwords.
+    pub value: &'a str,
+    /// Help, shown while there is no error.
+    pub hint: &'static str,
+    /// What was wrong.
+    pub error: Option<&'a str>,
+    /// Whether this is where typing starts.
+    pub is_first: bool,
+}
+
+impl Field<'_> {
+    fn is_focused(&self) -> bool {
+        self.is_first || self.error.is_some()
+    }
+
+    fn describes(&self) -> bool {
+        self.error.is_some() || !self.hint.is_empty()
+    }
+}
+
+/// `GET /signup`, and again with errors.
+#[derive(Template)]
+#[template(path = "users/new.html")]
+pub struct SignUpPage<'a> {
+    /// Name, address, password.
+    pub fields: [Field<'a>; 3],
+}
+
+/// `GET /login`, and again with an error.
+#[derive(Template)]
+#[template(path = "sessions/new.html")]
+pub struct SignInPage<'a> {
+    /// Name, password.
+    pub fields: [Field<'a>; 2],
+    /// Why signing in failed.
+    pub error: Option<&'a str>,
+    /// Where to go afterwards.
+    pub next: Option<&'a str>,
+}
+
+/// `GET /rooms`.
+#[derive(Template)]
+#[template(path = "rooms/index.html")]
+pub struct LobbyPage<'a> {
+    /// Who is looking.
+    pub user: &'a User,
+    /// The id to type.
+    pub field: Field<'a>,
+    /// Their rooms.
+    pub rooms: &'a [RoomSummary],
+}
+
+/// A room that somebody has not entered, or that is not there.
+#[derive(Template)]
+#[template(path = "rooms/new.html")]
+pub struct EnterPage<'a> {
+    /// Who is looking.
+    pub user: &'a User,
+    /// Which room.
+    pub room: &'a RoomId,
+    /// Whether it is there.
+    pub exists: bool,
+}
+
+/// `GET /rooms/{room}`.
+#[derive(Template)]
+#[template(path = "rooms/show.html")]
+pub struct RoomPage<'a> {
+    /// Who is looking.
+    pub user: &'a User,
+    /// Which room.
+    pub room: &'a RoomId,
+    /// Who is here, in words.
+    pub here: String,
+    /// The newest events, oldest first.
+    pub rows: Vec<Row<'a>>,
+    /// Where older ones end, if there are any.
+    pub older: Option<Seq>,
+    /// The last event on the page: the stream goes on from there.
+    pub cursor: EventId,
+    /// Where to write.
+    pub composer: Composer<'a>,
+}
+
+/// The head of the document that never ends; rows follow.
+#[derive(Template)]
+#[template(path = "rooms/live.html")]
+pub struct LivePage<'a> {
+    /// Which room.
+    pub room: &'a RoomId,
+}
+
+/// A page of the log on its own, for browsers without scripts and for permanent links.
+#[derive(Template)]
+#[template(path = "messages/index.html")]
+pub struct HistoryPage<'a> {
+    /// Who is looking.
+    pub user: &'a User,
+    /// Which room.
+    pub room: &'a RoomId,
+    /// Events, oldest first.
+    pub rows: Vec<Row<'a>>,
+    /// Where older ones end, if there are any.
+    pub older: Option<Seq>,
+    /// Where newer ones begin, if there are any.
+    pub newer: Option<Seq>,
+}
+
+/// Older events, put in place of the link that asked for them.
+#[derive(Template)]
+#[template(path = "messages/_page.html")]
+pub struct HistoryFragment<'a> {
+    /// Which room.
+    pub room: &'a RoomId,
+    /// Events, oldest first.
+    pub rows: Vec<Row<'a>>,
+    /// Where still older ones end, if there are any.
+    pub older: Option<Seq>,
+}
+
+/// Where to write, with what was refused and why.
+#[derive(Debug, Clone)]
+pub struct Composer<'a> {
+    /// Makes sending twice safe.
+    pub nonce: String,
+    /// What was typed and not taken.
+    pub text: &'a str,
+    /// Why it was not.
+    pub error: Option<&'a str>,
+}
+
+/// The composer on its own: the answer to a post from the page.
+#[derive(Template)]
+#[template(path = "messages/_composer.html")]
+pub struct ComposerFragment<'a> {
+    /// Which room.
+    pub room: &'a RoomId,
+    /// Its state.
+    pub composer: Composer<'a>,
+}
+
+/// A post that was not taken, for browsers without scripts.
+#[derive(Template)]
+#[template(path = "messages/refused.html")]
+pub struct RefusedPage<'a> {
+    /// Which room.
+    pub room: &'a RoomId,
+    /// What was typed, and why it was not taken.
+    pub composer: Composer<'a>,
+}
+
+/// A page that says what went wrong.
+#[derive(Template)]
+#[template(path = "errors/page.html")]
+pub struct ErrorPage<'a> {
+    /// In a few words.
+    pub title: &'a str,
+    /// And what to do.
+    pub detail: &'a str,
+}
+
+/// What went wrong, to be put into a page.
+#[derive(Template)]
+#[template(path = "errors/_notice.html")]
+pub struct ErrorNotice<'a> {
+    /// What to do.
+    pub detail: &'a str,
+}
+
+/// One event of the log, as the page shows it.
+pub struct Row<'a> {
+    room: &'a RoomId,
+    seq: Seq,
+    at: Timestamp,
+    author: &'a str,
+    author_id: UserId,
+    kind: RowKind<'a>,
+    is_marked: bool,
+}
+
+enum RowKind<'a> {
+    Message(Vec<Part<'a>>),
+    Joined,
+}
+
+/// A piece of a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Part<'a> {
+    Text(&'a str),
+    /// An http(s) address.
+    Link(&'a str),
+}
+
+#[derive(Template)]
+#[template(path = "messages/_event.html")]
+struct EventRow<'a> {
+    row: Row<'a>,
+}
+
+impl<'a> Row<'a> {
+    /// How an event is shown.
+    pub fn new(event: &'a Event) -> Self {
+        Self {
+            room: &event.room,
+            seq: event.seq,
+            at: event.at,
+            author: &event.author.username,
+            author_id: event.author.id,
+            kind: match &event.kind {
+                EventKind::Message { body } => RowKind::Message(parts(body.as_str())),
+                EventKind::Joined => RowKind::Joined,
+            },
+            is_marked: false,
+        }
+    }
+
+    /// The one that a permanent link points to.
+    #[must_use]
+    pub fn marked_if(mut self, is_marked: bool) -> Self {
+        self.is_marked = is_marked;
+        self
+    }
+}
+
+/// The row of one event, for all streams.
+pub fn event_row(event: &Event) -> String {
+    render(&EventRow {
+        row: Row::new(event),
+    })
+}
+
+/// Finds the http(s) addresses in a text. What a link says is what it opens.
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut finder = LinkFinder::new();
+    finder.kinds(&[LinkKind::Url]);
+    finder
+        .spans(text)
+        .map(|span| {
+            let text = span.as_str();
+            let is_web = ["http://", "https://"].iter().any(|scheme| {
+                text.get(..scheme.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+            });
+            match span.kind() {
+                Some(LinkKind::Url) if is_web => Part::Link(text),
+                _ => Part::Text(text),
+            }
+        })
+        .collect()
+}
+
+/// The first line of what was said, for the lobby.
+pub fn excerpt(event: &Event) -> String {
+    const CHARS_MAX: usize = 160;
+    let body = event.kind.body().map_or("", |body| body.as_str());
+    let line = body.lines().next().unwrap_or("").trim();
+    let mut excerpt: String = line.chars().take(CHARS_MAX).collect();
+    if excerpt.len() < body.len() {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+/// Who is here, in words: `ana, ben and 3 more are here`.
+pub fn here(present: &Present) -> String {
+    const NAMES_MAX: usize = 4;
+    let shown = &present.names[..present.names.len().min(NAMES_MAX)];
+    let more = present.count - shown.len();
+    let mut names: Vec<String> = shown.iter().map(|name| name.to_string()).collect();
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    match names.split_last() {
+        None => String::new(),
+        Some((only, [])) => format!("{only} is here"),
+        Some((last, others)) => format!("{} and {last} are here", others.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_web_addresses_become_links() {
+        assert_eq!(
+            parts("see https://a.example/x?y=1&z, or (HTTP://b.example)."),
+            [
+                Part::Text("see "),
+                Part::Link("https://a.example/x?y=1&z"),
+                Part::Text(", or ("),
+                Part::Link("HTTP://b.example"),
+                Part::Text(")."),
+            ]
+        );
+        for text in [
+            "javascript:alert(1)",
+            "ftp://a.example",
+            "javascript://a.example/%0aalert(1)",
+        ] {
+            assert!(
+                parts(text).iter().all(|part| matches!(part, Part::Text(_))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_here_is_a_sentence() {
+        let present = |count: usize, names: &[&str]| Present {
+            count,
+            names: names.iter().map(|name| (*name).into()).collect(),
+        };
+        assert_eq!(here(&present(0, &[])), "");
+        assert_eq!(here(&present(1, &["ana"])), "ana is here");
+        assert_eq!(here(&present(2, &["ana", "ben"])), "ana and ben are here");
+        assert_eq!(
+            here(&present(9, &["a", "b", "c", "d", "e"])),
+            "a, b, c, d and 5 more are here"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! The files of `static/`, inside the binary: named by their content, so cached for ever.
+
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::error::AppError;
+
+/// One file in the forms it is sent in. Made by `build.rs`.
+struct Asset {
+    name: &'static str,
+    path: &'static str,
+    etag: &'static str,
+    content_type: &'static str,
+    plain: &'static [u8],
+    br: &'static [u8],
+    gzip: &'static [u8],
+}
+
+static ASSETS: &[Asset] = &include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+/// Where the file of that name in `static/` is served.
+///
+/// # Panics
+///
+/// When there is none, which the first render of any page that names it shows.
+pub fn path(name: &str) -> &'static str {
+    let asset = ASSETS.iter().find(|asset| asset.name == name);
+    asset.expect("the templates name files that are there").path
+}
+
+/// `GET /static/{file}`.
+pub(super) async fn show(
+    Path(file): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, AppError> {
+    let asset = ASSETS
+        .iter()
+        .find(|asset| asset.path.strip_prefix("/static/") == Some(file.as_str()))
+        .ok_or(AppError::NotFound)?;
+    let cached = [
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+        (header::ETAG, asset.etag),
+        (header::VARY, "accept-encoding"),
+    ];
+    if headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|etag| etag == asset.etag)
+    {
+        return Ok((StatusCode::NOT_MODIFIED, cached).into_response());
+    }
+    let accepts = |encoding: &str| {
+        headers
+            .get(header::ACCEPT_ENCODING)
+            .and_then(|accepted| accepted.to_str().ok())
+            .is_some_and(|accepted| accepted.split(',').any(|one| takes(one, encoding)))
+    };
+    let (encoding, bytes) = if accepts("br") {
+        (Some("br"), asset.br)
+    } else if accepts("gzip") {
+        (Some("gzip"), asset.gzip)
+    } else {
+        (None, asset.plain)
+    };
+    let content_type = [(header::CONTENT_TYPE, asset.content_type)];
+    let mut response = (cached, content_type, bytes).into_response();
+    if let Some(encoding) = encoding {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    Ok(response)
+}
+
+/// Whether one element of `Accept-Encoding` takes this encoding: `br;q=0` does not.
+fn takes(element: &str, encoding: &str) -> bool {
+    let (name, parameters) = element.split_once(';').unwrap_or((element, ""));
+    let refused = parameters
+        .trim()
+        .strip_prefix("q=")
+        .and_then(|q| q.parse::<f32>().ok())
+        .is_some_and(|q| q == 0.0);
+    name.trim().eq_ignore_ascii_case(encoding) && !refused
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn vendored_scripts_are_what_their_note_says() {
+        let note = include_str!("../../static/vendor/README.md");
+        for name in ["htmx.min.js", "hx-sse.min.js"] {
+            let asset = ASSETS.iter().find(|asset| asset.name == name).unwrap();
+            let digest = Sha256::digest(asset.plain);
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(note.contains(&hex), "{name}: {hex}");
+        }
+    }
+
+    #[test]
+    fn encodings_are_taken_unless_refused() {
+        assert!(takes(" br", "br"));
+        assert!(takes("gzip;q=0.5", "gzip"));
+        assert!(!takes("br;q=0", "br"));
+        assert!(!takes("brotli", "br"));
+    }
+}

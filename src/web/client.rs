@@ -1,0 +1,92 @@
+//! Where a request comes from.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use ipnet::IpNet;
+
+use crate::error::AppError;
+use crate::state::AppState;
+
+/// The other end of the connection, put into each request by the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// The client's network, for rate limits: its address, or an IPv6 client's /64, which is what one
+/// household gets.
+pub(super) struct ClientNetwork(pub(super) IpAddr);
+
+impl FromRequestParts<AppState> for ClientNetwork {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
+        let Some(Peer(peer)) = parts.extensions.get() else {
+            return Err(AppError::Internal("the server gave no peer address".into()));
+        };
+        let address = client_address(peer.ip(), &parts.headers, &app.config.trusted_proxies);
+        Ok(Self(network(address)))
+    }
+}
+
+/// The last hop that no proxy of ours vouches for: what stands further left in the header was
+/// written by whoever wanted to.
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: IpAddr| {
+        let address = address.to_canonical();
+        trusted.iter().any(|net| net.contains(&address))
+    };
+    let mut address = peer.to_canonical();
+    let hops = headers.get_all("x-forwarded-for").iter().rev();
+    let hops = hops
+        .filter_map(|hops| hops.to_str().ok())
+        .flat_map(|hops| hops.rsplit(','));
+    for hop in hops {
+        if !is_trusted(address) {
+            break;
+        }
+        match hop.trim().parse::<IpAddr>() {
+            Ok(hop) => address = hop.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    address
+}
+
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_proxies_are_believed() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let address = |peer: &str, forwarded: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", forwarded.parse().unwrap());
+            client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+        };
+        assert_eq!(address("192.0.2.1", "198.51.100.7"), "192.0.2.1");
+        assert_eq!(address("10.0.0.1", "198.51.100.7"), "198.51.100.7");
+        assert_eq!(
+            address("10.0.0.1", "203.0.113.9, 198.51.100.7, 10.0.0.2"),
+            "198.51.100.7"
+        );
+        assert_eq!(address("::ffff:10.0.0.1", "198.51.100.7"), "198.51.100.7");
+        assert_eq!(address("10.0.0.1", "nonsense"), "10.0.0.1");
+        assert_eq!(
+            network("2001:db8:1:2:3::4".parse().unwrap()).to_string(),
+            "2001:db8:1:2::"
+        );
+    }
+}

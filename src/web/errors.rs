@@ -1,0 +1,128 @@
+//! Gives an [`AppError`] the form its request asked for.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Serialize;
+
+use super::answer::{self, Form};
+use super::sessions::login_path;
+use crate::error::AppError;
+use crate::state::AppState;
+use crate::views::{EnterPage, ErrorNotice, ErrorPage};
+
+/// `application/problem+json` (RFC 9457).
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    /// By input, when several were wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+pub(super) async fn render(State(_): State<AppState>, request: Request, next: Next) -> Response {
+    let form = Form::of(request.headers());
+    let is_stream = request.uri().path().ends_with("/events");
+    let wanted = wanted_page(&request);
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::REQUEST_TIMEOUT {
+        // From the timeout layer, which knows nothing of our errors.
+        response
+            .extensions_mut()
+            .insert(Arc::new(AppError::TooSlow));
+    }
+    let Some(error) = response.extensions_mut().remove::<Arc<AppError>>() else {
+        return response;
+    };
+    error.log();
+    let mut answer = rendered(&error, form, is_stream, &wanted);
+    if let Some(wait) = error.retry_after() {
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+    }
+    // What is already there, such as Allow, stays.
+    for (name, value) in response.headers() {
+        if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
+            answer.headers_mut().append(name, value.clone());
+        }
+    }
+    answer
+}
+
+fn rendered(error: &AppError, form: Form, is_stream: bool, wanted: &str) -> Response {
+    let status = error.status();
+    let title = error.title();
+    let detail = error.detail();
+    match (form, error) {
+        (Form::Page, AppError::SignedOut) if !is_stream => {
+            Redirect::to(&login_path(wanted)).into_response()
+        }
+        (Form::Page, AppError::Outside { room, exists, user }) if !is_stream => {
+            let (room, exists) = (room, *exists);
+            answer::html(status, &EnterPage { user, room, exists })
+        }
+        (Form::Page, _) if !is_stream => {
+            let detail = &detail;
+            answer::html(status, &ErrorPage { title, detail })
+        }
+        (Form::Fragment, _) => {
+            let mut response = answer::html(status, &ErrorNotice { detail: &detail });
+            if matches!(error, AppError::SignedOut)
+                && let Ok(login) = HeaderValue::from_str(&login_path(wanted))
+            {
+                response.headers_mut().insert("hx-redirect", login);
+            }
+            response
+        }
+        (Form::Json, _) | (Form::Page, _) => problem(error, &detail),
+        (Form::Text | Form::Ndjson, _) => answer::text(status, format!("{detail}\n")),
+    }
+}
+
+fn problem(error: &AppError, detail: &str) -> Response {
+    let errors = match error {
+        AppError::InvalidFields(fields) => Some(
+            fields
+                .iter()
+                .map(|(name, says)| ((*name).to_owned(), says.as_str().into()))
+                .collect(),
+        ),
+        _ => None,
+    };
+    let problem = Problem {
+        r#type: "about:blank",
+        title: error.title(),
+        status: error.status().as_u16(),
+        detail,
+        errors,
+    };
+    let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    (error.status(), content_type, body).into_response()
+}
+
+/// Where to go after signing in: the page somebody was on or asked for.
+fn wanted_page(request: &Request) -> String {
+    if let Some(current) = request.headers().get("hx-current-url") {
+        let path = current
+            .to_str()
+            .ok()
+            .and_then(|url| url.splitn(4, '/').nth(3))
+            .unwrap_or("");
+        return format!("/{path}");
+    }
+    let uri = request.uri();
+    if request.method().is_safe() {
+        return uri.to_string();
+    }
+    // What was posted cannot be posted again from a link; its room is the best there is.
+    let path = uri.path();
+    path.strip_suffix("/messages").unwrap_or(path).to_owned()
+}

@@ -1,0 +1,124 @@
+//! What happens around every handler.
+
+use std::any::Any;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
+
+use crate::auth::origin;
+use crate::error::AppError;
+use crate::state::AppState;
+
+/// What a page of ours may load and do: its own files and forms, nothing inline, no frame but the
+/// live one.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self'; connect-src 'self'; frame-src 'self'; manifest-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'self'";
+
+const PERMISSIONS_POLICY: &str = "camera=(), microphone=(), geolocation=(), payment=(), usb=(), \
+     interest-cohort=()";
+
+pub(super) async fn refuse_cross_site(
+    State(app): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (method, headers) = (request.method(), request.headers());
+    if origin::is_cross_site(method, headers, &app.config.public_url) {
+        return AppError::CrossSite.into_response();
+    }
+    next.run(request).await
+}
+
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let says = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    AppError::Internal(format!("a handler panicked: {says}").into()).into_response()
+}
+
+pub(super) async fn add_headers(
+    State(app): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "SAMEORIGIN"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (
+            HeaderName::from_static("permissions-policy"),
+            PERMISSIONS_POLICY,
+        ),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if app.config.public_url.is_https {
+        headers.insert(
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000"),
+        );
+    }
+    // Pages are about one person and one moment. Only files that never change say otherwise.
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            header::VARY,
+            HeaderValue::from_static("accept, authorization, cookie, hx-request-type"),
+        );
+    }
+    response
+}
+
+/// Gives each request an id, in the log and in the answer, and logs how it ended. The query is
+/// left out: it may hold what people typed.
+pub(super) async fn log(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
+    let path = request.uri().path().to_owned();
+    let span = tracing::info_span!("request", id, %method, path);
+
+    let mut response = next.run(request).instrument(span.clone()).await;
+
+    let status = response.status();
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let route = route.as_deref().unwrap_or("-");
+    let _entered = span.enter();
+    if status.is_server_error() {
+        tracing::warn!(status = status.as_u16(), took_ms, route, "answered");
+    } else if !method.is_safe() {
+        tracing::info!(status = status.as_u16(), took_ms, route, "answered");
+    } else {
+        tracing::debug!(status = status.as_u16(), took_ms, route, "answered");
+    }
+    insert_id(response.headers_mut(), &id);
+    response
+}
+
+fn insert_id(headers: &mut HeaderMap, id: &str) {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert("x-request-id", id);
+    }
+}

@@ -1,0 +1,325 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::answer::{self, Form};
+use super::body::Fields;
+use super::extract::{RoomMember, SignedIn};
+use crate::domain::{
+    Author, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq, User,
+};
+use crate::error::AppError;
+use crate::limits::Limited;
+use crate::live::{Format, Next, text_line};
+use crate::state::AppState;
+use crate::store::PAGE_MAX;
+use crate::views::{Composer, ComposerFragment, HistoryFragment, HistoryPage, RefusedPage, Row};
+
+/// How many events a page of the log holds when nobody says.
+const PAGE: usize = 50;
+
+/// The longest a poll may wait: within what proxies allow.
+const WAIT_MAX_SECS: u64 = 30;
+
+/// Where in the log, and how much.
+struct Range {
+    end: End,
+    limit: usize,
+    wait: Duration,
+}
+
+enum End {
+    Before(Seq),
+    After(Seq),
+}
+
+impl Range {
+    /// From `before=N` or `after=N`, `limit=1..200` and `wait=0..30`; the newest events without.
+    fn parse(query: Option<&str>) -> Result<Self, Invalid> {
+        let mut range = Self {
+            end: End::Before(Seq::MAX),
+            limit: PAGE,
+            wait: Duration::ZERO,
+        };
+        for (name, value) in form_urlencoded::parse(query.unwrap_or("").as_bytes()) {
+            match &*name {
+                "before" => range.end = End::Before(EventId::parse(&value)?.seq),
+                "after" => range.end = End::After(EventId::parse(&value)?.seq),
+                "limit" => {
+                    range.limit = number(&value, 1..=PAGE_MAX)
+                        .ok_or(Invalid("limit takes a whole number from 1 to 200."))?;
+                }
+                "wait" => {
+                    let secs = number(&value, 0..=WAIT_MAX_SECS).ok_or(Invalid(
+                        "wait takes a whole number of seconds from 0 to 30.",
+                    ))?;
+                    range.wait = Duration::from_secs(secs);
+                }
+                _ => {}
+            }
+        }
+        Ok(range)
+    }
+}
+
+fn number<N: std::str::FromStr + PartialOrd>(
+    raw: &str,
+    within: std::ops::RangeInclusive<N>,
+) -> Option<N> {
+    raw.parse().ok().filter(|number| within.contains(number))
+}
+
+/// `GET /rooms/{room}/messages`: a page of the log, oldest first.
+pub(super) async fn index(
+    State(app): State<AppState>,
+    form: Form,
+    RoomMember { signed_in, room }: RoomMember,
+    RawQuery(query): RawQuery,
+) -> Result<Response, AppError> {
+    let range = Range::parse(query.as_deref())?;
+    let events = match range.end {
+        End::Before(before) => app.store.page_before(&room, before, range.limit).await?,
+        End::After(after) => {
+            let events = app.store.page_after(&room, after, range.limit).await?;
+            if events.is_empty() && !range.wait.is_zero() {
+                wait_beyond(&app, &signed_in, &room, after, range.wait).await?;
+                app.store.page_after(&room, after, range.limit).await?
+            } else {
+                events
+            }
+        }
+    };
+    match form {
+        Form::Page => page(&app, &signed_in.user, &room, &events, None).await,
+        Form::Fragment => {
+            let fragment = HistoryFragment {
+                room: &room,
+                rows: events.iter().map(|event| Row::new(event)).collect(),
+                older: match range.end {
+                    End::Before(_) => older(&events),
+                    End::After(_) => None,
+                },
+            };
+            Ok(answer::html(StatusCode::OK, &fragment))
+        }
+        Form::Json | Form::Ndjson => {
+            let head = head(&app, &room).await?;
+            Ok(Json(json!({ "events": events, "head": head })).into_response())
+        }
+        Form::Text => Ok(answer::text(StatusCode::OK, lines(&events))),
+    }
+}
+
+/// Waits like a stream does, so that whatever ends a stream ends this too.
+async fn wait_beyond(
+    app: &AppState,
+    signed_in: &SignedIn,
+    room: &RoomId,
+    after: Seq,
+    longest: Duration,
+) -> Result<(), AppError> {
+    let SignedIn { user, session } = signed_in;
+    let mut follower = app.hub.follow(room, Format::Ndjson, user, session).await?;
+    if !signed_in.is_still(app).await? {
+        return Err(AppError::SignedOut);
+    }
+    if !follower.start_after(after).await? {
+        // Beyond the head: the answer says where the head is.
+        return Ok(());
+    }
+    let grown = async {
+        loop {
+            match follower.next().await? {
+                Next::Events(_) | Next::End(_) => return Ok(()),
+                Next::Present(_) | Next::Heartbeat => {}
+            }
+        }
+    };
+    match timeout(longest, grown).await {
+        Ok(grown) => grown.map_err(|error: crate::store::StoreError| error.into()),
+        Err(_) => Ok(()),
+    }
+    .and(match signed_in.is_still(app).await? {
+        true => Ok(()),
+        false => Err(AppError::SignedOut),
+    })
+}
+
+/// `GET /rooms/{room}/messages/{seq}`: one event, on a page in its surroundings.
+pub(super) async fn show(
+    State(app): State<AppState>,
+    form: Form,
+    RoomMember { signed_in, room }: RoomMember,
+    Path((_, seq)): Path<(String, String)>,
+) -> Result<Response, AppError> {
+    let seq = EventId::parse(&seq).map_err(|_| AppError::NotFound)?.seq;
+    let found = app
+        .store
+        .page_after(&room, seq.saturating_sub(1), 1)
+        .await?;
+    let event = found
+        .into_iter()
+        .find(|event| event.seq == seq)
+        .ok_or(AppError::NotFound)?;
+    match form {
+        Form::Page | Form::Fragment => {
+            let mut around = app.store.page_before(&room, seq, PAGE / 2).await?;
+            around.extend(app.store.page_after(&room, seq - 1, PAGE / 2).await?);
+            page(&app, &signed_in.user, &room, &around, Some(seq)).await
+        }
+        Form::Json | Form::Ndjson => Ok(Json(&*event).into_response()),
+        Form::Text => Ok(answer::text(StatusCode::OK, text_line(&event))),
+    }
+}
+
+async fn page(
+    app: &AppState,
+    user: &User,
+    room: &RoomId,
+    events: &[Arc<Event>],
+    marked: Option<Seq>,
+) -> Result<Response, AppError> {
+    let head = head(app, room).await?;
+    let row = |event| Row::new(event).marked_if(Some(event.seq) == marked);
+    let page = HistoryPage {
+        user,
+        room,
+        rows: events.iter().map(|event| row(event)).collect(),
+        older: older(events),
+        newer: events
+            .last()
+            .map(|last| last.seq)
+            .filter(|last| *last < head),
+    };
+    Ok(answer::html(StatusCode::OK, &page))
+}
+
+/// `POST /rooms/{room}/messages`. The message reaches its sender as it reaches everybody: through
+/// the room's stream.
+pub(super) async fn create(
+    State(app): State<AppState>,
+    form: Form,
+    RoomMember { signed_in, room }: RoomMember,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, AppError> {
+    let typed = fields.get_or_raw("body");
+    let nonce = fields.find("nonce").filter(|nonce| !nonce.is_empty());
+    match post(&app, &signed_in.user, &room, &headers, typed, nonce).await {
+        Ok(event) => Ok(posted(form, &room, &event)),
+        Err(error) if form.is_html() => Ok(refused(form, &room, typed, nonce, &error)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn post(
+    app: &AppState,
+    user: &User,
+    room: &RoomId,
+    headers: &HeaderMap,
+    typed: &str,
+    nonce: Option<&str>,
+) -> Result<Arc<Event>, AppError> {
+    let body = MessageBody::parse(typed)?;
+    let key = headers.get("idempotency-key").map(|key| key.to_str());
+    let nonce = match (nonce, key) {
+        (Some(nonce), _) => Some(Nonce::parse(nonce)?),
+        (None, Some(key)) => Some(Nonce::parse(key.unwrap_or(""))?),
+        (None, None) => None,
+    };
+    app.limits
+        .take(Limited::PostsOf(user.id))
+        .map_err(|retry_after| AppError::TooMany { retry_after })?;
+    let event = NewEvent {
+        author: Author::from(user),
+        kind: EventKind::Message { body },
+        nonce,
+    };
+    let appended = app.store.append(room, event).await?;
+    Ok(Arc::clone(appended.event()))
+}
+
+fn posted(form: Form, room: &RoomId, event: &Event) -> Response {
+    let location = [(
+        header::LOCATION,
+        format!("/rooms/{room}/messages/{}", event.seq),
+    )];
+    match form {
+        Form::Page => Redirect::to(&format!("/rooms/{room}")).into_response(),
+        Form::Fragment => {
+            let composer = Composer {
+                nonce: new_nonce(),
+                text: "",
+                error: None,
+            };
+            answer::html(StatusCode::OK, &ComposerFragment { room, composer })
+        }
+        Form::Json | Form::Ndjson => (StatusCode::CREATED, location, Json(event)).into_response(),
+        Form::Text => {
+            let mut response = answer::text(StatusCode::CREATED, text_line(event));
+            response.headers_mut().extend(
+                location
+                    .into_iter()
+                    .filter_map(|(name, path)| Some((name, HeaderValue::try_from(path).ok()?))),
+            );
+            response
+        }
+    }
+}
+
+/// Gives the text back, with what to do about it. It touches no database, which may be what
+/// refused.
+fn refused(
+    form: Form,
+    room: &RoomId,
+    typed: &str,
+    nonce: Option<&str>,
+    error: &AppError,
+) -> Response {
+    error.log();
+    let detail = error.detail();
+    let composer = Composer {
+        // The same, where the first attempt may have gone through after all.
+        nonce: match (error, nonce) {
+            (AppError::Unavailable(_) | AppError::Busy, Some(nonce)) => nonce.to_owned(),
+            _ => new_nonce(),
+        },
+        text: typed,
+        error: Some(&detail),
+    };
+    let status = error.status();
+    let mut response = match form {
+        Form::Fragment => answer::html(status, &ComposerFragment { room, composer }),
+        _ => answer::html(status, &RefusedPage { room, composer }),
+    };
+    if let Some(wait) = error.retry_after() {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, wait.as_secs().into());
+    }
+    response
+}
+
+/// For the next message of a form.
+pub(super) fn new_nonce() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+fn older(events: &[Arc<Event>]) -> Option<Seq> {
+    events.first().map(|first| first.seq).filter(|seq| *seq > 1)
+}
+
+fn lines(events: &[Arc<Event>]) -> String {
+    events.iter().map(|event| text_line(event)).collect()
+}
+
+async fn head(app: &AppState, room: &RoomId) -> Result<Seq, AppError> {
+    let heads = app.store.heads(std::slice::from_ref(room)).await?;
+    Ok(heads.first().copied().unwrap_or(0))
+}

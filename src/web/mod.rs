@@ -1,0 +1,94 @@
+//! HTTP: the routes, the layers around them, and a handler for each.
+
+mod answer;
+pub mod assets;
+mod body;
+mod client;
+mod errors;
+mod extract;
+mod health;
+mod layers;
+mod messages;
+mod room_events;
+mod rooms;
+mod sessions;
+mod users;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
+use axum::routing::{get, post};
+use tower_cookies::CookieManagerLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::error::AppError;
+use crate::state::AppState;
+
+pub use client::Peer;
+
+/// The most bytes a request's body has: a message of 4,000 characters of four bytes, each byte
+/// percent-encoded, and some room.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a request may take, its body included. Waiting for messages takes 30 seconds at most,
+/// writing one 15.
+const REQUEST_MAX: Duration = Duration::from_secs(45);
+
+/// All routes, by page; whoever is not signed in is turned away by the handlers' extractors.
+pub fn app(state: AppState) -> Router {
+    let streams = Router::new()
+        .route("/rooms/{room}/events", get(room_events::show))
+        .route("/rooms/{room}/live", get(room_events::live));
+
+    let pages = Router::new()
+        .route("/", get(home))
+        .route("/signup", get(users::new).post(users::create))
+        .route("/login", get(sessions::new).post(sessions::create))
+        .route("/logout", post(sessions::destroy))
+        .route("/rooms", get(rooms::index).post(rooms::create))
+        .route("/rooms/{room}", get(rooms::show))
+        .route(
+            "/rooms/{room}/messages",
+            get(messages::index).post(messages::create),
+        )
+        .route("/rooms/{room}/messages/{seq}", get(messages::show))
+        // A stream has no end that could come too late, so this is around the pages only.
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_MAX,
+        ));
+
+    let public = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/static/{file}", get(assets::show));
+
+    Router::new()
+        .merge(pages)
+        .merge(streams)
+        .merge(public)
+        .fallback(async || AppError::NotFound)
+        .method_not_allowed_fallback(async || AppError::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(CookieManagerLayer::new())
+        // From here on outwards, first to last: refuse other sites' requests, give errors the form
+        // the request asked for, turn a panic into such an error, add the headers, and log.
+        .layer(from_fn_with_state(state.clone(), layers::refuse_cross_site))
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn_with_state(state.clone(), errors::render))
+        .layer(from_fn_with_state(state.clone(), layers::add_headers))
+        .layer(from_fn(layers::log))
+        .with_state(state)
+}
+
+async fn home(State(_): State<AppState>, user: Option<extract::SignedIn>) -> Redirect {
+    Redirect::to(match user {
+        Some(_) => "/rooms",
+        None => "/login",
+    })
+}

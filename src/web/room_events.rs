@@ -1,0 +1,267 @@
+//! Streams: a room's log as it grows.
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Deserialize;
+
+use super::answer::Form;
+use super::extract::{RoomMember, SignedIn};
+use crate::domain::{EventId, RoomId};
+use crate::error::AppError;
+use crate::live::{Ending, Follower, Format, Next, Present, sse};
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::views::{self, LivePage};
+
+/// How long a client waits before it comes back, in milliseconds.
+const RETRY_MS: u32 = 2_000;
+
+/// When the server goes away everybody comes back at once; this spreads them.
+const RETRY_JITTER_MS: std::ops::Range<u32> = 500..5_000;
+
+/// A client whose place another of its user's streams took: it would take the place of the next.
+const RETRY_DISPLACED_MS: u32 = 30_000;
+
+#[derive(Deserialize)]
+pub(super) struct Params {
+    after: Option<String>,
+    format: Option<String>,
+}
+
+/// `GET /rooms/{room}/events`.
+pub(super) async fn show(
+    State(app): State<AppState>,
+    form: Form,
+    Query(params): Query<Params>,
+    headers: HeaderMap,
+    member: Result<RoomMember, AppError>,
+) -> Result<Response, AppError> {
+    let format = match (params.format.as_deref(), form) {
+        (Some("html"), _) => Format::Html,
+        (Some("json"), _) | (None, Form::Page | Form::Fragment | Form::Json) => Format::Json,
+        (None, Form::Text) => Format::Text,
+        (None, Form::Ndjson) => Format::Ndjson,
+        (Some(_), _) => {
+            let says = "format takes json or html.";
+            return Err(crate::domain::Invalid(says).into());
+        }
+    };
+    let last_event_id = headers
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty());
+    // A client that comes back says so in the header, beside the address it first used.
+    let after = last_event_id.or(params.after.as_deref());
+    let opened = match member {
+        Ok(member) => open(&app, format, &member, after).await,
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(stream) => Ok(stream),
+        // htmx would put any other answer into the page, or ask again for ever.
+        Err(error) if format == Format::Html => Ok(answer_page_stream(&error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// `GET /rooms/{room}/live`: a document that never ends.
+pub(super) async fn live(
+    State(app): State<AppState>,
+    Query(params): Query<Params>,
+    member: RoomMember,
+) -> Result<Response, AppError> {
+    open(&app, Format::Page, &member, params.after.as_deref()).await
+}
+
+async fn open(
+    app: &AppState,
+    format: Format,
+    member: &RoomMember,
+    after: Option<&str>,
+) -> Result<Response, AppError> {
+    let RoomMember { signed_in, room } = member;
+    let SignedIn { user, session } = signed_in;
+    let mut follower = app.hub.follow(room, format, user, session).await?;
+    // A revocation between the first look and the stream's registration was not heard.
+    if !signed_in.is_still(app).await? {
+        return Err(AppError::SignedOut);
+    }
+    let epoch = app.store.epoch();
+    let knows_its_place = match after.map(EventId::parse) {
+        None => true,
+        Some(Ok(after)) if after.epoch == epoch => follower.start_after(after.seq).await?,
+        Some(Ok(_)) => false,
+        // A page's own address can only be wrong by an error of ours or a visitor's playing.
+        Some(Err(_)) if format == Format::Html => false,
+        Some(Err(invalid)) => return Err(invalid.into()),
+    };
+    let mut preamble = preamble(format, room);
+    if !knows_its_place {
+        let head = EventId {
+            epoch,
+            seq: follower.head(),
+        };
+        preamble += &reset(format, room, head);
+    }
+    if format == Format::Html {
+        follower.show_presence_first();
+    }
+    Ok(streaming(format, preamble, room.clone(), follower))
+}
+
+/// The response whose body goes on for as long as the follower does.
+fn streaming(format: Format, preamble: String, room: RoomId, follower: Follower) -> Response {
+    enum State {
+        Start(String, Box<Follower>),
+        Follow(Box<Follower>),
+        Over,
+    }
+    let state = State::Start(preamble, Box::new(follower));
+    let body = stream::unfold((state, room), move |(state, room)| async move {
+        let mut follower = match state {
+            // Sent at once, so that proxies pass the head on and clients know they are connected.
+            State::Start(preamble, follower) if !preamble.is_empty() => {
+                let state = (State::Follow(follower), room);
+                return Some((Ok(Bytes::from(preamble)), state));
+            }
+            State::Start(_, follower) | State::Follow(follower) => follower,
+            State::Over => return None,
+        };
+        loop {
+            let (bytes, is_last) = match follower.next().await {
+                Ok(Next::Events(bytes)) => (bytes, false),
+                Ok(Next::Present(present)) => (presence(format, &room, &present), false),
+                Ok(Next::Heartbeat) => (heartbeat(format), false),
+                Ok(Next::End(ending)) => (goodbye(format, ending), true),
+                Err(error) => return Some((Err(broken(error)), (State::Over, room))),
+            };
+            if is_last {
+                return (!bytes.is_empty()).then_some((Ok(bytes), (State::Over, room)));
+            }
+            if !bytes.is_empty() {
+                return Some((Ok(bytes), (State::Follow(follower), room)));
+            }
+        }
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    set_stream_headers(response.headers_mut(), format);
+    response
+}
+
+/// Breaks the connection off, which a client takes for what it is: resume.
+fn broken(error: StoreError) -> std::io::Error {
+    tracing::warn!(?error, "a stream broke off");
+    std::io::Error::other(error)
+}
+
+fn set_stream_headers(headers: &mut HeaderMap, format: Format) {
+    let content_type = match format {
+        Format::Json | Format::Html => "text/event-stream",
+        Format::Text => "text/plain; charset=utf-8",
+        Format::Ndjson => "application/x-ndjson",
+        Format::Page => "text/html; charset=utf-8",
+    };
+    for (name, value) in [
+        (header::CONTENT_TYPE.as_str(), content_type),
+        (header::CACHE_CONTROL.as_str(), "no-store, no-transform"),
+        // nginx holds answers back until a buffer is full; not this one.
+        ("x-accel-buffering", "no"),
+    ] {
+        if let Ok(name) = header::HeaderName::try_from(name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+}
+
+/// What the page's own stream says instead of an error.
+fn answer_page_stream(error: &AppError) -> Response {
+    error.log();
+    let (status, says) = match error {
+        AppError::SignedOut => (StatusCode::OK, sse(None, Some("signed-out"), "1")),
+        // Come back later: the body is not read, and asking again is what it does.
+        AppError::Unavailable(_) | AppError::Busy | AppError::Internal(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, String::new())
+        }
+        // Whatever else it is, the page shows it when it is loaded again.
+        _ => (StatusCode::OK, sse(None, Some("reset"), "1")),
+    };
+    let mut response = (status, says).into_response();
+    set_stream_headers(response.headers_mut(), Format::Html);
+    response
+}
+
+fn preamble(format: Format, room: &RoomId) -> String {
+    match format {
+        Format::Json => format!("retry: {RETRY_MS}\n\n"),
+        // htmx reads a `retry:` only beside data or a name.
+        Format::Html => format!("retry: {RETRY_MS}\n{}", sse(None, Some("hello"), "1")),
+        Format::Text | Format::Ndjson => String::new(),
+        Format::Page => views::render(&LivePage { room }),
+    }
+}
+
+fn reset(format: Format, room: &RoomId, head: EventId) -> String {
+    let head = head.to_string();
+    match format {
+        Format::Json | Format::Html => {
+            let notice = serde_json::json!({ "room": room, "head": head });
+            sse(None, Some("reset"), &notice.to_string())
+        }
+        Format::Ndjson => {
+            serde_json::json!({ "type": "reset", "room": room, "head": head }).to_string() + "\n"
+        }
+        Format::Text => format!("the log ends at {head}; going on from there\n"),
+        Format::Page => String::new(),
+    }
+}
+
+/// In the line formats there are events only.
+fn presence(format: Format, room: &RoomId, present: &Present) -> Bytes {
+    let notice = match format {
+        Format::Json => serde_json::json!({
+            "room": room,
+            "count": present.count,
+            "names": present.names,
+        }),
+        Format::Html => serde_json::json!({ "here": views::here(present) }),
+        Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
+    };
+    sse(None, Some("presence"), &notice.to_string()).into()
+}
+
+fn heartbeat(format: Format) -> Bytes {
+    Bytes::from_static(match format {
+        Format::Json => b": heartbeat\n\n",
+        // Named, because a comment never reaches a script.
+        Format::Html => b"event: heartbeat\ndata: 1\n\n",
+        // Nothing may stand between the lines; TCP finds dead connections.
+        Format::Text | Format::Ndjson => b"",
+        Format::Page => b"<!-- -->\n",
+    })
+}
+
+fn goodbye(format: Format, ending: Ending) -> Bytes {
+    let retry_ms = match ending {
+        Ending::SignedOut => RETRY_MS,
+        Ending::Displaced => RETRY_DISPLACED_MS,
+        Ending::ShutDown => {
+            let random = getrandom::u32().unwrap_or(0);
+            RETRY_JITTER_MS.start + random % (RETRY_JITTER_MS.end - RETRY_JITTER_MS.start)
+        }
+    };
+    let name = match ending {
+        Ending::SignedOut => "signed-out",
+        Ending::Displaced | Ending::ShutDown => "goodbye",
+    };
+    match format {
+        Format::Json | Format::Html => {
+            format!("retry: {retry_ms}\n{}", sse(None, Some(name), "1")).into()
+        }
+        Format::Text | Format::Ndjson => Bytes::new(),
+        Format::Page => Bytes::from_static(b"</ol></main></body></html>\n"),
+    }
+}

@@ -1,0 +1,135 @@
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::json;
+
+use super::answer::{self, Form};
+use super::body::Fields;
+use super::extract::{RoomMember, SignedIn};
+use crate::domain::{EventId, RoomId, RoomSummary, User};
+use crate::error::AppError;
+use crate::limits::Limited;
+use crate::live::text_line;
+use crate::state::AppState;
+use crate::views::{self, Composer, Field, LobbyPage, RoomPage, Row};
+
+/// How many events the room's page begins with.
+const NEWEST: usize = 50;
+
+/// `GET /rooms`: the lobby.
+pub(super) async fn index(
+    State(app): State<AppState>,
+    form: Form,
+    SignedIn { user, .. }: SignedIn,
+) -> Result<Response, AppError> {
+    let rooms = app.store.rooms_of(&user).await?;
+    Ok(match form {
+        Form::Page | Form::Fragment => lobby(StatusCode::OK, &user, &rooms, "", None),
+        Form::Json | Form::Ndjson => Json(json!({ "rooms": rooms })).into_response(),
+        Form::Text => {
+            let lines = rooms.iter().map(|room| match &room.last {
+                Some(last) => format!("{}\t{}", room.room, text_line(last)),
+                None => format!("{}\t\n", room.room),
+            });
+            answer::text(StatusCode::OK, lines.collect())
+        }
+    })
+}
+
+/// `POST /rooms`: enters the room, which is made if it was not there.
+pub(super) async fn create(
+    State(app): State<AppState>,
+    form: Form,
+    SignedIn { user, .. }: SignedIn,
+    fields: Fields,
+) -> Result<Response, AppError> {
+    let typed = fields.get("room");
+    let room = match RoomId::parse(typed) {
+        Ok(room) => room,
+        Err(invalid) if form.is_html() => {
+            let rooms = app.store.rooms_of(&user).await?;
+            let (status, error) = (StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string());
+            return Ok(lobby(status, &user, &rooms, typed, Some(&error)));
+        }
+        Err(invalid) => return Err(invalid.into()),
+    };
+    app.limits
+        .take(Limited::EntriesOf(user.id))
+        .map_err(|retry_after| AppError::TooMany { retry_after })?;
+    app.store.enter(&room, &user).await?;
+    let path = format!("/rooms/{room}");
+    Ok(match form {
+        Form::Page | Form::Fragment => Redirect::to(&path).into_response(),
+        Form::Json | Form::Ndjson => {
+            let location = [(header::LOCATION, path)];
+            (StatusCode::CREATED, location, Json(json!({ "room": room }))).into_response()
+        }
+        Form::Text => answer::text(StatusCode::CREATED, format!("{path}\n")),
+    })
+}
+
+/// `GET /rooms/{room}`.
+pub(super) async fn show(
+    State(app): State<AppState>,
+    form: Form,
+    RoomMember { signed_in, room }: RoomMember,
+) -> Result<Response, AppError> {
+    let events = app.store.page_before(&room, u64::MAX, NEWEST).await?;
+    let head = events.last().map_or(0, |event| event.seq);
+    let present = app.hub.present(&room);
+    Ok(match form {
+        Form::Page | Form::Fragment => {
+            let page = RoomPage {
+                user: &signed_in.user,
+                room: &room,
+                here: views::here(&present),
+                rows: events.iter().map(|event| Row::new(event)).collect(),
+                older: events.first().map(|first| first.seq).filter(|seq| *seq > 1),
+                // The last event on this very page, so that nothing falls between it and the
+                // stream.
+                cursor: EventId {
+                    epoch: app.store.epoch(),
+                    seq: head,
+                },
+                composer: Composer {
+                    nonce: super::messages::new_nonce(),
+                    text: "",
+                    error: None,
+                },
+            };
+            answer::html(StatusCode::OK, &page)
+        }
+        Form::Json | Form::Ndjson => Json(json!({
+            "room": room,
+            "head": head,
+            "present": *present,
+            "events": events,
+        }))
+        .into_response(),
+        Form::Text => {
+            let lines = events.iter().map(|event| text_line(event));
+            answer::text(StatusCode::OK, lines.collect())
+        }
+    })
+}
+
+fn lobby(
+    status: StatusCode,
+    user: &User,
+    rooms: &[RoomSummary],
+    typed: &str,
+    error: Option<&str>,
+) -> Response {
+    let field = Field {
+        name: "room",
+        label: "Room id",
+        kind: "text",
+        autocomplete: "off",
+        value: typed,
+        hint: "Letters a–z, digits, “-” and “_”.",
+        error,
+        is_first: true,
+    };
+    answer::html(status, &LobbyPage { user, field, rooms })
+}

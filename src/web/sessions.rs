@@ -1,0 +1,264 @@
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use tower_cookies::cookie::SameSite;
+use tower_cookies::cookie::time::Duration as CookieDuration;
+use tower_cookies::{Cookie, Cookies};
+
+use super::answer::{self, Form};
+use super::body::Fields;
+use super::client::ClientNetwork;
+use super::extract::SignedIn;
+use crate::config::Config;
+use crate::domain::{Login, Session, SessionId, Timestamp, User};
+use crate::error::AppError;
+use crate::limits::Limited;
+use crate::state::AppState;
+use crate::views::{Field, SignInPage};
+
+/// What stays readable in a query's value.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.');
+
+/// The name of the cookie that holds the token. A browser takes a `__Host-` one only over HTTPS,
+/// for this host, from this host.
+pub(super) fn cookie_name(config: &Config) -> &'static str {
+    if config.public_url.is_https {
+        "__Host-parlor"
+    } else {
+        "parlor"
+    }
+}
+
+/// The sign-in page that leads back to `wanted`.
+pub(super) fn login_path(wanted: &str) -> String {
+    match own_path(wanted) {
+        Some("/" | "/rooms") | None => "/login".to_owned(),
+        Some(path) => format!("/login?next={}", utf8_percent_encode(path, QUERY_VALUE)),
+    }
+}
+
+/// `path`, if it stays on this host. `//host`, `/\host` and `javascript:` do not.
+fn own_path(path: &str) -> Option<&str> {
+    let mut chars = path.chars();
+    let stays = chars.next() == Some('/')
+        && !matches!(chars.next(), Some('/' | '\\'))
+        && !path.chars().any(|c| c.is_control() || c == '\\');
+    stays.then_some(path)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Next {
+    next: Option<String>,
+}
+
+/// `GET /login`.
+pub(super) async fn new(Query(query): Query<Next>, user: Option<SignedIn>) -> Response {
+    let next = query.next.as_deref().and_then(own_path);
+    match user {
+        Some(_) => Redirect::to(next.unwrap_or("/rooms")).into_response(),
+        None => answer::html(StatusCode::OK, &page("", next, None)),
+    }
+}
+
+/// `POST /login`. Every wrong pair gets the same answer in the same time, and is counted.
+pub(super) async fn create(
+    State(app): State<AppState>,
+    ClientNetwork(network): ClientNetwork,
+    form: Form,
+    cookies: Cookies,
+    fields: Fields,
+) -> Result<Response, AppError> {
+    let typed = fields.get("username");
+    let next = fields.find("next").and_then(own_path);
+    let refused = |error: AppError| {
+        if !form.is_html() {
+            return Err(error);
+        }
+        let detail = error.detail();
+        let mut response = answer::html(error.status(), &page(typed, next, Some(&detail)));
+        if let Some(wait) = error.retry_after() {
+            response
+                .headers_mut()
+                .insert("retry-after", wait.as_secs().into());
+        }
+        Ok(response)
+    };
+
+    let name: String = typed.trim().to_lowercase().chars().take(320).collect();
+    let counted = [
+        Limited::SignInsFrom(network),
+        Limited::SignInsToFrom(name.clone(), network),
+        Limited::SignInsTo(name),
+    ];
+    // Before the hash, which is what guessing costs us.
+    for limited in &counted {
+        if let Err(retry_after) = app.limits.take(limited.clone()) {
+            return refused(AppError::TooMany { retry_after });
+        }
+    }
+    let account = match Login::parse(typed) {
+        Some(login) => app.store.find_account(&login).await?,
+        None => None,
+    };
+    let hash = account
+        .as_ref()
+        .map(|account| account.password_hash.as_str());
+    let fits = app.hasher.verify(fields.get("password"), hash).await?;
+    let Some(account) = account.filter(|_| fits) else {
+        return refused(AppError::WrongPair);
+    };
+    for limited in &counted {
+        app.limits.give_back(limited);
+    }
+
+    let signed_in = sign_in(&app, &cookies, account.user).await?;
+    Ok(match form {
+        Form::Page | Form::Fragment => Redirect::to(next.unwrap_or("/rooms")).into_response(),
+        Form::Json | Form::Ndjson => signed_in.json(StatusCode::OK),
+        Form::Text => signed_in.text(StatusCode::OK),
+    })
+}
+
+/// `POST /logout`: the session is over at once, on every node.
+pub(super) async fn destroy(
+    State(app): State<AppState>,
+    form: Form,
+    cookies: Cookies,
+    signed_in: Option<SignedIn>,
+) -> Result<Response, AppError> {
+    if let Some(signed_in) = signed_in {
+        app.store.revoke_session(signed_in.session.id).await?;
+    }
+    let mut gone = cookie(&app.config, String::new());
+    gone.make_removal();
+    cookies.add(gone);
+    Ok(match form {
+        Form::Page | Form::Fragment => Redirect::to("/login").into_response(),
+        Form::Json | Form::Ndjson | Form::Text => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+/// A new session, as its owner learns of it.
+#[derive(Serialize)]
+pub(super) struct NewSession {
+    token: String,
+    expires_at: Timestamp,
+    user: User,
+}
+
+impl NewSession {
+    pub(super) fn json(self, status: StatusCode) -> Response {
+        (status, Json(self)).into_response()
+    }
+
+    /// The bare token: `TOKEN=$(curl …)`.
+    pub(super) fn text(self, status: StatusCode) -> Response {
+        answer::text(status, self.token + "\n")
+    }
+}
+
+/// Starts a session, never one that the client named, and sets its cookie.
+pub(super) async fn sign_in(
+    app: &AppState,
+    cookies: &Cookies,
+    user: User,
+) -> Result<NewSession, AppError> {
+    let created_at = Timestamp::now();
+    let session = Session {
+        id: SessionId::new(),
+        user: user.id,
+        created_at,
+        expires_at: created_at.after(app.config.session_lifetime),
+    };
+    let token = app
+        .keys
+        .sign(&session)
+        .map_err(|error| AppError::Internal(error.into()))?;
+    app.store.add_session(session).await?;
+
+    let mut kept = cookie(&app.config, token.clone());
+    let lifetime = app.config.session_lifetime.as_secs().cast_signed();
+    kept.set_max_age(CookieDuration::seconds(lifetime));
+    cookies.add(kept);
+    Ok(NewSession {
+        token,
+        expires_at: session.expires_at,
+        user,
+    })
+}
+
+/// The one place that decides a cookie's attributes.
+fn cookie(config: &Config, value: String) -> Cookie<'static> {
+    Cookie::build((cookie_name(config), value))
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .path("/")
+        .secure(config.public_url.is_https)
+        .build()
+}
+
+fn page<'a>(username: &'a str, next: Option<&'a str>, error: Option<&'a str>) -> SignInPage<'a> {
+    SignInPage {
+        fields: [
+            Field {
+                name: "username",
+                label: "Name or email",
+                kind: "text",
+                autocomplete: "username",
+                value: username,
+                hint: "",
+                error: None,
+                is_first: true,
+            },
+            Field {
+                name: "password",
+                label: "Password",
+                kind: "password",
+                autocomplete: "current-password",
+                value: "",
+                hint: "",
+                error: None,
+                is_first: false,
+            },
+        ],
+        error,
+        next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_stays_here() {
+        for path in ["/", "/rooms/tea", "/rooms/tea/messages?before=3"] {
+            assert_eq!(own_path(path), Some(path));
+        }
+        for path in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "javascript:alert(1)",
+            "/a\\b",
+            "/a\nb",
+            "rooms",
+            "/\t/evil.example",
+        ] {
+            assert_eq!(own_path(path), None, "{path:?}");
+        }
+        assert_eq!(
+            login_path("/rooms/tea?before=3"),
+            "/login?next=/rooms/tea%3Fbefore%3D3"
+        );
+        assert_eq!(login_path("//evil.example"), "/login");
+    }
+}
