@@ -264,7 +264,7 @@ mod tests {
         ] {
             let says = read(&[(name, value)]).unwrap_err().to_string();
             assert!(says.starts_with(name), "{says}");
-            assert!(!says.contains(value), "{says}");
+            assert!(value.len() < 3 || !says.contains(value), "{says}");
             assert!(!says.contains('\n'), "{says}");
         }
         let says = read(&[("MONGODB_URI", "mongodb://db")])

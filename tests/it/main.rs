@@ -1,0 +1,40 @@
+//! The product as people and programs meet it: a real server process, over real sockets, on a real
+//! SQLite file and a real MongoDB replica set. `tests/run` fetches what these tests need.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+/// Makes each of these tests twice: on the embedded store and on MongoDB.
+macro_rules! on_both_stores {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    super::$test($crate::support::Backend::Sqlite).await;
+                }
+            )*
+        }
+        mod mongodb {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    super::$test($crate::support::Backend::MongoDb).await;
+                }
+            )*
+        }
+    };
+}
+
+mod accounts;
+mod browser;
+mod durability;
+mod hostile;
+mod limits;
+mod messages;
+mod nodes;
+mod process;
+mod readme;
+mod rooms;
+mod store_contract;
+mod streams;
+mod support;

@@ -1,0 +1,178 @@
+//! The lobby, entering, and who is here.
+
+use std::time::Duration;
+
+use reqwest::header::ACCEPT;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tokio::time::{Instant, timeout};
+
+use crate::support::{Backend, Server, assert_contains, assert_lacks};
+
+on_both_stores!(
+    a_room_is_made_by_entering_it,
+    strangers_stay_outside,
+    the_lobby_tells_who_spoke_last,
+    coming_and_going_is_quiet,
+);
+
+async fn a_room_is_made_by_entering_it(backend: Backend) {
+    let server = Server::start(backend).await;
+    let ana = server.person("ana").await;
+    let missing = ana.get_as("text/html", "/rooms/tea").await;
+    assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+    assert_contains(&missing.text().await.unwrap(), "Make this room");
+
+    let answer = ana.post("/rooms", &[("room", "  TEA ")]).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert_eq!(answer.headers()["location"], "/rooms/tea");
+    ana.enters("tea").await;
+    let log = ana.log("tea").await;
+    assert_eq!(log.len(), 1, "entering again is no event");
+    assert_eq!(log[0]["type"], "joined");
+    let page = ana.get("/rooms/tea").await;
+    assert_eq!(page.status(), StatusCode::OK);
+    let page = page.text().await.unwrap();
+    assert_contains(&page, "<b>ana</b> joined");
+    assert_contains(
+        &page,
+        "hx-sse:connect=\"/rooms/tea/events?format=html&amp;after=1\"",
+    );
+
+    for bad in ["", "two words", "té", "a/b", &"x".repeat(65)] {
+        let answer = ana.post("/rooms", &[("room", bad)]).await;
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let page = answer.text().await.unwrap();
+        assert_contains(&page, &format!("value=\"{bad}\""));
+        assert_contains(&page, "class=\"error\"");
+        let json = ana.request(Method::POST, "/rooms").form(&[("room", bad)]);
+        let json = json
+            .header(ACCEPT, "application/json")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(json.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(
+        ana.get("/rooms/not%20an%20id").await.status(),
+        StatusCode::NOT_FOUND
+    );
+}
+
+async fn strangers_stay_outside(backend: Backend) {
+    let server = Server::start(backend).await;
+    let [ana, eve] = [server.person("ana").await, server.person("eve").await];
+    ana.enters("tea").await;
+    ana.says("tea", "between us").await;
+
+    let page = eve.get("/rooms/tea").await;
+    assert_eq!(page.status(), StatusCode::FORBIDDEN);
+    let page = page.text().await.unwrap();
+    assert_contains(&page, "name=\"room\" value=\"tea\"");
+    assert_lacks(&page, "between us");
+    for path in [
+        "/rooms/tea",
+        "/rooms/tea/messages",
+        "/rooms/tea/messages?after=0&wait=1",
+        "/rooms/tea/messages/2",
+        "/rooms/tea/events?after=0",
+        "/rooms/tea/live?after=0",
+    ] {
+        let answer = eve.get_as("application/json", path).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
+        assert_lacks(&answer.text().await.unwrap(), "between us");
+        let missing = path.replace("tea", "none");
+        let answer = eve.get_as("application/json", &missing).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{missing}");
+    }
+    let post = eve.tries_to_say("tea", "let me in", None).await.unwrap();
+    assert_eq!(post.status(), StatusCode::FORBIDDEN);
+    let mut page_stream = eve
+        .listens_at("/rooms/tea/events?format=html&after=0", Default::default())
+        .await;
+    assert_eq!(page_stream.headers["content-type"], "text/event-stream");
+    page_stream.next_notice("reset").await;
+    page_stream.ends().await;
+    assert_lacks(&page_stream.raw, "between us");
+    assert!(
+        eve.json("/rooms").await["rooms"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(ana.log("tea").await.len(), 2);
+}
+
+async fn the_lobby_tells_who_spoke_last(backend: Backend) {
+    let server = Server::start(backend).await;
+    let [ana, ben] = [server.person("ana").await, server.person("ben").await];
+    for room in ["tea", "coffee", "silence"] {
+        ana.enters(room).await;
+    }
+    ben.enters("tea").await;
+    ana.says("coffee", "beans").await;
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    ben.says("tea", "leaves\nand water").await;
+
+    let lobby = ana.json("/rooms").await;
+    let lines = lobby["rooms"].as_array().unwrap();
+    let rooms: Vec<&Value> = lines.iter().map(|line| &line["room"]).collect();
+    assert_eq!(rooms, ["tea", "coffee", "silence"]);
+    assert_eq!(lines[0]["head"], 3);
+    assert_eq!(lines[0]["last"]["author"]["username"], "ben");
+    assert!(lines[2]["last"].is_null());
+    let page = ana.get("/rooms").await.text().await.unwrap();
+    assert_contains(&page, "<b>ben</b> leaves…");
+    assert_contains(&page, "Nobody has said anything yet.");
+    let text = ana
+        .get_as("text/plain", "/rooms")
+        .await
+        .text()
+        .await
+        .unwrap();
+    assert_contains(&text, "ben: leaves ↵ and water\n");
+}
+
+async fn coming_and_going_is_quiet(backend: Backend) {
+    let server = Server::start(backend).await;
+    let [ana, ben] = [server.person("ana").await, server.person("ben").await];
+    ana.enters("tea").await;
+    ben.enters("tea").await;
+    let mut anas = ana.listens("tea", 2).await;
+    assert_eq!(
+        anas.next_notice("presence").await.json()["names"],
+        serde_json::json!(["ana"])
+    );
+    let bens = ben.listens("tea", 2).await;
+    let both = anas.next_notice("presence").await.json();
+    assert_eq!(both["names"], serde_json::json!(["ana", "ben"]));
+    assert_eq!(both["count"], 2);
+    let page = ana.get("/rooms/tea").await.text().await.unwrap();
+    assert_contains(&page, "ana and ben are here");
+
+    // Twenty reconnects in ten seconds show nobody anything.
+    drop(bens);
+    for _ in 0..20 {
+        let again = ben.listens("tea", 2).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        drop(again);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let left_at = Instant::now();
+    // Leaving for good shows once.
+    let alone = anas.next_notice("presence").await.json();
+    assert_eq!(alone["names"], serde_json::json!(["ana"]));
+    assert!(
+        left_at.elapsed() > Duration::from_secs(5),
+        "{:?}",
+        left_at.elapsed()
+    );
+    assert!(
+        left_at.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        left_at.elapsed()
+    );
+    let more = timeout(Duration::from_secs(3), anas.next_notice("presence")).await;
+    assert!(more.is_err(), "{more:?}");
+    assert_eq!(ana.log("tea").await.len(), 2, "none of it is an event");
+}

@@ -1,0 +1,297 @@
+//! Chromium, driven through ChromeDriver.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use fantoccini::elements::Element;
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::mongo::free_port;
+use super::tool;
+
+/// One browser with a profile of its own. It ends with the test, also when that fails.
+pub struct Browser {
+    pub client: Client,
+    driver: Child,
+    _profile: TempDir,
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Browser {
+    /// 1280 × 800, light, with scripts.
+    pub async fn open() -> Self {
+        let port = free_port();
+        let profile = tempfile::tempdir().unwrap();
+        // A shell that ends the driver, and with it the browser, when our end of its input closes.
+        let driver = Command::new("sh")
+            .args(["-c", "\"$@\" & cat > /dev/null; kill $!", "sh"])
+            .arg(tool("chromedriver"))
+            .arg(format!("--port={port}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1280,800",
+            "--lang=en-GB",
+            &format!("--user-data-dir={}", profile.path().display()),
+        ];
+        let capabilities = json!({
+            "goog:chromeOptions": { "args": arguments, "binary": tool("chromium") },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let Value::Object(capabilities) = capabilities else {
+            unreachable!("an object was written above");
+        };
+        let address = format!("http://127.0.0.1:{port}");
+        let until = Instant::now() + Duration::from_secs(30);
+        let client = loop {
+            let connecting = ClientBuilder::new(HttpConnector::new())
+                .capabilities(capabilities.clone())
+                .connect(&address)
+                .await;
+            match connecting {
+                Ok(client) => break client,
+                Err(error) => assert!(Instant::now() < until, "no browser: {error}"),
+            }
+            sleep(Duration::from_millis(100)).await;
+        };
+        Self {
+            client,
+            driver,
+            _profile: profile,
+        }
+    }
+
+    pub async fn goto(&self, url: &str) {
+        self.client.goto(url).await.unwrap();
+    }
+
+    /// Waits for an element.
+    pub async fn find(&self, css: &str) -> Element {
+        let wait = self.client.wait().at_most(PATIENCE);
+        let found = wait.for_element(Locator::Css(css)).await;
+        match found {
+            Ok(element) => element,
+            Err(error) => panic!("no {css}: {error}\n{}", self.text().await),
+        }
+    }
+
+    pub async fn types(&self, css: &str, text: &str) {
+        self.find(css).await.send_keys(text).await.unwrap();
+    }
+
+    pub async fn clicks(&self, css: &str) {
+        self.find(css).await.click().await.unwrap();
+    }
+
+    /// The visible text of the page.
+    pub async fn text(&self) -> String {
+        let text = self.evaluate("document.body.innerText").await;
+        text.as_str().unwrap_or("").to_owned()
+    }
+
+    /// Waits until an expression is true in the page.
+    pub async fn until(&self, expression: &str) {
+        let until = Instant::now() + PATIENCE;
+        while self.evaluate(expression).await != true {
+            if Instant::now() >= until {
+                let log = self.console().await;
+                panic!("never: {expression}\n{}\n{log:?}", self.text().await);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the page shows this text.
+    pub async fn sees(&self, text: &str) {
+        let text = serde_json::to_string(text).unwrap();
+        self.until(&format!("document.body.innerText.includes({text})"))
+            .await;
+    }
+
+    /// The value of an expression, also where the page's own scripts are off.
+    pub async fn evaluate(&self, expression: &str) -> Value {
+        let parameters = json!({
+            "expression": expression,
+            "awaitPromise": true,
+            "returnByValue": true,
+        });
+        let answer = self.devtools("Runtime.evaluate", parameters).await;
+        answer["result"]["value"].clone()
+    }
+
+    /// A command of the DevTools protocol.
+    pub async fn devtools(&self, method: &str, parameters: Value) -> Value {
+        let command = DevTools(json!({ "cmd": method, "params": parameters }));
+        let answer = self.client.issue_cmd(command).await;
+        answer.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// What the page and the browser complained about since the last call.
+    pub async fn console(&self) -> Vec<String> {
+        let log = self.client.issue_cmd(Log).await.unwrap();
+        let entries = log.as_array().cloned().unwrap_or_default();
+        entries
+            .iter()
+            .map(|entry| entry["message"].to_string())
+            .collect()
+    }
+
+    pub async fn scripts_off(&self) {
+        let off = json!({ "value": true });
+        self.devtools("Emulation.setScriptExecutionDisabled", off)
+            .await;
+    }
+
+    /// A phone or a desk, light or dark.
+    pub async fn looks_like(&self, width: u32, height: u32, is_dark: bool) {
+        let size = json!({
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1,
+            "mobile": width < 600,
+        });
+        self.devtools("Emulation.setDeviceMetricsOverride", size)
+            .await;
+        let scheme = if is_dark { "dark" } else { "light" };
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [feature] }),
+        )
+        .await;
+    }
+
+    /// Puts a picture of the page into `target/screenshots`.
+    pub async fn screenshot(&self, name: &str) -> PathBuf {
+        let shot = self
+            .devtools("Page.captureScreenshot", json!({ "format": "png" }))
+            .await;
+        let png = BASE64_STANDARD
+            .decode(shot["data"].as_str().unwrap())
+            .unwrap();
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(format!("{name}.png"));
+        std::fs::write(&file, png).unwrap();
+        file
+    }
+
+    /// Fills the sign-up form as a person would.
+    pub async fn signs_up(&self, base: &str, name: &str) {
+        self.goto(&format!("{base}/signup")).await;
+        self.types("#username", name).await;
+        self.types("#email", &format!("{name}@example.org")).await;
+        self.types("#password", super::PASSWORD).await;
+        self.clicks("main button").await;
+        self.find("form.enter").await;
+    }
+
+    /// Enters a room from the lobby.
+    pub async fn enters(&self, room: &str) {
+        self.types("#room", room).await;
+        self.clicks("form.enter button").await;
+        self.find("#composer-text").await;
+    }
+
+    /// Writes a message and presses Enter.
+    pub async fn says(&self, text: &str) {
+        self.types("#composer-text", &format!("{text}\u{e007}"))
+            .await;
+    }
+
+    /// The texts of the messages on the page, in order.
+    pub async fn messages(&self) -> Vec<String> {
+        let list = self
+            .evaluate("Array.from(document.querySelectorAll('#log .body'), (e) => e.innerText)")
+            .await;
+        serde_json::from_value(list).unwrap()
+    }
+
+    /// Waits until the page shows these messages and no others.
+    pub async fn shows(&self, messages: &[&str]) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.messages().await;
+            if shown == messages {
+                return;
+            }
+            assert!(
+                Instant::now() < until,
+                "shown: {shown:?}\nexpected: {messages:?}"
+            );
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the room's stream is open.
+    pub async fn is_following(&self) {
+        self.until("!!document.getElementById('log')?._htmx?.sse?.reader")
+            .await;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        drop(self.driver.stdin.take());
+        let _ = self.driver.wait();
+    }
+}
+
+#[derive(Debug)]
+struct DevTools(Value);
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base.join(&format!(
+            "session/{}/goog/cdp/execute",
+            session.unwrap_or_default()
+        ))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (reqwest::Method, Option<String>) {
+        (reqwest::Method::POST, Some(self.0.to_string()))
+    }
+}
+
+#[derive(Debug)]
+struct Log;
+
+impl WebDriverCompatibleCommand for Log {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (reqwest::Method, Option<String>) {
+        let body = json!({ "type": "browser" });
+        (reqwest::Method::POST, Some(body.to_string()))
+    }
+}

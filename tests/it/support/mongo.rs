@@ -1,0 +1,95 @@
+use std::fs::File;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::bson::doc;
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use super::{eventually, tool};
+
+static SHARED: OnceCell<MongoDb> = OnceCell::const_new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// A `mongod` of its own, as a replica set of one member.
+pub struct MongoDb {
+    port: u16,
+    _dir: TempDir,
+    /// A shell that ends `mongod` when our end of its input closes, so also when we are killed.
+    _guard: Child,
+}
+
+impl MongoDb {
+    /// The one that tests share, each in a database of its own.
+    pub async fn shared() -> &'static Self {
+        SHARED.get_or_init(Self::start).await
+    }
+
+    async fn start() -> Self {
+        let mongod = tool("mongod");
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let log = dir.path().join("log");
+        let guard = Command::new("sh")
+            .arg("-c")
+            .arg("\"$@\" & cat > /dev/null; kill -9 $!")
+            .arg("sh")
+            .arg(mongod)
+            .args(["--replSet", "rs0", "--bind_ip", "127.0.0.1"])
+            .args([
+                "--wiredTigerCacheSizeGB",
+                "0.5",
+                "--port",
+                &port.to_string(),
+            ])
+            .arg("--dbpath")
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(File::create(&log).unwrap())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let set = Self {
+            port,
+            _dir: dir,
+            _guard: guard,
+        };
+        set.initiate().await;
+        set
+    }
+
+    async fn initiate(&self) {
+        let host = format!("127.0.0.1:{}", self.port);
+        let uri = format!("mongodb://{host}/?directConnection=true&serverSelectionTimeoutMS=30000");
+        let admin = Client::with_uri_str(uri).await.unwrap().database("admin");
+        let members = vec![doc! { "_id": 0, "host": host }];
+        let config = doc! { "_id": "rs0", "members": members };
+        admin
+            .run_command(doc! { "replSetInitiate": config })
+            .await
+            .unwrap();
+        let is_primary = async || {
+            let hello = admin.run_command(doc! { "hello": 1 }).await;
+            hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or(false))
+        };
+        eventually("mongod is primary", Duration::from_secs(30), is_primary).await;
+    }
+
+    /// The address of a database nobody else uses.
+    pub fn fresh_uri(&self) -> String {
+        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+        format!(
+            "mongodb://127.0.0.1:{}/test_{number}?replicaSet=rs0",
+            self.port
+        )
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
