@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -74,7 +74,11 @@ pub(super) async fn live(
     Query(params): Query<Params>,
     member: RoomMember,
 ) -> Result<Response, AppError> {
-    open(&app, Format::Page, &member, params.after.as_deref()).await
+    let mut response = open(&app, Format::Page, &member, params.after.as_deref()).await?;
+    // Ended by the end of the connection, not by a last chunk: a browser takes a document that
+    // lacks its last chunk for one that is still loading, and never refreshes it.
+    *response.version_mut() = Version::HTTP_10;
+    Ok(response)
 }
 
 async fn open(

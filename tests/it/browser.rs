@@ -137,8 +137,7 @@ async fn the_whole_journey_without_scripts() {
     for number in 1..=60 {
         ben.says("tea", &format!("old {number}")).await;
     }
-    let ana = Browser::open().await;
-    ana.scripts_off().await;
+    let ana = Browser::open_without_scripts().await;
     ana.goto(&server.base).await;
     ana.clicks("a[href='/signup']").await;
     ana.types("#username", "a").await;
@@ -174,7 +173,10 @@ async fn the_whole_journey_without_scripts() {
     };
     ben.says("tea", "live without scripts").await;
     in_frame("live without scripts").await;
-    ana.screenshot("room-without-scripts").await;
+    ana.screenshot("room-desk-without-scripts").await;
+    ana.looks_like(390, 844, false).await;
+    ana.screenshot("room-phone-without-scripts").await;
+    ana.looks_like(1280, 800, false).await;
     ben.says("tea", "and once more").await;
     in_frame("and once more").await;
 
@@ -197,26 +199,18 @@ async fn the_whole_journey_without_scripts() {
 async fn the_frame_comes_back_after_a_restart() {
     let mut server = Server::start(Backend::Sqlite).await;
     let ben = server.person("ben").await;
-    let ana = Browser::open().await;
+    let ana = Browser::open_without_scripts().await;
     ana.signs_up(&server.base, "ana").await;
     ana.enters("tea").await;
     ben.enters("tea").await;
-    ana.scripts_off().await;
-    ana.client.refresh().await.unwrap();
     ana.find("iframe.live").await;
     ben.says("tea", "before").await;
     server.kill();
     server.start_again().await;
     ben.says("tea", "after").await;
-    sleep(Duration::from_secs(4)).await;
-    ana.client.enter_frame(0).await.unwrap();
-    for text in ["before", "after"] {
-        let wait = ana.client.wait().at_most(Duration::from_secs(20));
-        let xpath = format!("//div[@class='body' and .='{text}']");
-        wait.for_element(Locator::XPath(&xpath)).await.unwrap();
-        let all = ana.client.find_all(Locator::XPath(&xpath)).await.unwrap();
-        assert_eq!(all.len(), 1, "{text}");
-    }
+    let in_frame = "Array.from(document.querySelector('iframe').contentDocument\
+                    .querySelectorAll('.body'), (e) => e.innerText).join()";
+    ana.until(&format!("{in_frame} === 'before,after'")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -541,9 +535,4 @@ async fn every_page_is_accessible_and_looks_right() {
     ana.clicks("form.enter button").await;
     ana.sees("has only letters").await;
     checked("lobby-refused").await;
-    ana.scripts_off().await;
-    ana.goto(&format!("{base}/rooms/kitchen")).await;
-    ana.looks_like(390, 844, false).await;
-    sleep(Duration::from_millis(300)).await;
-    ana.screenshot("room-phone-without-scripts").await;
 }

@@ -29,6 +29,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 impl Browser {
     /// 1280 × 800, light, with scripts.
     pub async fn open() -> Self {
+        Self::open_with(json!({}), "normal").await
+    }
+
+    /// The same, but pages' scripts are off, as a visitor switches them off.
+    pub async fn open_without_scripts() -> Self {
+        let off = json!({ "profile.managed_default_content_settings.javascript": 2 });
+        // The live frame never finishes loading; whoever waits for that waits for ever.
+        Self::open_with(off, "none").await
+    }
+
+    async fn open_with(preferences: Value, wait_for_load: &str) -> Self {
         let port = free_port();
         let profile = tempfile::tempdir().unwrap();
         // A shell that ends the driver, and with it the browser, when our end of its input closes.
@@ -56,7 +67,12 @@ impl Browser {
             &format!("--user-data-dir={}", profile.path().display()),
         ];
         let capabilities = json!({
-            "goog:chromeOptions": { "args": arguments, "binary": tool("chromium") },
+            "goog:chromeOptions": {
+                "args": arguments,
+                "binary": tool("chromium"),
+                "prefs": preferences,
+            },
+            "pageLoadStrategy": wait_for_load,
             "goog:loggingPrefs": { "browser": "ALL" },
         });
         let Value::Object(capabilities) = capabilities else {
@@ -155,12 +171,6 @@ impl Browser {
             .iter()
             .map(|entry| entry["message"].to_string())
             .collect()
-    }
-
-    pub async fn scripts_off(&self) {
-        let off = json!({ "value": true });
-        self.devtools("Emulation.setScriptExecutionDisabled", off)
-            .await;
     }
 
     /// A phone or a desk, light or dark.

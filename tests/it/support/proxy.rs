@@ -48,9 +48,11 @@ impl Proxy {
         self.cuts.send_replace(());
     }
 
-    /// From now on, or no longer, streams are answered with 503.
+    /// From now on, or no longer, streams are answered with 503. What is open is cut: only a
+    /// connection's first request is looked at.
     pub fn refuse_streams(&self, refuse: bool) {
         self.is_refusing.store(refuse, Ordering::SeqCst);
+        self.cut();
     }
 
     /// How many streams were refused.
