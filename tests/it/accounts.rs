@@ -231,7 +231,12 @@ async fn wrong_pairs_all_look_the_same(backend: Backend) {
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
             let page = answer.text().await.unwrap();
             assert_lacks(&page, "not her password");
-            let error = page.split("class=\"error\"").nth(1).unwrap().split("</p>").next();
+            let error = page
+                .split("class=\"error\"")
+                .nth(1)
+                .unwrap()
+                .split("</p>")
+                .next();
             said.push(error.unwrap().to_owned());
         }
     }

@@ -1,1 +1,106 @@
+//! The README's recipes, run by a shell as they stand there.
 
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Backend, Server, assert_contains, tool};
+
+const README: &str = include_str!("../../README.md");
+
+/// The shell lines of a recipe.
+fn recipe(name: &str) -> &'static str {
+    let (_, after) = README
+        .split_once(&format!("<!-- recipe: {name} -->\n```sh\n"))
+        .unwrap_or_else(|| panic!("the README has no recipe {name:?}"));
+    after.split("```").next().unwrap()
+}
+
+/// Runs lines after those that sign in, against a server of the test's own.
+async fn run(server: &Server, lines: &str) -> String {
+    let _ = tool("curl");
+    let sign_in = recipe("sign in").replace("http://127.0.0.1:3000", &server.base);
+    let script = format!("set -eu\n{{ {sign_in} }} > /dev/null\n{lines}");
+    let command = async {
+        let shell = tokio::task::spawn_blocking(move || {
+            Command::new("bash").args(["-c", &script]).output().unwrap()
+        });
+        shell.await.unwrap()
+    };
+    let output = tokio::time::timeout(Duration::from_secs(60), command)
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
+    text
+}
+
+/// Streams have no end: each is followed for a second.
+fn for_a_second(lines: &str) -> String {
+    lines
+        .replace("curl -sN", "timeout 1 curl -sN")
+        .replace(
+            "\"$HOST/rooms/tea/events\"\n",
+            "\"$HOST/rooms/tea/events\" || true\n",
+        )
+        .replace("events?after=2\"\n", "events?after=2\" || true\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recipes_work_as_they_stand() {
+    let server = Server::start(Backend::Sqlite).await;
+    run(&server, recipe("post")).await;
+    let said = run(&server, recipe("retry")).await;
+    let (first, second) = said.split_at(said.len() / 2);
+    assert_eq!(first, second);
+    assert_contains(first, "\"seq\":4,\"type\":\"message\"");
+
+    let read = run(&server, recipe("read")).await;
+    for part in [
+        " ana joined\n",
+        " ana: hello\n",
+        " ana: the build is done\n",
+        "\"head\":4",
+    ] {
+        assert_contains(&read, part);
+    }
+    // Somebody says something while the three streams are open, one after another.
+    let speaker = "(for n in 1 2 3 4 5 6 7 8; do sleep 0.4; \
+                   curl -s -H \"$AUTH\" \"$HOST/rooms/tea/messages\" -d body=live-$n; done) &\n";
+    let followed = run(
+        &server,
+        &format!("{speaker}{}wait", for_a_second(recipe("follow"))),
+    )
+    .await;
+    assert_contains(&followed, " ana: live-1\n");
+    assert_contains(&followed, "\"body\":\"live-");
+    assert_contains(
+        &followed,
+        "event: message\ndata: {\"room\":\"tea\",\"seq\":",
+    );
+
+    let resumed = run(&server, &for_a_second(recipe("resume"))).await;
+    assert_contains(&resumed, "\nid: 3\nevent: message\n");
+    assert!(!resumed.contains("\nid: 2\n"), "{resumed}");
+    assert_contains(&resumed, " ana: the build is done\n");
+    let polled = run(&server, recipe("long poll")).await;
+    assert_contains(&polled, "{\"events\":[{\"room\":\"tea\",\"seq\":3,");
+    let after = format!(
+        "{}\ncurl -s -o /dev/null -w '%{{http_code}}' -H \"$AUTH\" -H 'Accept: text/plain' \"$HOST/rooms\"",
+        recipe("sign out")
+    );
+    assert!(run(&server, &after).await.ends_with("401"));
+}
+
+#[test]
+fn every_setting_is_in_the_readme() {
+    let example = include_str!("../../.env.example");
+    let names = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#')?.split_once('='))
+        .map(|(name, _)| name)
+        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+    for name in names {
+        assert_contains(README, &format!("`{name}`"));
+    }
+}
