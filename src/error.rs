@@ -179,6 +179,9 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::NonceReused => Self::NonceReused,
             StoreError::Busy => Self::Busy,
+            StoreError::TooManyRooms => Self::Invalid(Invalid(
+                "You are in 1,000 rooms, which is the most. Use another account for more.",
+            )),
             // Where a name can be taken the caller matches it first.
             StoreError::Taken(_) | StoreError::Backend { .. } => Self::Unavailable(error),
         }

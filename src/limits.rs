@@ -14,10 +14,12 @@ pub enum Limited {
     /// Failed sign-ins from one network.
     SignInsFrom(IpAddr),
     /// Failed sign-ins to one account from one network.
-    SignInsToFrom(String, IpAddr),
-    /// Failed sign-ins to one account from anywhere. Wide, so that a stranger who guesses slows
-    /// the owner down only in the extreme.
-    SignInsTo(String),
+    SignInsToFrom(Target, IpAddr),
+    /// Failed sign-ins to one account from networks it was not signed in to from lately. It is
+    /// what stops many networks guessing together, and cannot lock its owner out at home.
+    SignInsToFromAfar(Target),
+    /// Sessions of one user.
+    SessionsOf(UserId),
     /// New accounts from one network; a class of thirty behind one address signs up in a minute.
     SignUpsFrom(IpAddr),
     /// Rooms entered, and so perhaps made, by one user.
@@ -32,13 +34,26 @@ impl Limited {
         match self {
             Self::SignInsFrom(_) => (60, Duration::from_secs(2)),
             Self::SignInsToFrom(..) => (10, Duration::from_secs(20)),
-            Self::SignInsTo(_) => (100, Duration::from_secs(10)),
+            Self::SignInsToFromAfar(_) => (100, Duration::from_secs(10)),
+            Self::SessionsOf(_) => (100, Duration::from_secs(5)),
             Self::SignUpsFrom(_) => (40, Duration::from_secs(15)),
             Self::EntriesOf(_) => (60, Duration::from_secs(1)),
             Self::PostsOf(_) => (30, Duration::from_millis(200)),
         }
     }
 }
+
+/// Whose password is tried, however the name was spelled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// An account's.
+    Account(UserId),
+    /// One that does not exist, by its name as it would be looked up; empty when none could be.
+    Nobody(String),
+}
+
+/// How long a network counts as an account's own after it was signed in to from there.
+const KNOWN_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How many keys are remembered. Past that the ones that are full again are forgotten.
 const KEYS_MAX: usize = 100_000;
@@ -49,6 +64,8 @@ pub struct Limits {
     /// For each key the moment at which its bucket would be full again (the "theoretical arrival
     /// time" of the generic cell rate algorithm).
     full_at: Mutex<HashMap<Limited, Instant>>,
+    /// From where an account was signed in to, and when.
+    known: Mutex<HashMap<(UserId, IpAddr), Instant>>,
 }
 
 impl Limits {
@@ -57,7 +74,27 @@ impl Limits {
         Self {
             is_on,
             full_at: Mutex::default(),
+            known: Mutex::default(),
         }
+    }
+
+    /// Remembers that an account was signed in to from a network.
+    pub fn know(&self, user: UserId, network: IpAddr) {
+        let now = Instant::now();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEYS_MAX {
+            known.retain(|_, at| now.duration_since(*at) < KNOWN_FOR);
+        }
+        if known.len() < KEYS_MAX {
+            known.insert((user, network), now);
+        }
+    }
+
+    /// Whether it was, lately.
+    pub fn is_known(&self, user: UserId, network: IpAddr) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = known.get(&(user, network));
+        at.is_some_and(|at| at.elapsed() < KNOWN_FOR)
     }
 
     /// Counts one.
@@ -117,7 +154,7 @@ mod tests {
     #[test]
     fn what_is_given_back_was_not_taken() {
         let limits = Limits::new(true);
-        let key = Limited::SignInsTo("ana".to_owned());
+        let key = Limited::SignInsToFromAfar(Target::Nobody("ana".to_owned()));
         for _ in 0..1_000 {
             limits.take(key.clone()).unwrap();
             limits.give_back(&key);

@@ -56,7 +56,7 @@ async fn run() -> anyhow::Result<()> {
     hub.start(Arc::clone(&store));
     let app = parlor::app(AppState {
         keys: Arc::new(Keys::new(&secret, config.jwt_secret_previous.as_ref())),
-        hasher: Hasher::new(),
+        hasher: Hasher::start()?,
         limits: Arc::new(Limits::new(config.rate_limits)),
         hub: hub.clone(),
         store,

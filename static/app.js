@@ -79,7 +79,11 @@ function follow() {
   let lostTimer = null;
 
   const connect = () => {
-    if (!document.hidden && !log._htmx?.sse) htmx.trigger(log, 'connect');
+    if (document.hidden || log._htmx?.sse) return;
+    // htmx looks over the page from a timer that can fire before its extension's script has run,
+    // and then passes the stream by.
+    if (!log._htmx) htmx.process(log);
+    htmx.trigger(log, 'connect');
   };
   const found = () => {
     heardAt = Date.now();
@@ -102,6 +106,15 @@ function follow() {
     if (event.detail.connection.attempt > 0) lost();
   });
   log.addEventListener('htmx:sse:error', lost);
+  // Whatever stands between us and the server may answer with a page of its own. It is not a
+  // message; the timer below asks again.
+  log.addEventListener('htmx:before:response', (event) => {
+    const { ctx } = event.detail;
+    if (event.target !== log || ctx.sourceElement !== log) return;
+    if (ctx.response.headers.get('Content-Type')?.includes('text/event-stream')) return;
+    event.preventDefault();
+    lost();
+  });
   log.addEventListener('htmx:error', lost);
   log.addEventListener('presence', (event) => {
     here.textContent = JSON.parse(event.detail.data).here;
@@ -110,15 +123,16 @@ function follow() {
   log.addEventListener('reset', () => location.reload());
   log.addEventListener('signed-out', () => location.reload());
 
-  document.addEventListener('visibilitychange', () => {
-    heardAt = Date.now();
-    connect();
-  });
   const retry = () => {
-    const stream = log._htmx?.sse;
-    if (stream?.delayCanceller) stream.delayCanceller();
+    log._htmx?.sse?.delayCanceller?.();
     connect();
   };
+  document.addEventListener('visibilitychange', () => {
+    heardAt = Date.now();
+    // At once, not after the pause that is meant for a server in trouble. htmx begins that pause
+    // when it hears of this event, a moment after us.
+    if (!document.hidden) setTimeout(retry, 10);
+  });
   addEventListener('online', retry);
   setInterval(() => {
     const stream = log._htmx?.sse;
@@ -164,6 +178,7 @@ function compose() {
     keepOutbox();
     text.value = '';
     keepDraft();
+    say('');
     text.focus();
     scroller.toBottom();
     sendAll();
@@ -175,7 +190,7 @@ function compose() {
     let pause = 500;
     while (outbox.length > 0) {
       const { status, says, wait } = await post(outbox[0]);
-      if (status === 401) return; // on the way to the sign-in page, and back: the outbox waits
+      if (status === 401) break; // on the way to the sign-in page, and back: the outbox waits
       if (status === 0 || status >= 500 || status === 408 || status === 429) {
         // Sending again is safe: the nonce is the same.
         say('Not sent yet. Trying again…', true);
@@ -186,7 +201,7 @@ function compose() {
       const { body } = outbox.shift();
       keepOutbox();
       pause = 500;
-      say('');
+      if (notice.classList.contains('calm')) say('');
       if (status >= 400) {
         text.value = text.value ? `${body}\n${text.value}` : body;
         keepDraft();

@@ -29,7 +29,7 @@ impl MessageBody {
             Some(last_blank_line) => &text[last_blank_line + 1..],
             None => text,
         };
-        if text.is_empty() {
+        if text.chars().all(is_unseen) {
             return Err(Invalid("Write something first."));
         }
         if text.contains('\0') {
@@ -56,7 +56,8 @@ impl MessageBody {
     }
 
     /// The text on one line that is safe to print in a terminal: breaks of every kind become
-    /// ` ↵ `, other control characters (an escape sequence could repaint a terminal) `�`.
+    /// ` ↵ `, other control characters (an escape sequence could repaint a terminal, a bidirectional one
+    /// turn the line around) `�`.
     pub fn on_one_line(&self) -> impl fmt::Display + '_ {
         OneLine(&self.0)
     }
@@ -66,6 +67,18 @@ impl Serialize for MessageBody {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
+}
+
+/// White space and characters that draw nothing by themselves.
+fn is_unseen(c: char) -> bool {
+    c.is_whitespace()
+        || is_bidi_control(c)
+        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
+/// What turns the direction of the text after it around.
+fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 struct OneLine<'a>(&'a str);
@@ -79,7 +92,7 @@ impl fmt::Display for OneLine<'_> {
                     f.write_str(" ↵ ")?;
                 }
                 '\t' => f.write_char(' ')?,
-                c if c.is_control() => f.write_char('\u{fffd}')?,
+                c if c.is_control() || is_bidi_control(c) => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
             }
         }
@@ -101,7 +114,7 @@ mod tests {
         ] {
             assert_eq!(MessageBody::parse(typed).unwrap().as_str(), kept);
         }
-        for refused in ["", " \t\r\n ", "a\0b"] {
+        for refused in ["", " \t\r\n ", "a\0b", "\u{200b}", "\u{202e} "] {
             assert!(MessageBody::parse(refused).is_err(), "{refused:?}");
         }
         assert!(MessageBody::parse(&"é".repeat(4_000)).is_ok());

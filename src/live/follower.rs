@@ -8,7 +8,10 @@ use super::room::{Room, Signal, Taken};
 use super::streams::{Ending, Stream};
 use super::{Format, Hub};
 use crate::domain::{Seq, Timestamp};
-use crate::store::{PAGE_MAX, StoreError};
+use crate::store::StoreError;
+
+/// How many events a stream that is behind reads at a time: about one write of ordinary ones.
+const READ_ON: usize = 100;
 
 /// One open stream: a cursor into a room's log, and what ends it.
 pub struct Follower {
@@ -134,13 +137,13 @@ impl Follower {
     async fn read_on(&mut self) -> Result<Next, StoreError> {
         let store = self.hub.store()?;
         let events = store
-            .page_after(&self.room.id, self.cursor, PAGE_MAX)
+            .page_after(&self.room.id, self.cursor, READ_ON)
             .await?;
-        let Some(last) = events.last() else {
+        let Some((bytes, upto)) = self.room.encode(events, self.format) else {
             return Err(StoreError::backend("read a log", "it ends before its head"));
         };
-        self.cursor = last.seq;
-        Ok(Next::Events(self.room.encode(events, self.format)))
+        self.cursor = upto;
+        Ok(Next::Events(bytes))
     }
 
     fn on_heartbeat(&self) -> Next {

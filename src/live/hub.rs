@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -26,6 +27,8 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     /// Set right after the store was opened; the store needs the hub to be opened.
     store: OnceLock<Arc<dyn Store>>,
+    /// A store tells of changes from threads of its own, where there is no runtime to be found.
+    runtime: Handle,
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     presence: Presence,
     streams: Streams,
@@ -33,10 +36,12 @@ struct Inner {
 }
 
 impl Hub {
-    /// A hub for a store that is still to be opened with [`Self::on_change`].
+    /// A hub for a store that is still to be opened with [`Self::on_change`]. Call it inside the
+    /// runtime.
     pub fn new(streams_per_user: usize) -> Self {
         Self(Arc::new(Inner {
             store: OnceLock::new(),
+            runtime: Handle::current(),
             rooms: Mutex::default(),
             presence: Presence::default(),
             streams: Streams::new(streams_per_user),
@@ -106,7 +111,7 @@ impl Hub {
             Change::Appended(event) => self.accept(event),
             Change::SessionRevoked(session) => self.0.streams.end_session(session),
             Change::MaybeMissed => {
-                tokio::spawn(self.clone().compare_heads());
+                self.0.runtime.spawn(self.clone().look_again());
             }
         }
     }
@@ -117,7 +122,7 @@ impl Hub {
         if let Some(room) = room
             && room.accept(event) == Accepted::Gap
         {
-            tokio::spawn(self.clone().catch_up(room));
+            self.0.runtime.spawn(self.clone().catch_up(room));
         }
     }
 
@@ -150,7 +155,32 @@ impl Hub {
         }
     }
 
-    async fn compare_heads(self) {
+    /// Finds out by reading what the store may have missed telling.
+    async fn look_again(self) {
+        self.compare_heads().await;
+        self.check_sessions().await;
+    }
+
+    /// Ends the streams of sessions that were revoked without our hearing of it.
+    async fn check_sessions(&self) {
+        let open = self.0.streams.sessions();
+        if open.is_empty() {
+            return;
+        }
+        let live = match self.store() {
+            Ok(store) => store.live_sessions(&open).await,
+            Err(error) => Err(error),
+        };
+        match live {
+            Ok(live) => {
+                let over = open.into_iter().filter(|session| !live.contains(session));
+                over.for_each(|session| self.0.streams.end_session(session));
+            }
+            Err(error) => tracing::warn!(?error, "cannot check the streams’ sessions"),
+        }
+    }
+
+    async fn compare_heads(&self) {
         let rooms: Vec<Arc<Room>> = self.rooms().values().cloned().collect();
         let ids: Vec<RoomId> = rooms.iter().map(|room| room.id.clone()).collect();
         if ids.is_empty() {

@@ -184,13 +184,21 @@ impl Room {
         Taken::Events(several.freeze(), upto)
     }
 
-    /// Encodes events that were read from the store for a cursor that is behind.
-    pub(super) fn encode(&self, events: Vec<Arc<Event>>, format: Format) -> Bytes {
+    /// Encodes events that were read from the store for a cursor that is behind: as many as one
+    /// write takes, at least one. `None` when there are none.
+    pub(super) fn encode(&self, events: Vec<Arc<Event>>, format: Format) -> Option<(Bytes, Seq)> {
         let mut bytes = BytesMut::new();
+        let mut upto = None;
         for event in events {
-            bytes.extend_from_slice(&Encoded::new(event, self.epoch).bytes(format));
+            let seq = event.seq;
+            let encoded = Encoded::new(event, self.epoch).bytes(format);
+            if upto.is_some() && bytes.len() + encoded.len() > WRITE_BYTES_MAX {
+                break;
+            }
+            bytes.extend_from_slice(&encoded);
+            upto = Some(seq);
         }
-        bytes.freeze()
+        upto.map(|upto| (bytes.freeze(), upto))
     }
 }
 

@@ -64,6 +64,16 @@ impl Streams {
             .sum()
     }
 
+    /// The sessions that have streams open, each once.
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        let open = self.open_streams();
+        let handles = open.by_user.values().flatten();
+        let mut sessions: Vec<SessionId> = handles.map(|handle| handle.session).collect();
+        sessions.sort_unstable();
+        sessions.dedup();
+        sessions
+    }
+
     /// Registers a stream of the session's user, ending their oldest if they have too many. The
     /// session must be looked up once more after this: a revocation from before is not heard.
     pub(super) fn open(&self, session: &Session) -> Stream {

@@ -4,6 +4,7 @@
 //! (`tests/it/store_contract.rs`) hold both implementations to it. A store knows nothing of HTTP
 //! or of open streams; what became durable it tells through the [`OnChange`] it was opened with.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -41,6 +42,9 @@ pub enum StoreError {
     /// The author's nonce already stands in this room, with another content.
     #[error("the nonce was used for another event")]
     NonceReused,
+    /// The user is in [`ROOMS_PER_USER_MAX`] rooms already.
+    #[error("the user is in too many rooms")]
+    TooManyRooms,
     /// More waits to be written than can be written soon.
     #[error("too many writes are waiting")]
     Busy,
@@ -106,8 +110,32 @@ pub enum Access {
     Member,
 }
 
+/// The most rooms one user is in, so that nobody's lobby grows without end.
+pub const ROOMS_PER_USER_MAX: usize = 1_000;
+
 /// The most events one page holds.
 pub const PAGE_MAX: usize = 200;
+
+/// About how many bytes of text one page holds: it ends early when that is reached. Two hundred
+/// messages of 4,000 characters would be megabytes in the memory of whoever reads slowly.
+const PAGE_BYTES_MAX: usize = 512 * 1024;
+
+/// Keeps as many of a page's first events as [`PAGE_BYTES_MAX`] allows, at least one.
+fn within_bytes<E>(
+    events: impl Iterator<Item = Result<Arc<Event>, E>>,
+) -> Result<Vec<Arc<Event>>, E> {
+    let mut bytes = 0;
+    let mut page = Vec::new();
+    for event in events {
+        let event = event?;
+        bytes += event.kind.body().map_or(0, |body| body.as_str().len());
+        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
+            break;
+        }
+        page.push(event);
+    }
+    Ok(page)
+}
 
 /// Everything the product keeps. All methods may be called at once from anywhere; each is one
 /// transaction, or one document, or safe to repeat. A caller that goes away does not stop a write.
@@ -139,11 +167,18 @@ pub trait Store: Send + Sync {
     /// A session that is neither revoked nor over, with its user.
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError>;
 
+    /// Those of these sessions that are neither revoked nor over.
+    async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError>;
+
     /// Ends a session for ever; [`Change::SessionRevoked`] follows. Unknown ids are ignored.
     async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError>;
 
     /// Makes the room if there is none, and `user` a member; the first time, a `joined` event is
     /// appended, once however often and wherever this is called.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooManyRooms`] when the user would be in one too many.
     async fn enter(&self, room: &RoomId, user: &User) -> Result<(), StoreError>;
 
     /// What `user` is to `room`.
@@ -164,7 +199,8 @@ pub trait Store: Send + Sync {
     /// The highest durable number of each of these logs, 0 for an empty or unknown one.
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError>;
 
-    /// The events `after + 1`, `after + 2`, …, at most `limit` and [`PAGE_MAX`].
+    /// The events `after + 1`, `after + 2`, …, at most `limit` and [`PAGE_MAX`]; fewer when they
+    /// are long, but never none while there are some.
     async fn page_after(
         &self,
         room: &RoomId,
@@ -172,7 +208,8 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError>;
 
-    /// The last events before number `before`, oldest first, at most `limit` and [`PAGE_MAX`].
+    /// The last events before number `before`, oldest first, at most `limit` and [`PAGE_MAX`];
+    /// fewer when they are long.
     async fn page_before(
         &self,
         room: &RoomId,

@@ -58,6 +58,8 @@ impl Field<'_> {
 pub struct SignUpPage<'a> {
     /// Name, address, password.
     pub fields: [Field<'a>; 3],
+    /// Why signing up failed, where no field is to blame.
+    pub error: Option<&'a str>,
 }
 
 /// `GET /login`, and again with an error.

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::error::AppError;
 use crate::views;
 
 /// The forms of an answer.
@@ -75,6 +76,17 @@ impl<S: Sync> FromRequestParts<S> for Form {
 /// A rendered template.
 pub(super) fn html(status: StatusCode, template: &impl Template) -> Response {
     (status, Html(views::render(template))).into_response()
+}
+
+/// A page or fragment that says what went wrong, with when to come back.
+pub(super) fn html_error(error: &AppError, template: &impl Template) -> Response {
+    error.log();
+    let mut response = html(error.status(), template);
+    if let Some(wait) = error.retry_after() {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, wait.as_secs().into());
+    }
+    response
 }
 
 /// Lines of text.

@@ -1,6 +1,7 @@
 //! The files of `static/`, inside the binary: named by their content, so cached for ever.
 
-use axum::extract::Path;
+use axum::extract::RawPathParams;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -31,12 +32,14 @@ pub fn path(name: &str) -> &'static str {
 
 /// `GET /static/{file}`.
 pub(super) async fn show(
-    Path(file): Path<String>,
+    path: Result<RawPathParams, RawPathParamsRejection>,
     headers: HeaderMap,
 ) -> Result<Response, AppError> {
+    let path = path.map_err(|_| AppError::NotFound)?;
+    let file = path.iter().next().map(|(_, file)| file);
     let asset = ASSETS
         .iter()
-        .find(|asset| asset.path.strip_prefix("/static/") == Some(file.as_str()))
+        .find(|asset| asset.path.strip_prefix("/static/") == file)
         .ok_or(AppError::NotFound)?;
     let cached = [
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),

@@ -27,10 +27,14 @@ impl Fields {
         pair.map(|(_, value)| value.as_str())
     }
 
-    /// The field, or, when there is none of that name, everything that was sent:
+    /// The field, or, when there is neither this nor any of `others`, everything that was sent:
     /// `curl -d 'hello'` says it is a form and is none.
-    pub(super) fn get_or_raw(&self, name: &str) -> &str {
-        self.find(name).unwrap_or(&self.raw)
+    pub(super) fn get_or_raw(&self, name: &str, others: &[&str]) -> &str {
+        match self.find(name) {
+            Some(value) => value,
+            None if others.iter().any(|other| self.find(other).is_some()) => "",
+            None => &self.raw,
+        }
     }
 }
 

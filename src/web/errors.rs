@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::answer::{self, Form};
 use super::sessions::login_path;
 use crate::error::AppError;
-use crate::state::AppState;
 use crate::views::{EnterPage, ErrorNotice, ErrorPage};
 
 /// `application/problem+json` (RFC 9457).
@@ -26,9 +25,15 @@ struct Problem<'a> {
     errors: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-pub(super) async fn render(State(_): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn render(request: Request, next: Next) -> Response {
     let form = Form::of(request.headers());
-    let is_stream = request.uri().path().ends_with("/events");
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
+    let is_stream = route.as_deref() == Some("/rooms/{room}/events");
+    // Inside the room's page; a redirect would put the sign-in page there.
+    let is_frame = route.as_deref() == Some("/rooms/{room}/live");
     let wanted = wanted_page(&request);
     let mut response = next.run(request).await;
     if response.status() == StatusCode::REQUEST_TIMEOUT {
@@ -41,7 +46,7 @@ pub(super) async fn render(State(_): State<AppState>, request: Request, next: Ne
         return response;
     };
     error.log();
-    let mut answer = rendered(&error, form, is_stream, &wanted);
+    let mut answer = rendered(&error, form, is_stream, is_frame, &wanted);
     if let Some(wait) = error.retry_after() {
         answer
             .headers_mut()
@@ -56,12 +61,18 @@ pub(super) async fn render(State(_): State<AppState>, request: Request, next: Ne
     answer
 }
 
-fn rendered(error: &AppError, form: Form, is_stream: bool, wanted: &str) -> Response {
+fn rendered(
+    error: &AppError,
+    form: Form,
+    is_stream: bool,
+    is_frame: bool,
+    wanted: &str,
+) -> Response {
     let status = error.status();
     let title = error.title();
     let detail = error.detail();
     match (form, error) {
-        (Form::Page, AppError::SignedOut) if !is_stream => {
+        (Form::Page, AppError::SignedOut) if !is_stream && !is_frame => {
             Redirect::to(&login_path(wanted)).into_response()
         }
         (Form::Page, AppError::Outside { room, exists, user }) if !is_stream => {

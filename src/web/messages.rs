@@ -2,17 +2,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::answer::{self, Form};
 use super::body::Fields;
 use super::extract::{RoomMember, SignedIn};
+use super::query::Query;
 use crate::domain::{
-    Author, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq, User,
+    Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq,
+    User,
 };
 use crate::error::AppError;
 use crate::limits::Limited;
@@ -26,6 +28,15 @@ const PAGE: usize = 50;
 
 /// The longest a poll may wait: within what proxies allow.
 const WAIT_MAX_SECS: u64 = 30;
+
+/// A page of the log as JSON.
+#[derive(Serialize)]
+struct LogPage<'a> {
+    /// Oldest first.
+    events: &'a [Arc<Event>],
+    /// The log's highest number.
+    head: Seq,
+}
 
 /// Where in the log, and how much.
 struct Range {
@@ -41,28 +52,33 @@ enum End {
 
 impl Range {
     /// From `before=N` or `after=N`, `limit=1..200` and `wait=0..30`; the newest events without.
-    fn parse(query: Option<&str>) -> Result<Self, Invalid> {
+    fn parse(query: &Query, epoch: Epoch) -> Result<Self, Invalid> {
+        let place = |raw: &str| match EventId::parse(raw)? {
+            id if id.epoch == epoch => Ok(id.seq),
+            _ => Err(Invalid(
+                "This place is from before the store was restored. Read from the start or the end.",
+            )),
+        };
         let mut range = Self {
             end: End::Before(Seq::MAX),
             limit: PAGE,
             wait: Duration::ZERO,
         };
-        for (name, value) in form_urlencoded::parse(query.unwrap_or("").as_bytes()) {
-            match &*name {
-                "before" => range.end = End::Before(EventId::parse(&value)?.seq),
-                "after" => range.end = End::After(EventId::parse(&value)?.seq),
-                "limit" => {
-                    range.limit = number(&value, 1..=PAGE_MAX)
-                        .ok_or(Invalid("limit takes a whole number from 1 to 200."))?;
-                }
-                "wait" => {
-                    let secs = number(&value, 0..=WAIT_MAX_SECS).ok_or(Invalid(
-                        "wait takes a whole number of seconds from 0 to 30.",
-                    ))?;
-                    range.wait = Duration::from_secs(secs);
-                }
-                _ => {}
-            }
+        if let Some(before) = query.find("before") {
+            range.end = End::Before(place(before)?);
+        }
+        if let Some(after) = query.find("after") {
+            range.end = End::After(place(after)?);
+        }
+        if let Some(limit) = query.find("limit") {
+            range.limit = number(limit, 1..=PAGE_MAX)
+                .ok_or(Invalid("limit takes a whole number from 1 to 200."))?;
+        }
+        if let Some(wait) = query.find("wait") {
+            let secs = number(wait, 0..=WAIT_MAX_SECS).ok_or(Invalid(
+                "wait takes a whole number of seconds from 0 to 30.",
+            ))?;
+            range.wait = Duration::from_secs(secs);
         }
         Ok(range)
     }
@@ -72,7 +88,9 @@ fn number<N: std::str::FromStr + PartialOrd>(
     raw: &str,
     within: std::ops::RangeInclusive<N>,
 ) -> Option<N> {
-    raw.parse().ok().filter(|number| within.contains(number))
+    let digits = raw.bytes().all(|b| b.is_ascii_digit());
+    let number = digits.then(|| raw.parse().ok()).flatten();
+    number.filter(|number| within.contains(number))
 }
 
 /// `GET /rooms/{room}/messages`: a page of the log, oldest first.
@@ -80,9 +98,9 @@ pub(super) async fn index(
     State(app): State<AppState>,
     form: Form,
     RoomMember { signed_in, room }: RoomMember,
-    RawQuery(query): RawQuery,
+    query: Query,
 ) -> Result<Response, AppError> {
-    let range = Range::parse(query.as_deref())?;
+    let range = Range::parse(&query, app.store.epoch())?;
     let events = match range.end {
         End::Before(before) => app.store.page_before(&room, before, range.limit).await?,
         End::After(after) => {
@@ -110,7 +128,8 @@ pub(super) async fn index(
         }
         Form::Json | Form::Ndjson => {
             let head = head(&app, &room).await?;
-            Ok(Json(json!({ "events": events, "head": head })).into_response())
+            let events = &events;
+            Ok(Json(LogPage { events, head }).into_response())
         }
         Form::Text => Ok(answer::text(StatusCode::OK, lines(&events))),
     }
@@ -158,7 +177,11 @@ pub(super) async fn show(
     RoomMember { signed_in, room }: RoomMember,
     Path((_, seq)): Path<(String, String)>,
 ) -> Result<Response, AppError> {
-    let seq = EventId::parse(&seq).map_err(|_| AppError::NotFound)?.seq;
+    let id = EventId::parse(&seq).map_err(|_| AppError::NotFound)?;
+    if id.epoch != app.store.epoch() {
+        return Err(AppError::NotFound);
+    }
+    let seq = id.seq;
     let found = app
         .store
         .page_after(&room, seq.saturating_sub(1), 1)
@@ -209,7 +232,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, AppError> {
-    let typed = fields.get_or_raw("body");
+    let typed = fields.get_or_raw("body", &["nonce"]);
     let nonce = fields.find("nonce").filter(|nonce| !nonce.is_empty());
     match post(&app, &signed_in.user, &room, &headers, typed, nonce).await {
         Ok(event) => Ok(posted(form, &room, &event)),
@@ -282,7 +305,6 @@ fn refused(
     nonce: Option<&str>,
     error: &AppError,
 ) -> Response {
-    error.log();
     let detail = error.detail();
     let composer = Composer {
         // The same, where the first attempt may have gone through after all.
@@ -293,17 +315,10 @@ fn refused(
         text: typed,
         error: Some(&detail),
     };
-    let status = error.status();
-    let mut response = match form {
-        Form::Fragment => answer::html(status, &ComposerFragment { room, composer }),
-        _ => answer::html(status, &RefusedPage { room, composer }),
-    };
-    if let Some(wait) = error.retry_after() {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, wait.as_secs().into());
+    match form {
+        Form::Fragment => answer::html_error(error, &ComposerFragment { room, composer }),
+        _ => answer::html_error(error, &RefusedPage { room, composer }),
     }
-    response
 }
 
 /// For the next message of a form.

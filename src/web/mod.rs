@@ -9,6 +9,7 @@ mod extract;
 mod health;
 mod layers;
 mod messages;
+mod query;
 mod room_events;
 mod rooms;
 mod sessions;
@@ -42,8 +43,8 @@ const REQUEST_MAX: Duration = Duration::from_secs(45);
 /// All routes, by page; whoever is not signed in is turned away by the handlers' extractors.
 pub fn app(state: AppState) -> Router {
     let streams = Router::new()
-        .route("/rooms/{room}/events", get(room_events::show))
-        .route("/rooms/{room}/live", get(room_events::live));
+        .route("/rooms/{room}/events", get(room_events::show).head(no_head))
+        .route("/rooms/{room}/live", get(room_events::live).head(no_head));
 
     let pages = Router::new()
         .route("/", get(home))
@@ -80,10 +81,15 @@ pub fn app(state: AppState) -> Router {
         // the request asked for, turn a panic into such an error, add the headers, and log.
         .layer(from_fn_with_state(state.clone(), layers::refuse_cross_site))
         .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(from_fn_with_state(state.clone(), errors::render))
+        .layer(from_fn(errors::render))
         .layer(from_fn_with_state(state.clone(), layers::add_headers))
         .layer(from_fn(layers::log))
         .with_state(state)
+}
+
+/// A stream's head alone is nothing to ask for; it would take one of the user's places.
+async fn no_head() -> AppError {
+    AppError::MethodNotAllowed
 }
 
 async fn home(State(_): State<AppState>, user: Option<extract::SignedIn>) -> Redirect {

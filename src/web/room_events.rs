@@ -1,16 +1,16 @@
 //! Streams: a room's log as it grows.
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Deserialize;
 
 use super::answer::Form;
 use super::extract::{RoomMember, SignedIn};
-use crate::domain::{EventId, RoomId};
+use super::query::Query;
+use crate::domain::{Epoch, EventId, Invalid, RoomId};
 use crate::error::AppError;
 use crate::live::{Ending, Follower, Format, Next, Present, sse};
 use crate::state::AppState;
@@ -24,30 +24,23 @@ const RETRY_MS: u32 = 2_000;
 const RETRY_JITTER_MS: std::ops::Range<u32> = 500..5_000;
 
 /// A client whose place another of its user's streams took: it would take the place of the next.
-const RETRY_DISPLACED_MS: u32 = 30_000;
-
-#[derive(Deserialize)]
-pub(super) struct Params {
-    after: Option<String>,
-    format: Option<String>,
-}
+const RETRY_DISPLACED_MS: u32 = 10_000;
 
 /// `GET /rooms/{room}/events`.
 pub(super) async fn show(
     State(app): State<AppState>,
     form: Form,
-    Query(params): Query<Params>,
+    query: Query,
     headers: HeaderMap,
     member: Result<RoomMember, AppError>,
 ) -> Result<Response, AppError> {
-    let format = match (params.format.as_deref(), form) {
+    let format = match (query.find("format"), form) {
         (Some("html"), _) => Format::Html,
         (Some("json"), _) | (None, Form::Page | Form::Fragment | Form::Json) => Format::Json,
         (None, Form::Text) => Format::Text,
         (None, Form::Ndjson) => Format::Ndjson,
         (Some(_), _) => {
-            let says = "format takes json or html.";
-            return Err(crate::domain::Invalid(says).into());
+            return Err(Invalid("format takes json or html.").into());
         }
     };
     let last_event_id = headers
@@ -55,7 +48,7 @@ pub(super) async fn show(
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty());
     // A client that comes back says so in the header, beside the address it first used.
-    let after = last_event_id.or(params.after.as_deref());
+    let after = last_event_id.or(query.find("after"));
     let opened = match member {
         Ok(member) => open(&app, format, &member, after).await,
         Err(error) => Err(error),
@@ -71,10 +64,10 @@ pub(super) async fn show(
 /// `GET /rooms/{room}/live`: a document that never ends.
 pub(super) async fn live(
     State(app): State<AppState>,
-    Query(params): Query<Params>,
+    query: Query,
     member: RoomMember,
 ) -> Result<Response, AppError> {
-    let mut response = open(&app, Format::Page, &member, params.after.as_deref()).await?;
+    let mut response = open(&app, Format::Page, &member, query.find("after")).await?;
     // Ended by the end of the connection, not by a last chunk: a browser takes a document that
     // lacks its last chunk for one that is still loading, and never refreshes it.
     *response.version_mut() = Version::HTTP_10;
@@ -87,6 +80,18 @@ async fn open(
     member: &RoomMember,
     after: Option<&str>,
 ) -> Result<Response, AppError> {
+    // Before a stream is opened: what is refused must not take another's place.
+    let after = match after.map(EventId::parse) {
+        None => None,
+        Some(Ok(after)) => Some(after),
+        // A page's own address can only be wrong by an error of ours or a visitor's playing: it
+        // is reset, as if its epoch were over.
+        Some(Err(_)) if format == Format::Html => Some(EventId {
+            epoch: Epoch::MAX,
+            seq: 0,
+        }),
+        Some(Err(invalid)) => return Err(invalid.into()),
+    };
     let RoomMember { signed_in, room } = member;
     let SignedIn { user, session } = signed_in;
     let mut follower = app.hub.follow(room, format, user, session).await?;
@@ -95,13 +100,10 @@ async fn open(
         return Err(AppError::SignedOut);
     }
     let epoch = app.store.epoch();
-    let knows_its_place = match after.map(EventId::parse) {
+    let knows_its_place = match after {
         None => true,
-        Some(Ok(after)) if after.epoch == epoch => follower.start_after(after.seq).await?,
-        Some(Ok(_)) => false,
-        // A page's own address can only be wrong by an error of ours or a visitor's playing.
-        Some(Err(_)) if format == Format::Html => false,
-        Some(Err(invalid)) => return Err(invalid.into()),
+        Some(after) if after.epoch == epoch => follower.start_after(after.seq).await?,
+        Some(_) => false,
     };
     let mut preamble = preamble(format, room);
     if !knows_its_place {

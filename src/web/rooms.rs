@@ -1,18 +1,37 @@
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::Serialize;
 use serde_json::json;
 
 use super::answer::{self, Form};
 use super::body::Fields;
 use super::extract::{RoomMember, SignedIn};
-use crate::domain::{EventId, RoomId, RoomSummary, User};
+use crate::domain::{Event, EventId, RoomId, RoomSummary, Seq, User};
 use crate::error::AppError;
 use crate::limits::Limited;
-use crate::live::text_line;
+use crate::live::{Present, text_line};
 use crate::state::AppState;
 use crate::views::{self, Composer, Field, LobbyPage, RoomPage, Row};
+
+/// The lobby as JSON.
+#[derive(Serialize)]
+struct Lobby<'a> {
+    rooms: &'a [RoomSummary],
+}
+
+/// A room as JSON.
+#[derive(Serialize)]
+struct Room<'a> {
+    room: &'a RoomId,
+    head: Seq,
+    present: &'a Present,
+    /// The newest, oldest first.
+    events: &'a [Arc<Event>],
+}
 
 /// How many events the room's page begins with.
 const NEWEST: usize = 50;
@@ -26,7 +45,7 @@ pub(super) async fn index(
     let rooms = app.store.rooms_of(&user).await?;
     Ok(match form {
         Form::Page | Form::Fragment => lobby(StatusCode::OK, &user, &rooms, "", None),
-        Form::Json | Form::Ndjson => Json(json!({ "rooms": rooms })).into_response(),
+        Form::Json | Form::Ndjson => Json(Lobby { rooms: &rooms }).into_response(),
         Form::Text => {
             let lines = rooms.iter().map(|room| match &room.last {
                 Some(last) => format!("{}\t{}", room.room, text_line(last)),
@@ -100,12 +119,12 @@ pub(super) async fn show(
             };
             answer::html(StatusCode::OK, &page)
         }
-        Form::Json | Form::Ndjson => Json(json!({
-            "room": room,
-            "head": head,
-            "present": *present,
-            "events": events,
-        }))
+        Form::Json | Form::Ndjson => Json(Room {
+            room: &room,
+            head,
+            present: &present,
+            events: &events,
+        })
         .into_response(),
         Form::Text => {
             let lines = events.iter().map(|event| text_line(event));

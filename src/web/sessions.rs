@@ -1,9 +1,11 @@
+use std::net::IpAddr;
+
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tower_cookies::cookie::SameSite;
 use tower_cookies::cookie::time::Duration as CookieDuration;
 use tower_cookies::{Cookie, Cookies};
@@ -12,10 +14,11 @@ use super::answer::{self, Form};
 use super::body::Fields;
 use super::client::ClientNetwork;
 use super::extract::SignedIn;
+use super::query::Query;
 use crate::config::Config;
-use crate::domain::{Login, Session, SessionId, Timestamp, User};
+use crate::domain::{Account, Login, Session, SessionId, Timestamp, User};
 use crate::error::AppError;
-use crate::limits::Limited;
+use crate::limits::{Limited, Target};
 use crate::state::AppState;
 use crate::views::{Field, SignInPage};
 
@@ -44,23 +47,19 @@ pub(super) fn login_path(wanted: &str) -> String {
     }
 }
 
-/// `path`, if it stays on this host. `//host`, `/\host` and `javascript:` do not.
+/// `path`, if it stays on this host, written as addresses are. `//host`, `/\host` and
+/// `javascript:` do not.
 fn own_path(path: &str) -> Option<&str> {
     let mut chars = path.chars();
     let stays = chars.next() == Some('/')
         && !matches!(chars.next(), Some('/' | '\\'))
-        && !path.chars().any(|c| c.is_control() || c == '\\');
+        && path.chars().all(|c| c.is_ascii_graphic() && c != '\\');
     stays.then_some(path)
 }
 
-#[derive(Deserialize)]
-pub(super) struct Next {
-    next: Option<String>,
-}
-
 /// `GET /login`.
-pub(super) async fn new(Query(query): Query<Next>, user: Option<SignedIn>) -> Response {
-    let next = query.next.as_deref().and_then(own_path);
+pub(super) async fn new(query: Query, user: Option<SignedIn>) -> Response {
+    let next = query.find("next").and_then(own_path);
     match user {
         Some(_) => Redirect::to(next.unwrap_or("/rooms")).into_response(),
         None => answer::html(StatusCode::OK, &page("", next, None)),
@@ -82,40 +81,38 @@ pub(super) async fn create(
             return Err(error);
         }
         let detail = error.detail();
-        let mut response = answer::html(error.status(), &page(typed, next, Some(&detail)));
-        if let Some(wait) = error.retry_after() {
-            response
-                .headers_mut()
-                .insert("retry-after", wait.as_secs().into());
-        }
-        Ok(response)
+        let page = page(typed, next, Some(&detail));
+        Ok(answer::html_error(&error, &page))
     };
 
-    let name: String = typed.trim().to_lowercase().chars().take(320).collect();
-    let counted = [
-        Limited::SignInsFrom(network),
-        Limited::SignInsToFrom(name.clone(), network),
-        Limited::SignInsTo(name),
-    ];
+    let login = Login::parse(typed);
+    let account = match &login {
+        Some(login) => app.store.find_account(login).await?,
+        None => None,
+    };
     // Before the hash, which is what guessing costs us.
+    let counted = counted(&app, account.as_ref(), login, network);
     for limited in &counted {
         if let Err(retry_after) = app.limits.take(limited.clone()) {
             return refused(AppError::TooMany { retry_after });
         }
     }
-    let account = match Login::parse(typed) {
-        Some(login) => app.store.find_account(&login).await?,
-        None => None,
-    };
     let hash = account
         .as_ref()
         .map(|account| account.password_hash.as_str());
-    let fits = app.hasher.verify(fields.get("password"), hash).await?;
+    let fits = match app.hasher.verify(fields.get("password"), hash).await {
+        Ok(fits) => fits,
+        Err(error) => return refused(error.into()),
+    };
     let Some(account) = account.filter(|_| fits) else {
         return refused(AppError::WrongPair);
     };
     for limited in &counted {
         app.limits.give_back(limited);
+    }
+    app.limits.know(account.user.id, network);
+    if let Err(retry_after) = app.limits.take(Limited::SessionsOf(account.user.id)) {
+        return refused(AppError::TooMany { retry_after });
     }
 
     let signed_in = sign_in(&app, &cookies, account.user).await?;
@@ -124,6 +121,29 @@ pub(super) async fn create(
         Form::Json | Form::Ndjson => signed_in.json(StatusCode::OK),
         Form::Text => signed_in.text(StatusCode::OK),
     })
+}
+
+/// What a sign-in counts against until it turns out to be right. By account, so that another
+/// spelling of a name is not another chance.
+fn counted(
+    app: &AppState,
+    account: Option<&Account>,
+    login: Option<Login>,
+    network: IpAddr,
+) -> Vec<Limited> {
+    let target = match (account, login) {
+        (Some(account), _) => Target::Account(account.user.id),
+        (None, Some(Login::Email(name) | Login::Username(name))) => Target::Nobody(name),
+        (None, None) => Target::Nobody(String::new()),
+    };
+    let mut counted = vec![
+        Limited::SignInsFrom(network),
+        Limited::SignInsToFrom(target.clone(), network),
+    ];
+    if !account.is_some_and(|account| app.limits.is_known(account.user.id, network)) {
+        counted.push(Limited::SignInsToFromAfar(target));
+    }
+    counted
 }
 
 /// `POST /logout`: the session is over at once, on every node.

@@ -20,7 +20,7 @@ use crate::views::{Field, SignUpPage};
 pub(super) async fn new(user: Option<SignedIn>) -> Response {
     match user {
         Some(_) => Redirect::to("/rooms").into_response(),
-        None => answer::html(StatusCode::OK, &page("", "", &[])),
+        None => answer::html(StatusCode::OK, &page("", "", &[], None)),
     }
 }
 
@@ -35,18 +35,26 @@ pub(super) async fn create(
     let (username, email) = (fields.get("username"), fields.get("email"));
     let refused = |errors: Vec<(&'static str, String)>| {
         if form.is_html() {
-            let page = page(username, email, &errors);
+            let page = page(username, email, &errors, None);
             Ok(answer::html(StatusCode::UNPROCESSABLE_ENTITY, &page))
         } else {
             Err(AppError::InvalidFields(errors))
         }
     };
-    let (username, email, password) = match (
+    let put_off = |error: AppError| {
+        if !form.is_html() {
+            return Err(error);
+        }
+        let detail = error.detail();
+        let page = page(username, email, &[], Some(&detail));
+        Ok(answer::html_error(&error, &page))
+    };
+    let (name, address, password) = match (
         Username::parse(username),
         Email::parse(email),
         NewPassword::parse(fields.get("password")),
     ) {
-        (Ok(username), Ok(email), Ok(password)) => (username, email, password),
+        (Ok(name), Ok(address), Ok(password)) => (name, address, password),
         (username, email, password) => {
             let errors = [
                 ("username", username.err()),
@@ -58,18 +66,21 @@ pub(super) async fn create(
         }
     };
     // Each costs a hash, and tells whether a name is taken.
-    app.limits
-        .take(Limited::SignUpsFrom(network))
-        .map_err(|retry_after| AppError::TooMany { retry_after })?;
+    if let Err(retry_after) = app.limits.take(Limited::SignUpsFrom(network)) {
+        return put_off(AppError::TooMany { retry_after });
+    }
 
     let user = User {
         id: UserId::new(),
-        username,
+        username: name,
     };
-    let password_hash = app.hasher.hash(password).await?;
+    let password_hash = match app.hasher.hash(password).await {
+        Ok(hash) => hash,
+        Err(error) => return put_off(error.into()),
+    };
     let added = app.store.add_user(NewUser {
         user: user.clone(),
-        email,
+        email: address,
         password_hash,
     });
     match added.await {
@@ -96,12 +107,14 @@ fn page<'a>(
     username: &'a str,
     email: &'a str,
     errors: &'a [(&'static str, String)],
+    error: Option<&'a str>,
 ) -> SignUpPage<'a> {
-    let error = |name| {
+    let error_at = |name| {
         let wrong = errors.iter().find(|(wrong, _)| *wrong == name);
         wrong.map(|(_, says)| says.as_str())
     };
     SignUpPage {
+        error,
         fields: [
             Field {
                 name: "username",
@@ -110,7 +123,7 @@ fn page<'a>(
                 autocomplete: "username",
                 value: username,
                 hint: "What others see: 2 to 32 letters, digits, “-”, “_” or “.”.",
-                error: error("username"),
+                error: error_at("username"),
                 is_first: true,
             },
             Field {
@@ -120,7 +133,7 @@ fn page<'a>(
                 autocomplete: "email",
                 value: email,
                 hint: "To sign in with. Others don’t see it, and nothing is sent to it.",
-                error: error("email"),
+                error: error_at("email"),
                 is_first: false,
             },
             Field {
@@ -130,7 +143,7 @@ fn page<'a>(
                 autocomplete: "new-password",
                 value: "",
                 hint: "At least 10 characters.",
-                error: error("password"),
+                error: error_at("password"),
                 is_first: false,
             },
         ],

@@ -93,6 +93,29 @@ async fn signing_out_on_one_node_ends_streams_on_the_other() {
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 }
 
+/// The sweep finds what the change stream did not tell: here a session that is simply gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_was_not_heard_is_found() {
+    let server = Server::start(Backend::MongoDb).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    let mut stream = ana.listens("tea", 1).await;
+    let client = mongodb::Client::with_uri_str(server.mongodb_uri())
+        .await
+        .unwrap();
+    let database = client.default_database().unwrap();
+    let sessions = database.collection::<mongodb::bson::Document>("sessions");
+    sessions.delete_many(mongodb::bson::doc! {}).await.unwrap();
+    let began = Instant::now();
+    stream.next_notice("signed-out").await;
+    stream.ends().await;
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nonce_holds_on_every_node() {
     let one = Server::start(Backend::MongoDb).await;

@@ -130,6 +130,8 @@ async fn what_is_kept_is_this_users_alone() {
     };
     assert_eq!(mode("data"), 0o700);
     assert_eq!(mode("data/jwt-secret"), 0o600);
+    assert_eq!(mode("data/parlor.db"), 0o600);
+    assert_eq!(mode("data/parlor.db-wal"), 0o600);
 }
 
 /// Open files and backlog as the kernel has them, not as the code says.

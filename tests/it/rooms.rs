@@ -53,10 +53,13 @@ async fn a_room_is_made_by_entering_it(backend: Backend) {
             .unwrap();
         assert_eq!(json.status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
-    assert_eq!(
-        ana.get("/rooms/not%20an%20id").await.status(),
-        StatusCode::NOT_FOUND
-    );
+    for path in ["/rooms/not%20an%20id", "/rooms/%FF", "/static/%FF"] {
+        assert_eq!(ana.get(path).await.status(), StatusCode::NOT_FOUND);
+    }
+    // A room may be called like a part of an address.
+    let missing = ana.get_as("text/html", "/rooms/events").await;
+    assert_contains(&missing.text().await.unwrap(), "Make this room");
+    ana.enters("events").await;
 }
 
 async fn strangers_stay_outside(backend: Backend) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
+use mongodb::change_stream::event::ResumeToken;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -95,8 +96,10 @@ async fn sweep(on_change: OnChange) {
 }
 
 async fn follow(database: Database, on_change: OnChange, pulse: Arc<Pulse>) {
+    // Where the last stream was, so that the next one goes on there.
+    let mut place = None;
     loop {
-        let ended = follow_once(&database, &on_change, &pulse).await;
+        let ended = follow_once(&database, &on_change, &pulse, &mut place).await;
         tracing::warn!(
             error = ?ended,
             "the change stream ended; opening a new one, reading the logs meanwhile"
@@ -111,12 +114,19 @@ async fn follow_once(
     database: &Database,
     on_change: &OnChange,
     pulse: &Pulse,
+    place: &mut Option<ResumeToken>,
 ) -> Box<dyn std::error::Error + Send + Sync> {
     let ours = doc! { "$match": { "$or": [
         { "ns.coll": "events", "operationType": "insert" },
         { "ns.coll": "sessions", "operationType": "update" },
     ] } };
-    let watch = database.watch().pipeline([ours]).max_await_time(AWAIT_MAX);
+    let watch = database
+        .watch()
+        .pipeline([ours])
+        .max_await_time(AWAIT_MAX)
+        // Taken: should it be what the stream cannot be opened at, the next try does without, and
+        // the sweep finds what was missed.
+        .resume_after(place.take());
     let mut stream = match timeout(STALLED_AFTER, watch).await {
         // Untyped: a document that cannot be read must not take the stream with it.
         Ok(Ok(stream)) => stream.with_type::<Document>(),
@@ -127,6 +137,8 @@ async fn follow_once(
     on_change(Change::MaybeMissed);
     loop {
         pulse.beat();
+        // Also after an answer without changes: a quiet night's token stays young.
+        *place = stream.resume_token();
         match timeout(STALLED_AFTER, stream.next_if_any()).await {
             Ok(Ok(Some(change))) => {
                 if let Some(change) = change_from(&change) {

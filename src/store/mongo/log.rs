@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::{DUPLICATE_KEY, OPERATION_MAX, bounded, unreadable};
 use crate::domain::{Author, Event, EventKind, NewEvent, RoomId, Seq, Timestamp, UserId};
-use crate::store::{Appended, Change, OnChange, PAGE_MAX, StoreError, repeated};
+use crate::store::{Appended, Change, OnChange, PAGE_MAX, StoreError, repeated, within_bytes};
 
 /// How many events may wait for one room's writer; past that the caller hears that it is busy.
 const QUEUE_MAX: usize = 4_096;
@@ -57,6 +57,8 @@ struct Waiting {
     /// The document's, the same for every attempt: how an attempt of ours is known again.
     id: ObjectId,
     event: NewEvent,
+    /// When its caller is told that it did not work out, whatever became of it.
+    until: Instant,
     answer: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
@@ -93,11 +95,14 @@ impl Logs {
             Waiting {
                 id: ObjectId::new(),
                 event,
+                until: Instant::now() + TRY_FOR,
                 answer,
             },
         )?;
-        answered
+        // An attempt under way when its time is over may take as long as an operation takes.
+        tokio::time::timeout(TRY_FOR + OPERATION_MAX, answered)
             .await
+            .map_err(|late| StoreError::backend("append an event", late))?
             .map_err(|lost| StoreError::backend("append an event", lost))?
     }
 
@@ -172,7 +177,6 @@ enum Inserted {
 impl RoomLog {
     /// Answers each of `waiting`, having appended it if it was not there.
     async fn append_all(&mut self, mut waiting: VecDeque<Waiting>) {
-        let deadline = Instant::now() + TRY_FOR;
         let mut pause = Backoff::new();
         loop {
             let failed = match self.try_append(&mut waiting).await {
@@ -180,17 +184,7 @@ impl RoomLog {
                 Ok(()) => None,
                 Err(error) => Some(error),
             };
-            if Instant::now() >= deadline {
-                let cause = failed.map_or_else(
-                    || "other nodes were always faster".to_owned(),
-                    |error| format!("{error:?}"),
-                );
-                for late in waiting {
-                    let error = StoreError::backend("append an event", cause.clone());
-                    let _ = late.answer.send(Err(error));
-                }
-                return;
-            }
+            give_up_late(&mut waiting, failed.as_ref());
             match failed {
                 Some(error) => {
                     tracing::warn!(room = %self.room, ?error, "appending again");
@@ -336,6 +330,20 @@ impl RoomLog {
     }
 }
 
+/// Answers those whose time is over. They came in order, so they stand in front.
+fn give_up_late(waiting: &mut VecDeque<Waiting>, failed: Option<&StoreError>) {
+    let now = Instant::now();
+    while let Some(late) = waiting.pop_front_if(|waiting| waiting.until <= now) {
+        let cause = match failed {
+            Some(error) => format!("{error:?}"),
+            None => "other nodes were always faster".to_owned(),
+        };
+        let _ = late
+            .answer
+            .send(Err(StoreError::backend("append an event", cause)));
+    }
+}
+
 /// Reads the driver's answer. MongoDB waits for the majority also when an insert stops early, and
 /// reports it beside the write error when that wait failed.
 fn inserted<T>(result: Result<T, StoreError>) -> Inserted {
@@ -435,10 +443,11 @@ async fn page(
             .await
     };
     let documents = bounded("read a log", find).await?;
-    documents
-        .iter()
-        .map(|document| event_from(document).map(Arc::new))
-        .collect()
+    within_bytes(
+        documents
+            .iter()
+            .map(|document| event_from(document).map(Arc::new)),
+    )
 }
 
 /// BSON has no unsigned integers. What is past the signed ones is past every event.

@@ -11,13 +11,14 @@ mod rooms;
 mod sessions;
 mod users;
 
+use std::collections::HashSet;
 use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{
     Acknowledgment, ClientOptions, IndexOptions, ReadConcern, SelectionCriteria, WriteConcern,
@@ -182,9 +183,19 @@ impl Collections {
     async fn epoch(&self) -> anyhow::Result<Epoch> {
         let meta: Collection<Document> = self.database.collection("meta");
         let epoch = bounded("read the epoch", meta.find_one(doc! { "_id": "epoch" })).await?;
-        Ok(epoch
-            .and_then(|epoch| epoch.get_i64("value").ok())
-            .map_or(0, i64::unsigned_abs))
+        let Some(epoch) = epoch else {
+            return Ok(0);
+        };
+        // Whoever set it in a shell may have stored another kind of number.
+        let value = match epoch.get("value") {
+            Some(Bson::Int64(value)) => u64::try_from(*value).ok(),
+            Some(Bson::Int32(value)) => u64::try_from(*value).ok(),
+            Some(Bson::Double(value)) if value.fract() == 0.0 && *value >= 0.0 => {
+                Some(*value as u64)
+            }
+            _ => None,
+        };
+        value.context("the epoch in the database is not a whole number")
     }
 }
 
@@ -249,6 +260,10 @@ impl Store for MongoStore {
 
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {
         sessions::find(&self.collections, id).await
+    }
+
+    async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
+        sessions::live(&self.collections, ids).await
     }
 
     async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError> {

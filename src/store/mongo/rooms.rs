@@ -5,7 +5,7 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use super::{Collections, bounded, duplicate_key, log, unreadable};
 use crate::domain::{Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User};
-use crate::store::{Access, StoreError, newest_first};
+use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError, newest_first};
 
 /// Three writes, each of which may be repeated, in an order that leaves nothing half done that
 /// entering again would not finish. The membership is last: whoever has it has joined.
@@ -17,6 +17,11 @@ pub(super) async fn enter(
 ) -> Result<(), StoreError> {
     if access(collections, room, user).await? == Access::Member {
         return Ok(());
+    }
+    let own = doc! { "user": user.id.to_string() };
+    let count = collections.memberships.count_documents(own);
+    if bounded("count memberships", count).await? >= ROOMS_PER_USER_MAX as u64 {
+        return Err(StoreError::TooManyRooms);
     }
     // A task, because a client that hangs up drops its handler, not what it began.
     let (collections, logs) = (collections.clone(), logs.clone());

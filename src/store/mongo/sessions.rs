@@ -1,4 +1,7 @@
-use mongodb::bson::{DateTime, doc};
+use std::collections::HashSet;
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{DateTime, Document, doc};
 
 use super::{Collections, bounded, unreadable, users};
 use crate::domain::{Session, SessionId, Timestamp, User};
@@ -47,6 +50,28 @@ pub(super) async fn find(
         expires_at: moment("expires_at")?,
     };
     Ok(Some((session, user)))
+}
+
+pub(super) async fn live(
+    collections: &Collections,
+    ids: &[SessionId],
+) -> Result<HashSet<SessionId>, StoreError> {
+    let ids: Vec<String> = ids.iter().map(SessionId::to_string).collect();
+    let live = doc! {
+        "_id": { "$in": ids },
+        "revoked_at": { "$exists": false },
+        "expires_at": { "$gt": DateTime::now() },
+    };
+    let find = async {
+        let found = collections
+            .sessions
+            .find(live)
+            .projection(doc! { "_id": 1 });
+        found.await?.try_collect::<Vec<_>>().await
+    };
+    let found = bounded("check sessions", find).await?;
+    let id = |session: &Document| SessionId::parse(session.get_str("_id").ok()?).ok();
+    Ok(found.iter().filter_map(id).collect())
 }
 
 pub(super) async fn revoke(collections: &Collections, id: SessionId) -> Result<(), StoreError> {

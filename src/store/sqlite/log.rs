@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::users;
 use crate::domain::{Author, Event, EventKind, NewEvent, RoomId, Seq, Timestamp};
-use crate::store::{Appended, Change, PAGE_MAX, StoreError, repeated};
+use crate::store::{Appended, Change, PAGE_MAX, StoreError, repeated, within_bytes};
 
 /// What the next event of a log builds on. All zero for an empty one.
 pub(super) struct Head {
@@ -141,10 +141,9 @@ fn page(
     // What is past the signed integers is past every event.
     let from = i64::try_from(from).unwrap_or(i64::MAX);
     let limit = limit.min(PAGE_MAX).cast_signed();
-    connection
-        .prepare_cached(select)?
-        .query_map(params![room.as_str(), from, limit as i64], event_from)?
-        .collect()
+    let mut page = connection.prepare_cached(select)?;
+    let rows = page.query_map(params![room.as_str(), from, limit as i64], event_from)?;
+    within_bytes(rows)
 }
 
 pub(super) fn room_from(row: &Row<'_>, column: &str) -> rusqlite::Result<RoomId> {

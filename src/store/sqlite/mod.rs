@@ -11,6 +11,7 @@ mod sessions;
 mod users;
 mod writer;
 
+use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +54,8 @@ impl SqliteStore {
         let path = dir.join("parlor.db");
         let lock = lock(dir)?;
 
+        make_private(&path)
+            .with_context(|| format!("cannot make the database {}", path.display()))?;
         let mut connection = Connection::open(&path)
             .with_context(|| format!("cannot open the database {}", path.display()))?;
         configure(&connection)
@@ -63,7 +66,6 @@ impl SqliteStore {
                 row.get::<_, i64>(0)
             })
             .context("the database has no epoch")?;
-        sessions::delete_expired(&connection).context("cannot tidy the sessions")?;
 
         let open_reader = || open_reader(&path);
         Ok(Self {
@@ -94,6 +96,16 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
     }
+}
+
+/// Makes an empty file only this user may read, unless it is there. SQLite gives the files beside
+/// it the same rights.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
 }
 
 /// Makes a directory only this user may enter, unless it is there.
@@ -163,6 +175,7 @@ impl Store for SqliteStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
+        self.writer.ready()?;
         self.readers
             .read("read the database", |connection| {
                 connection.query_row("SELECT 1 FROM meta", [], |_| Ok(()))
@@ -199,6 +212,15 @@ impl Store for SqliteStore {
         self.readers
             .read("find a session", move |connection| {
                 sessions::find(connection, id)
+            })
+            .await
+    }
+
+    async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
+        let ids = ids.to_vec();
+        self.readers
+            .read("check sessions", move |connection| {
+                sessions::live(connection, ids)
             })
             .await
     }

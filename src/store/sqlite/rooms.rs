@@ -4,7 +4,7 @@ use super::log;
 use crate::domain::{
     Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Timestamp, User, UserId,
 };
-use crate::store::{Access, Change, StoreError};
+use crate::store::{Access, Change, ROOMS_PER_USER_MAX, StoreError};
 
 pub(super) fn enter(
     connection: &Connection,
@@ -29,6 +29,16 @@ pub(super) fn enter(
         &[&user.id.to_string(), &room.as_str(), &now],
     )?;
     if joined == 1 {
+        let rooms: usize = connection
+            .prepare_cached("SELECT count(*) FROM memberships WHERE user = ?1")
+            .and_then(|mut count| {
+                count.query_row([user.id.to_string()], |row| row.get::<_, u32>(0))
+            })
+            .map_err(|error| StoreError::backend("enter a room", error))?
+            as usize;
+        if rooms > ROOMS_PER_USER_MAX {
+            return Err(StoreError::TooManyRooms);
+        }
         let event = NewEvent {
             author: Author::from(user),
             kind: EventKind::Joined,

@@ -20,6 +20,8 @@ CREATE TABLE sessions (
     revoked_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX sessions_expiry ON sessions (expires_at);
+
 CREATE TABLE rooms (
     id         TEXT PRIMARY KEY,
     created_at INTEGER NOT NULL

@@ -55,6 +55,14 @@ impl Writer {
         Self { jobs }
     }
 
+    /// Fails when the writer has stopped, which only a bug explains.
+    pub(super) fn ready(&self) -> Result<(), StoreError> {
+        match self.jobs.is_closed() {
+            false => Ok(()),
+            true => Err(StoreError::backend("write", "the writer has stopped")),
+        }
+    }
+
     /// Runs `work` in a transaction and answers when that is durable. Changes it pushes are told
     /// to the process just before.
     pub(super) async fn write<T: Send + 'static>(

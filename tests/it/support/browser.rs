@@ -113,11 +113,20 @@ impl Browser {
     }
 
     pub async fn types(&self, css: &str, text: &str) {
-        self.find(css).await.send_keys(text).await.unwrap();
+        // Found may be a moment before it can be used.
+        let until = Instant::now() + PATIENCE;
+        while let Err(error) = self.find(css).await.send_keys(text).await {
+            assert!(Instant::now() < until, "cannot type into {css}: {error}");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub async fn clicks(&self, css: &str) {
-        self.find(css).await.click().await.unwrap();
+        let until = Instant::now() + PATIENCE;
+        while let Err(error) = self.find(css).await.click().await {
+            assert!(Instant::now() < until, "cannot click {css}: {error}");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// The visible text of the page.

@@ -98,6 +98,11 @@ impl Server {
         self.start_again().await;
     }
 
+    /// Its database, where that is MongoDB.
+    pub fn mongodb_uri(&self) -> &str {
+        &self.settings["MONGODB_URI"]
+    }
+
     /// What it has written so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap().clone()

@@ -63,14 +63,18 @@ impl Listener {
         }
     }
 
-    /// The next event of the log: notices are passed over.
+    /// The next event of the log: notices are passed over, but not for ever.
     pub async fn next_event(&mut self) -> Option<SseEvent> {
-        loop {
-            let event = self.next().await?;
-            if event.id.is_some() {
-                return Some(event);
+        let next = async {
+            loop {
+                let event = self.next().await?;
+                if event.id.is_some() {
+                    return Some(event);
+                }
             }
-        }
+        };
+        let next = timeout(PATIENCE, next).await;
+        next.expect("only notices came for too long")
     }
 
     /// The next notice of that name: everything before it is passed over.
