@@ -111,6 +111,11 @@ impl Limits {
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         if full_at.len() >= KEYS_MAX {
             full_at.retain(|_, at| *at > now);
+            if full_at.len() >= KEYS_MAX {
+                // More networks than anybody has but an attacker. Memory comes first; hashing,
+                // which is what guessing costs us, has a cap of its own.
+                full_at.clear();
+            }
         }
         let at = full_at.get(&key).copied().unwrap_or(now).max(now) + every;
         let room_at = at - every * burst;

@@ -6,7 +6,19 @@ use fantoccini::Locator;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{Backend, Browser, Proxy, Server, assert_contains, tool};
+use crate::support::{Backend, Browser, Person, Proxy, Server, assert_contains, tool};
+
+/// Ben at a terminal and ana in a browser, both in the same room.
+async fn at_tea() -> (Server, Person, Browser) {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    ben.enters("tea").await;
+    let ana = Browser::open().await;
+    ana.signs_up(&server.base, "ana").await;
+    ana.enters("tea").await;
+    ana.is_following().await;
+    (server, ben, ana)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_talk() {
@@ -215,12 +227,7 @@ async fn the_frame_comes_back_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_tabs_on_plain_http() {
-    let server = Server::start(Backend::Sqlite).await;
-    let ben = server.person("ben").await;
-    ben.enters("tea").await;
-    let ana = Browser::open().await;
-    ana.signs_up(&server.base, "ana").await;
-    ana.enters("tea").await;
+    let (server, ben, ana) = at_tea().await;
     let mut tabs = vec![ana.client.window().await.unwrap()];
     let room = format!("{}/rooms/tea", server.base);
     for number in 2..=12 {
@@ -249,13 +256,7 @@ async fn twelve_tabs_on_plain_http() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tab_hidden_for_a_minute_misses_nothing() {
-    let server = Server::start(Backend::Sqlite).await;
-    let ben = server.person("ben").await;
-    ben.enters("tea").await;
-    let ana = Browser::open().await;
-    ana.signs_up(&server.base, "ana").await;
-    ana.enters("tea").await;
-    ana.is_following().await;
+    let (_server, ben, ana) = at_tea().await;
     let room = ana.client.window().await.unwrap();
     let other = ana.client.new_window(true).await.unwrap().handle;
     ana.client.switch_to_window(other).await.unwrap();
@@ -273,13 +274,7 @@ async fn a_tab_hidden_for_a_minute_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn back_and_forward_show_what_was_said_meanwhile() {
-    let server = Server::start(Backend::Sqlite).await;
-    let ben = server.person("ben").await;
-    ben.enters("tea").await;
-    let ana = Browser::open().await;
-    ana.signs_up(&server.base, "ana").await;
-    ana.enters("tea").await;
-    ana.is_following().await;
+    let (_server, ben, ana) = at_tea().await;
     ben.says("tea", "one").await;
     ana.shows(&["one"]).await;
     ana.clicks(".bar .back").await;

@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file, one thread that writes it, a few connections that read.
 //!
 //! A write is answered after its transaction's fsync (WAL, `synchronous=FULL`), and transactions
-//! are shared: see [`writer`]. Readers see a commit only after that fsync, because SQLite makes
+//! are shared: see `writer.rs`. Readers see a commit only after that fsync, because SQLite makes
 //! it visible in the WAL index last.
 
 mod log;
