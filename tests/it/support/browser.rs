@@ -42,9 +42,12 @@ impl Browser {
     async fn open_with(preferences: Value, wait_for_load: &str) -> Self {
         let port = free_port();
         let profile = tempfile::tempdir().unwrap();
-        // A shell that ends the driver, and with it the browser, when our end of its input closes.
+        // A shell that ends them when our end of its input closes. The driver alone would leave the
+        // browser running, which is known by its profile.
+        let end = "\"$@\" & cat > /dev/null; kill $!; pkill -9 -f -- \"--user-data-dir=$0\"";
         let driver = Command::new("sh")
-            .args(["-c", "\"$@\" & cat > /dev/null; kill $!", "sh"])
+            .args(["-c", end])
+            .arg(profile.path())
             .arg(tool("chromedriver"))
             .arg(format!("--port={port}"))
             .stdin(Stdio::piped())
