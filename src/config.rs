@@ -22,6 +22,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// A MongoDB connection string; the embedded database without one.
     pub mongodb_uri: Option<Secret>,
+    /// How long to wait for MongoDB at the start.
+    pub startup_wait: Duration,
     /// Signs tokens; generated beside the embedded database when there is none.
     pub jwt_secret: Option<Secret>,
     /// Still accepted, so that changing the key signs nobody out.
@@ -34,6 +36,8 @@ pub struct Config {
     pub streams_per_user: usize,
     /// Off only for load tests.
     pub rate_limits: bool,
+    /// Where to serve the metrics, if anywhere.
+    pub metrics_addr: Option<SocketAddr>,
     /// What is logged, as `tracing_subscriber` reads it.
     pub rust_log: String,
 }
@@ -142,6 +146,14 @@ impl Config {
                 |raw| Some(PathBuf::from(raw)),
             )?,
             mongodb_uri,
+            startup_wait: read
+                .parse(
+                    "STARTUP_WAIT",
+                    "a whole number of seconds from 0 to 3600",
+                    || 30,
+                    |raw| raw.parse().ok().filter(|secs| *secs <= 3_600),
+                )
+                .map(Duration::from_secs)?,
             jwt_secret,
             jwt_secret_previous: secret("JWT_SECRET_PREVIOUS")?,
             session_lifetime: read
@@ -173,6 +185,12 @@ impl Config {
                     "off" => Some(false),
                     _ => None,
                 },
+            )?,
+            metrics_addr: read.parse(
+                "METRICS_ADDR",
+                "an address and a port, like 127.0.0.1:9100",
+                || None,
+                |raw| raw.parse().ok().map(Some),
             )?,
             rust_log: read.parse(
                 "RUST_LOG",
@@ -255,6 +273,8 @@ mod tests {
             ("MONGODB_URI", "http://db"),
             ("JWT_SECRET", "short"),
             ("JWT_SECRET_PREVIOUS", "short"),
+            ("STARTUP_WAIT", "soon"),
+            ("METRICS_ADDR", "everywhere"),
             ("SESSION_DAYS", "0"),
             ("SESSION_DAYS", "-1"),
             ("TRUSTED_PROXIES", "10.0.0.0/8,nonsense"),
@@ -291,12 +311,14 @@ mod tests {
             "PUBLIC_URL=http://127.0.0.1:3000",
             "DATA_DIR=data",
             "MONGODB_URI=",
+            "STARTUP_WAIT=30",
             "JWT_SECRET=",
             "JWT_SECRET_PREVIOUS=",
             "SESSION_DAYS=30",
             "TRUSTED_PROXIES=",
             "STREAMS_PER_USER=32",
             "RATE_LIMITS=on",
+            "METRICS_ADDR=",
             "RUST_LOG=info",
         ] {
             assert!(example.contains(&format!("\n#{name}")), "{name}");

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::password::HashError;
 use crate::domain::{Invalid, RoomId, User};
+use crate::limits::NotCounted;
 use crate::store::StoreError;
 
 /// A request that was not answered as hoped.
@@ -51,6 +52,8 @@ pub enum AppError {
     },
     /// More is under way than can be done soon.
     Busy,
+    /// There is no room on the server's disk.
+    Full,
     /// The database did not do it, or did not say so.
     Unavailable(StoreError),
     /// A bug.
@@ -59,6 +62,9 @@ pub enum AppError {
 
 /// After how many seconds to come back when the server itself is what is in the way.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The same when somebody has to make room first.
+const RETRY_AFTER_FULL: Duration = Duration::from_secs(30);
 
 impl AppError {
     /// The status it is answered with.
@@ -74,6 +80,7 @@ impl AppError {
             Self::UnsupportedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
             Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -95,6 +102,7 @@ impl AppError {
             Self::UnsupportedBody => "Not understood",
             Self::TooSlow => "Too slow",
             Self::TooMany { .. } => "Too fast",
+            Self::Full => "No room left",
             Self::Busy | Self::Unavailable(_) => "Not right now",
             Self::Internal(_) => "Something went wrong",
         }
@@ -135,6 +143,11 @@ impl AppError {
                 "That was a lot at once. Wait {} seconds and try again.",
                 self.retry_after().map_or(1, |wait| wait.as_secs())
             ),
+            Self::Full => {
+                "The server’s disk is full, so this was not kept. Tell whoever runs this server, \
+                 and try again later."
+                    .to_owned()
+            }
             Self::Busy | Self::Unavailable(_) => {
                 "The server cannot do this right now. Try again in a moment.".to_owned()
             }
@@ -153,6 +166,7 @@ impl AppError {
                     .max(Duration::from_secs(1)),
             ),
             Self::Busy | Self::Unavailable(_) => Some(RETRY_AFTER),
+            Self::Full => Some(RETRY_AFTER_FULL),
             _ => None,
         }
     }
@@ -179,11 +193,21 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::NonceReused => Self::NonceReused,
             StoreError::Busy => Self::Busy,
+            StoreError::Full => Self::Full,
             StoreError::TooManyRooms => Self::Invalid(Invalid(
                 "You are in 1,000 rooms, which is the most. Use another account for more.",
             )),
             // Where a name can be taken the caller matches it first.
             StoreError::Taken(_) | StoreError::Backend { .. } => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<NotCounted> for AppError {
+    fn from(not_counted: NotCounted) -> Self {
+        match not_counted {
+            NotCounted::TooMany(retry_after) => Self::TooMany { retry_after },
+            NotCounted::Unknown(error) => error.into(),
         }
     }
 }

@@ -8,17 +8,21 @@
 //! - [`auth`]: passwords, tokens, origins;
 //! - [`views`]: what is shown;
 //! - [`web`]: HTTP, a handler for each route;
-//! - [`server`]: sockets and an orderly end.
+//! - [`server`]: sockets and an orderly end;
+//! - [`metrics`]: what can be watched from outside;
+//! - [`commands`]: moving a store, copying it and putting it back.
 //!
 //! Arrows point one way: `web` → `auth`, `views`, `live`, `store` → `domain`. The one exception:
 //! `live` reads logs through the [`store::Store`] interface and encodes events with [`views`].
 
 pub mod auth;
+pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod error;
 pub mod limits;
 pub mod live;
+pub mod metrics;
 pub mod server;
 pub mod state;
 pub mod store;

@@ -1,15 +1,19 @@
-//! Starts a server: settings, log, store, listener, and back down again.
+//! The program: reads the settings and does what the command line asks for.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::{Parser, Subcommand};
 use parlor::auth::password::Hasher;
 use parlor::auth::token::{Keys, kept_secret};
+use parlor::commands;
 use parlor::config::{Config, Secret};
 use parlor::limits::Limits;
 use parlor::live::Hub;
+use parlor::metrics::Metrics;
 use parlor::server;
 use parlor::state::AppState;
 use parlor::store::Store;
@@ -17,6 +21,39 @@ use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::{SqliteStore, make_data_dir};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// A self-hosted chat server. Without a command it serves, as the settings in the environment or
+/// in .env say; see .env.example.
+#[derive(Parser)]
+#[command(name = "parlor", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve, which is what happens without a command
+    Serve,
+    /// Write everything as lines of JSON to standard output; a server may be running
+    Export,
+    /// Read an export from standard input into an empty store; no server may be running
+    Import {
+        /// The export is older than what people have seen of it: let their pages start over
+        #[arg(long)]
+        older: bool,
+    },
+    /// Copy the embedded database to a new file; a server may be running
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the embedded database; no server may be running
+    Restore {
+        /// The file that a backup made
+        file: PathBuf,
+    },
+}
 
 fn main() -> ExitCode {
     match run() {
@@ -31,12 +68,23 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
     match dotenvy::dotenv() {
         Ok(_) => {}
         Err(error) if error.not_found() => {}
         Err(_) => anyhow::bail!(".env cannot be read: each line takes NAME=value"),
     }
     let config = Config::from_lookup(|name| std::env::var(name).ok())?;
+    match arguments.command {
+        None | Some(Command::Serve) => serve(config).await,
+        Some(Command::Export) => commands::export(&config).await,
+        Some(Command::Import { older }) => commands::import(&config, older).await,
+        Some(Command::Backup { file }) => commands::backup(&config, &file),
+        Some(Command::Restore { file }) => commands::restore(&config, &file),
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.rust_log))
         .with_ansi(std::io::stdout().is_terminal())
@@ -46,33 +94,48 @@ async fn run() -> anyhow::Result<()> {
     }
 
     let connections_max = server::connections_max();
-    let hub = Hub::new(config.streams_per_user);
-    let store = open_store(&config, &hub).await?;
+    let metrics = Metrics::default();
+    let hub = Hub::new(config.streams_per_user, metrics.clone());
+    let store = open_store(&config, &hub, &metrics).await?;
     let secret = jwt_secret(&config)?;
-    let listener = server::listen(config.bind_addr)?;
+    let listener = server::listen(config.bind_addr, "BIND_ADDR")?;
     let address = listener
         .local_addr()
         .context("the listener has no address")?;
+    if let Some(address) = config.metrics_addr {
+        let listener = server::listen(address, "METRICS_ADDR")?;
+        server::serve_metrics(listener, metrics);
+    }
     hub.start(Arc::clone(&store));
     let app = parlor::app(AppState {
         keys: Arc::new(Keys::new(&secret, config.jwt_secret_previous.as_ref())),
         hasher: Hasher::start()?,
-        limits: Arc::new(Limits::new(config.rate_limits)),
+        limits: Arc::new(Limits::new(config.rate_limits, store.buckets())),
         hub: hub.clone(),
-        store,
+        store: Arc::clone(&store),
         config: Arc::new(config.clone()),
     });
 
     let stop = stop_signal()?;
     tracing::info!(%address, url = %config.public_url, connections_max, "parlor is up");
     server::serve(listener, app, &hub, connections_max, stop).await;
+    if let Err(error) = store.leave().await {
+        tracing::warn!(?error, "the store was not left in order");
+    }
     tracing::info!("parlor is down");
     Ok(())
 }
 
-async fn open_store(config: &Config, hub: &Hub) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(
+    config: &Config,
+    hub: &Hub,
+    metrics: &Metrics,
+) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &config.mongodb_uri {
-        Some(uri) => Arc::new(MongoStore::open(uri.expose(), hub.on_change()).await?),
+        Some(uri) => {
+            let (uri, wait) = (uri.expose(), config.startup_wait);
+            Arc::new(MongoStore::open(uri, wait, hub.on_change(), metrics.clone()).await?)
+        }
         None => {
             make_data_dir(&config.data_dir)?;
             Arc::new(SqliteStore::open(&config.data_dir, hub.on_change())?)

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +22,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 use crate::live::Hub;
+use crate::metrics::Metrics;
 use crate::web::Peer;
 
 /// How long a request's head may take to arrive, and how long an idle connection is kept.
@@ -41,6 +44,9 @@ const BACKLOG: i32 = 4_096;
 /// Files that are not connections: the database, the log, the listener, those to MongoDB.
 const FILES_RESERVED: u64 = 256;
 
+/// Prometheus' text format.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// How long requests under way may go on once the process should end.
 const DRAIN_MAX: Duration = Duration::from_secs(4);
 
@@ -53,12 +59,12 @@ pub fn connections_max() -> usize {
         .min(Semaphore::MAX_PERMITS)
 }
 
-/// Listens where it is told.
+/// Listens where a setting says.
 ///
 /// # Errors
 ///
 /// One line for the log: the address is taken, or is not ours.
-pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     let listen = || {
         let socket = Socket::new(
             Domain::for_address(address),
@@ -74,7 +80,7 @@ pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    listen().with_context(|| format!("cannot listen on {address} (BIND_ADDR)"))
+    listen().with_context(|| format!("cannot listen on {address} ({setting})"))
 }
 
 /// Serves until `stop` resolves; then ends the streams, lets requests under way finish, and
@@ -124,6 +130,20 @@ pub async fn serve(
     if timeout(DRAIN_MAX, all_ended.recv()).await.is_err() {
         tracing::warn!("some requests did not finish in time");
     }
+}
+
+/// Serves the metrics and nothing else, for as long as the process lives.
+pub fn serve_metrics(listener: TcpListener, metrics: Metrics) {
+    let show = move || {
+        let text = metrics.render();
+        async { ([(CONTENT_TYPE, METRICS_TYPE)], text) }
+    };
+    let app = Router::new().route("/metrics", get(show));
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::warn!(%error, "the metrics are no longer served");
+        }
+    });
 }
 
 async fn pause_after(error: &io::Error) {

@@ -49,3 +49,8 @@ uuid_id!(
     SessionId,
     new_v4
 );
+uuid_id!(
+    /// Names one life of one node in a cluster.
+    NodeId,
+    new_v4
+);

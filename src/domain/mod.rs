@@ -11,11 +11,20 @@ mod timestamp;
 mod user;
 
 pub use event::{Author, Epoch, Event, EventId, EventKind, NewEvent, Nonce, Seq};
-pub use id::{SessionId, UserId};
+pub use id::{NodeId, SessionId, UserId};
 pub use message::MessageBody;
 pub use room::{RoomId, RoomSummary};
 pub use timestamp::Timestamp;
 pub use user::{Account, Email, Login, NewUser, Session, User, Username};
+
+/// How often something may be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// How many at once.
+    pub burst: u32,
+    /// How long until there is room for one more.
+    pub every: std::time::Duration,
+}
 
 /// Why an input was refused: one sentence that tells the person what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

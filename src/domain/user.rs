@@ -70,6 +70,11 @@ impl Username {
         &self.0
     }
 
+    /// The name as typed, for whoever keeps it.
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// The same for every spelling of a name by case and by look-alike letters: no two accounts
     /// share it, and signing in finds an account by it.
     pub fn key(&self) -> String {
@@ -123,6 +128,11 @@ impl Email {
             Ok(_) if !email.chars().any(char::is_control) => Ok(Self(email.into())),
             _ => Err(Invalid("Type an email address, like ana@example.org.")),
         }
+    }
+
+    /// An address that [`Self::parse`] took before it was stored.
+    pub(crate) fn stored(email: &str) -> Self {
+        Self(email.into())
     }
 
     /// The address as typed.

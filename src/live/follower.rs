@@ -1,7 +1,9 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::presence::{Here, Present};
 use super::room::{Room, Signal, Taken};
@@ -12,6 +14,9 @@ use crate::store::StoreError;
 
 /// How many events a stream that is behind reads at a time: about one write of ordinary ones.
 const READ_ON: usize = 100;
+
+/// How soon a stream that could not read tries again.
+const READ_AGAIN_IN: Duration = Duration::from_secs(1);
 
 /// One open stream: a cursor into a room's log, and what ends it.
 pub struct Follower {
@@ -80,8 +85,7 @@ impl Follower {
         if seq > self.head() {
             // Another node may be ahead of what this one has heard.
             let store = self.hub.store()?;
-            let heads = store.heads(std::slice::from_ref(&self.room.id)).await?;
-            if heads.first().is_none_or(|head| seq > *head) {
+            if !store.reaches(&self.room.id, seq).await? {
                 return Ok(false);
             }
         }
@@ -95,24 +99,28 @@ impl Follower {
         self.seen = None;
     }
 
-    /// Waits for something to send. What was returned counts as sent.
-    ///
-    /// # Errors
-    ///
-    /// When the store cannot be read; the stream should end, and the client resumes.
-    pub async fn next(&mut self) -> Result<Next, StoreError> {
+    /// Waits for something to send. What was returned counts as sent. While the store cannot be
+    /// read, a stream that is behind stays where it is.
+    pub async fn next(&mut self) -> Next {
         loop {
             if let Some(ending) = self.stream.ending() {
-                return Ok(Next::End(ending));
+                return Next::End(ending);
             }
+            let mut try_again_in = None;
             // Seen before it is looked at: what is appended in between wakes us again.
             let present = self.signal.borrow_and_update().present.clone();
             match self.room.take(self.cursor, self.format) {
                 Taken::Events(bytes, upto) => {
                     self.cursor = upto;
-                    return Ok(Next::Events(bytes));
+                    return Next::Events(bytes);
                 }
-                Taken::Behind => return self.read_on().await,
+                Taken::Behind => match self.read_on().await {
+                    Ok(next) => return next,
+                    Err(error) => {
+                        tracing::warn!(room = %self.room.id, ?error, "a stream cannot read on");
+                        try_again_in = Some(READ_AGAIN_IN);
+                    }
+                },
                 Taken::Nothing => {}
             }
             if let Some(present) = present
@@ -122,14 +130,15 @@ impl Follower {
                     .is_none_or(|seen| !Arc::ptr_eq(seen, &present))
             {
                 self.seen = Some(Arc::clone(&present));
-                return Ok(Next::Present(present));
+                return Next::Present(present);
             }
             tokio::select! {
                 biased;
-                ending = self.stream.ended() => return Ok(Next::End(ending)),
+                ending = self.stream.ended() => return Next::End(ending),
                 // The sender lives as long as the room, which we hold.
-                _ = self.signal.changed() => {}
-                _ = self.heartbeat.changed() => return Ok(self.on_heartbeat()),
+                _ = self.signal.changed(), if try_again_in.is_none() => {}
+                _ = self.heartbeat.changed() => return self.on_heartbeat(),
+                () = sleep(try_again_in.unwrap_or_default()), if try_again_in.is_some() => {}
             }
         }
     }

@@ -3,14 +3,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::presence::Presence;
 use super::room::{Accepted, Room, Signal};
 use super::streams::Streams;
 use super::{Follower, Format, Here, Present};
-use crate::domain::{Event, RoomId, Seq, Session, User};
+use crate::domain::{Event, RoomId, Seq, Session, SessionId, User};
+use crate::metrics::Metrics;
 use crate::store::{Change, OnChange, PAGE_MAX, Store, StoreError};
 
 /// How often every stream says that it is alive: twice within the 30 to 60 seconds after which
@@ -33,19 +34,22 @@ struct Inner {
     presence: Presence,
     streams: Streams,
     heartbeat: watch::Sender<()>,
+    /// Set when the store may have missed telling something.
+    maybe_missed: Notify,
 }
 
 impl Hub {
     /// A hub for a store that is still to be opened with [`Self::on_change`]. Call it inside the
     /// runtime.
-    pub fn new(streams_per_user: usize) -> Self {
+    pub fn new(streams_per_user: usize, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
             store: OnceLock::new(),
             runtime: Handle::current(),
             rooms: Mutex::default(),
             presence: Presence::default(),
-            streams: Streams::new(streams_per_user),
+            streams: Streams::new(streams_per_user, metrics.streams),
             heartbeat: watch::Sender::new(()),
+            maybe_missed: Notify::new(),
         }))
     }
 
@@ -57,7 +61,12 @@ impl Hub {
 
     /// Starts reading from `store` and the timers. Call it once, inside the runtime.
     pub fn start(&self, store: Arc<dyn Store>) {
+        if store.has_other_nodes() {
+            self.0.presence.tell_others();
+            tokio::spawn(self.clone().tell_of_presence());
+        }
         let _ = self.0.store.set(store);
+        tokio::spawn(self.clone().look_again());
         tokio::spawn(self.clone().beat());
         tokio::spawn(self.clone().look_after_presence());
     }
@@ -110,9 +119,11 @@ impl Hub {
         match change {
             Change::Appended(event) => self.accept(event),
             Change::SessionRevoked(session) => self.0.streams.end_session(session),
-            Change::MaybeMissed => {
-                self.0.runtime.spawn(self.clone().look_again());
-            }
+            Change::MaybeMissed => self.0.maybe_missed.notify_one(),
+            Change::Arrived(node, room, user) => self.0.presence.arrived(node, &room, &user),
+            Change::Left(node, room, user) => self.0.presence.left(node, &room, user),
+            Change::Elsewhere(shown) => self.0.presence.elsewhere(&shown),
+            Change::ShowPresentAgain => self.0.presence.tell_again(),
         }
     }
 
@@ -155,10 +166,13 @@ impl Hub {
         }
     }
 
-    /// Finds out by reading what the store may have missed telling.
+    /// Finds out by reading what the store may have missed telling. One task: what is told to
+    /// look again while it looks, looks once more after that.
     async fn look_again(self) {
-        self.compare_heads().await;
-        self.check_sessions().await;
+        loop {
+            self.0.maybe_missed.notified().await;
+            tokio::join!(self.compare_heads(), self.check_sessions());
+        }
     }
 
     /// Ends the streams of sessions that were revoked without our hearing of it.
@@ -173,10 +187,24 @@ impl Hub {
         };
         match live {
             Ok(live) => {
-                let over = open.into_iter().filter(|session| !live.contains(session));
-                over.for_each(|session| self.0.streams.end_session(session));
+                for session in open.into_iter().filter(|session| !live.contains(session)) {
+                    self.end_if_over(session).await;
+                }
             }
             Err(error) => tracing::warn!(?error, "cannot check the streams’ sessions"),
+        }
+    }
+
+    /// Asked once more, alone: a client that hears that its session is over forgets it.
+    async fn end_if_over(&self, session: SessionId) {
+        let found = match self.store() {
+            Ok(store) => store.find_session(session).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(None) => self.0.streams.end_session(session),
+            Ok(Some(_)) => {}
+            Err(error) => tracing::warn!(?error, "cannot check a stream’s session"),
         }
     }
 
@@ -207,6 +235,24 @@ impl Hub {
         loop {
             due.tick().await;
             self.0.heartbeat.send_replace(());
+        }
+    }
+
+    /// Tells the other nodes who is here.
+    async fn tell_of_presence(self) {
+        let mut due = interval(PRESENCE_EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            let untold = self.0.presence.untold();
+            let told = match self.store() {
+                Ok(store) => store.show_present(&untold.here, &untold.gone).await,
+                Err(error) => Err(error),
+            };
+            match told {
+                Ok(()) => self.0.presence.told(untold),
+                Err(error) => tracing::warn!(?error, "cannot tell other nodes who is here"),
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::domain::{RoomId, User, UserId};
+use crate::domain::{NodeId, RoomId, User, UserId};
 
 /// How long somebody stays shown after their last stream closed: a reload, a switch of tabs or a
 /// cut connection is nobody's business.
@@ -23,7 +23,8 @@ pub struct Present {
     pub names: Vec<Arc<str>>,
 }
 
-/// Who is where. Each open stream is a reason to be shown.
+/// Who is where. Each open stream here is a reason to be shown, and so is each other node that
+/// shows somebody.
 #[derive(Default)]
 pub(super) struct Presence(Arc<Mutex<Rooms>>);
 
@@ -32,6 +33,18 @@ struct Rooms {
     rooms: HashMap<RoomId, People>,
     /// Where somebody may have come or gone since the last look.
     dirty: HashSet<RoomId>,
+    /// Whether there may be other nodes to tell.
+    has_others: bool,
+    /// Whom the other nodes were told of.
+    told: HashSet<(RoomId, UserId)>,
+    /// Of whom they may have to be told something else now.
+    untold: HashSet<(RoomId, UserId)>,
+}
+
+/// What the other nodes have not been told yet.
+pub(super) struct Untold {
+    pub(super) here: Vec<(RoomId, User)>,
+    pub(super) gone: Vec<(RoomId, UserId)>,
 }
 
 #[derive(Default)]
@@ -41,10 +54,31 @@ struct People {
 }
 
 struct Person {
-    name: Arc<str>,
+    user: User,
     streams: usize,
-    /// When the last stream closed; of no meaning while there is one.
-    left_at: Instant,
+    /// When the last stream closed; of no meaning while there is one, `None` if there never was.
+    left_at: Option<Instant>,
+    /// The other nodes that show them.
+    elsewhere: HashSet<NodeId>,
+}
+
+impl Person {
+    fn new(user: User) -> Self {
+        Self {
+            user,
+            streams: 0,
+            left_at: None,
+            elsewhere: HashSet::new(),
+        }
+    }
+
+    fn is_here(&self) -> bool {
+        self.streams > 0 || self.left_at.is_some_and(|at| at.elapsed() < GRACE)
+    }
+
+    fn is_shown(&self) -> bool {
+        self.is_here() || !self.elsewhere.is_empty()
+    }
 }
 
 /// One reason to show somebody; gone when dropped.
@@ -57,20 +91,99 @@ pub struct Here {
 impl Presence {
     pub(super) fn arrive(&self, room: &RoomId, user: &User) -> Here {
         let mut rooms = locked(&self.0);
-        let people = rooms.rooms.entry(room.clone()).or_default();
-        let person = people.here.entry(user.id).or_insert_with(|| Person {
-            name: user.username.as_str().into(),
-            streams: 0,
-            left_at: Instant::now(),
-        });
-        person.streams += 1;
-        rooms.dirty.insert(room.clone());
+        rooms.person(room, user).streams += 1;
+        rooms.may_have_to_tell(room, user.id);
         drop(rooms);
         Here {
             presence: Arc::clone(&self.0),
             room: room.clone(),
             user: user.id,
         }
+    }
+
+    /// Another node shows somebody.
+    pub(super) fn arrived(&self, node: NodeId, room: &RoomId, user: &User) {
+        let mut rooms = locked(&self.0);
+        rooms.person(room, user).elsewhere.insert(node);
+    }
+
+    /// Another node shows somebody no longer.
+    pub(super) fn left(&self, node: NodeId, room: &RoomId, user: UserId) {
+        let mut rooms = locked(&self.0);
+        if let Some(person) = rooms
+            .rooms
+            .get_mut(room)
+            .and_then(|people| people.here.get_mut(&user))
+        {
+            person.elsewhere.remove(&node);
+        }
+        rooms.dirty.insert(room.clone());
+    }
+
+    /// The other nodes show these, and nobody else.
+    pub(super) fn elsewhere(&self, shown: &[(NodeId, RoomId, User)]) {
+        let mut rooms = locked(&self.0);
+        let mut touched = Vec::new();
+        for (room, people) in &mut rooms.rooms {
+            touched.push(room.clone());
+            for person in people.here.values_mut() {
+                person.elsewhere.clear();
+            }
+        }
+        rooms.dirty.extend(touched);
+        for (node, room, user) in shown {
+            rooms.person(room, user).elsewhere.insert(*node);
+        }
+    }
+
+    /// From now on there are other nodes to tell.
+    pub(super) fn tell_others(&self) {
+        locked(&self.0).has_others = true;
+    }
+
+    /// Whom the other nodes have to be told of. To be confirmed with [`Self::told`].
+    pub(super) fn untold(&self) -> Untold {
+        let rooms = locked(&self.0);
+        let mut untold = Untold {
+            here: Vec::new(),
+            gone: Vec::new(),
+        };
+        for (room, user) in &rooms.untold {
+            let person = rooms.find(room, *user).filter(|person| person.is_here());
+            let was_told = rooms.told.contains(&(room.clone(), *user));
+            match person {
+                Some(person) if !was_told => untold.here.push((room.clone(), person.user.clone())),
+                None if was_told => untold.gone.push((room.clone(), *user)),
+                _ => {}
+            }
+        }
+        untold
+    }
+
+    /// The other nodes were told.
+    pub(super) fn told(&self, told: Untold) {
+        let mut rooms = locked(&self.0);
+        for (room, user) in told.here {
+            rooms.told.insert((room, user.id));
+        }
+        for gone in told.gone {
+            rooms.told.remove(&gone);
+        }
+        // Who has come or gone meanwhile is told of next time.
+        let mut untold = std::mem::take(&mut rooms.untold);
+        untold.retain(|(room, user)| {
+            let person = rooms.find(room, *user).filter(|person| person.is_here());
+            let is_leaving = person.is_some_and(|person| person.streams == 0);
+            is_leaving || person.is_some() != rooms.told.contains(&(room.clone(), *user))
+        });
+        rooms.untold = untold;
+    }
+
+    /// What the other nodes were told is forgotten there.
+    pub(super) fn tell_again(&self) {
+        let mut rooms = locked(&self.0);
+        let told = std::mem::take(&mut rooms.told);
+        rooms.untold.extend(told);
     }
 
     /// Who was last shown to be in the room.
@@ -87,25 +200,49 @@ impl Presence {
         let mut changed = Vec::new();
         let mut rooms = locked(&self.0);
         for room in std::mem::take(&mut rooms.dirty) {
-            let Some(people) = rooms.rooms.get_mut(&room) else {
+            let Rooms { rooms, dirty, .. } = &mut *rooms;
+            let Some(people) = rooms.get_mut(&room) else {
                 continue;
             };
-            people
-                .here
-                .retain(|_, person| person.streams > 0 || person.left_at.elapsed() < GRACE);
+            people.here.retain(|_, person| person.is_shown());
             let present = people.present();
             if present != *people.shown {
                 people.shown = Arc::new(present);
                 changed.push((room.clone(), Arc::clone(&people.shown)));
             }
-            let someone_is_leaving = people.here.values().any(|person| person.streams == 0);
+            let someone_is_leaving = people
+                .here
+                .values()
+                .any(|person| person.streams == 0 && person.elsewhere.is_empty());
             if people.here.is_empty() {
-                rooms.rooms.remove(&room);
+                rooms.remove(&room);
             } else if someone_is_leaving {
-                rooms.dirty.insert(room);
+                dirty.insert(room);
             }
         }
         changed
+    }
+}
+
+impl Rooms {
+    fn find(&self, room: &RoomId, user: UserId) -> Option<&Person> {
+        self.rooms.get(room)?.here.get(&user)
+    }
+
+    fn may_have_to_tell(&mut self, room: &RoomId, user: UserId) {
+        if self.has_others {
+            self.untold.insert((room.clone(), user));
+        }
+    }
+
+    /// Somebody's entry in a room, which is looked over next.
+    fn person(&mut self, room: &RoomId, user: &User) -> &mut Person {
+        self.dirty.insert(room.clone());
+        let people = self.rooms.entry(room.clone()).or_default();
+        people
+            .here
+            .entry(user.id)
+            .or_insert_with(|| Person::new(user.clone()))
     }
 }
 
@@ -114,7 +251,7 @@ impl People {
         let mut names: Vec<Arc<str>> = self
             .here
             .values()
-            .map(|person| Arc::clone(&person.name))
+            .map(|person| person.user.username.shared())
             .collect();
         names.sort_unstable();
         let count = names.len();
@@ -130,9 +267,10 @@ impl Drop for Here {
             && let Some(person) = people.here.get_mut(&self.user)
         {
             person.streams = person.streams.saturating_sub(1);
-            person.left_at = Instant::now();
+            person.left_at = Some(Instant::now());
         }
         rooms.dirty.insert(self.room.clone());
+        rooms.may_have_to_tell(&self.room, self.user);
     }
 }
 

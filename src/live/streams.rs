@@ -1,6 +1,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 use crate::domain::{Session, SessionId, UserId};
@@ -23,6 +24,7 @@ pub struct Streams(Arc<Shared>);
 struct Shared {
     per_user_max: usize,
     open: Mutex<Open>,
+    gauge: Gauge,
 }
 
 #[derive(Default)]
@@ -48,10 +50,11 @@ pub(super) struct Stream {
 }
 
 impl Streams {
-    pub(super) fn new(per_user_max: usize) -> Self {
+    pub(super) fn new(per_user_max: usize, gauge: Gauge) -> Self {
         Self(Arc::new(Shared {
             per_user_max,
             open: Mutex::default(),
+            gauge,
         }))
     }
 
@@ -97,6 +100,7 @@ impl Streams {
             });
         }
         drop(open);
+        self.0.gauge.inc();
         Stream {
             session: *session,
             number,
@@ -148,6 +152,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.streams.0.gauge.dec();
         let mut open = self.streams.open_streams();
         if let Some(streams) = open.by_user.get_mut(&self.session.user) {
             streams.retain(|handle| handle.number != self.number);

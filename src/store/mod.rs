@@ -6,15 +6,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::domain::{
-    Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
-    User,
+    Account, Epoch, Event, Login, NewEvent, NewUser, NodeId, Rate, RoomId, RoomSummary, Seq,
+    Session, SessionId, User, UserId,
 };
 
+pub mod archive;
 pub mod mongo;
+pub(crate) mod patience;
 pub mod sqlite;
 
 /// What the process must hear of, from its own writes and from other nodes'.
@@ -27,6 +30,14 @@ pub enum Change {
     SessionRevoked(SessionId),
     /// Whoever watches this store may have missed something, and should read the logs it follows.
     MaybeMissed,
+    /// Another node shows somebody in a room.
+    Arrived(NodeId, RoomId, User),
+    /// Another node no longer shows somebody in a room.
+    Left(NodeId, RoomId, UserId),
+    /// Those whom other nodes show, all of them: what was known before is no longer so.
+    Elsewhere(Vec<(NodeId, RoomId, User)>),
+    /// What this node told of the people here was taken back, and should be told again.
+    ShowPresentAgain,
 }
 
 /// Called from the store's writer for each [`Change`], in order, after it is durable and before
@@ -48,6 +59,9 @@ pub enum StoreError {
     /// More waits to be written than can be written soon.
     #[error("too many writes are waiting")]
     Busy,
+    /// The disk is full. Nothing was written; reading goes on.
+    #[error("the disk is full")]
+    Full,
     /// The database failed while doing `operation`. What it was doing may have been done.
     #[error("could not {operation}")]
     Backend {
@@ -196,6 +210,10 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Busy`] when too much waits; in both nothing was appended.
     async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError>;
 
+    /// Whether the log has an event of this number, asked so that the answer is no older than the
+    /// question: a client that hears that it is ahead of the log starts over.
+    async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError>;
+
     /// The highest durable number of each of these logs, 0 for an empty or unknown one.
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError>;
 
@@ -216,6 +234,48 @@ pub trait Store: Send + Sync {
         before: Seq,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError>;
+
+    /// What all nodes count together; `None` where there is only this one.
+    fn buckets(&self) -> Option<Arc<dyn Buckets>> {
+        None
+    }
+
+    /// Whether other nodes may show people in the same rooms.
+    fn has_other_nodes(&self) -> bool {
+        false
+    }
+
+    /// Tells the other nodes who has come here and who has gone, which they hear as
+    /// [`Change::Arrived`] and [`Change::Left`]. May be repeated.
+    async fn show_present(
+        &self,
+        here: &[(RoomId, User)],
+        gone: &[(RoomId, UserId)],
+    ) -> Result<(), StoreError> {
+        let _ = (here, gone);
+        Ok(())
+    }
+
+    /// Takes leave of the other nodes, at an orderly end.
+    async fn leave(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// What nodes count together, where there may be several.
+#[async_trait]
+pub trait Buckets: Send + Sync {
+    /// Takes one from a bucket, or says how long until there is one; a new bucket is full.
+    async fn take(&self, key: &str, rate: Rate) -> Result<Result<(), Duration>, StoreError>;
+
+    /// Puts one back.
+    async fn give_back(&self, key: &str, rate: Rate) -> Result<(), StoreError>;
+
+    /// Remembers a fact for a while.
+    async fn remember(&self, key: &str, lasts: Duration) -> Result<(), StoreError>;
+
+    /// Whether the fact is remembered.
+    async fn is_remembered(&self, key: &str) -> Result<bool, StoreError>;
 }
 
 /// Decides what a nonce that stands in the log already means for `event`.

@@ -12,6 +12,7 @@ use tracing::Instrument;
 use crate::auth::origin;
 use crate::error::AppError;
 use crate::state::AppState;
+use crate::store::patience::patiently;
 
 /// What a page of ours may load and do: its own files and forms, nothing inline, no frame but the
 /// live one.
@@ -85,6 +86,12 @@ pub(super) async fn add_headers(
         );
     }
     response
+}
+
+/// Bounds how long a request waits for the database in all. What follows the answer's head, a
+/// stream, is not part of it.
+pub(super) async fn be_patient(request: Request, next: Next) -> Response {
+    patiently(next.run(request)).await
 }
 
 /// Gives each request an id, in the log and in the answer, and logs how it ended. The query is

@@ -154,20 +154,17 @@ async fn wait_beyond(
     }
     let grown = async {
         loop {
-            match follower.next().await? {
-                Next::Events(_) | Next::End(_) => return Ok(()),
+            match follower.next().await {
+                Next::Events(_) | Next::End(_) => return,
                 Next::Present(_) | Next::Heartbeat => {}
             }
         }
     };
-    match timeout(longest, grown).await {
-        Ok(grown) => grown.map_err(|error: crate::store::StoreError| error.into()),
-        Err(_) => Ok(()),
-    }
-    .and(match signed_in.is_still(app).await? {
+    let _ = timeout(longest, grown).await;
+    match signed_in.is_still(app).await? {
         true => Ok(()),
         false => Err(AppError::SignedOut),
-    })
+    }
 }
 
 /// `GET /rooms/{room}/messages/{seq}`: one event, on a page in its surroundings.
@@ -228,13 +225,23 @@ async fn page(
 pub(super) async fn create(
     State(app): State<AppState>,
     form: Form,
-    RoomMember { signed_in, room }: RoomMember,
+    Path(room): Path<String>,
+    member: Result<RoomMember, AppError>,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, AppError> {
     let typed = fields.get_or_raw("body", &["nonce"]);
     let nonce = fields.find("nonce").filter(|nonce| !nonce.is_empty());
-    match post(&app, &signed_in.user, &room, &headers, typed, nonce).await {
+    let (room, user) = match member {
+        Ok(RoomMember { signed_in, room }) => (room, signed_in.user),
+        // Nobody knows yet whose it is, but it is theirs who sent it: they get it back.
+        Err(error @ AppError::Unavailable(_)) if form.is_html() => {
+            let room = RoomId::parse(&room)?;
+            return Ok(refused(form, &room, typed, nonce, &error));
+        }
+        Err(error) => return Err(error),
+    };
+    match post(&app, &user, &room, &headers, typed, nonce).await {
         Ok(event) => Ok(posted(form, &room, &event)),
         Err(error) if form.is_html() => Ok(refused(form, &room, typed, nonce, &error)),
         Err(error) => Err(error),
@@ -256,9 +263,7 @@ async fn post(
         (None, Some(key)) => Some(Nonce::parse(key.unwrap_or(""))?),
         (None, None) => None,
     };
-    app.limits
-        .take(Limited::PostsOf(user.id))
-        .map_err(|retry_after| AppError::TooMany { retry_after })?;
+    app.limits.take(&Limited::PostsOf(user.id)).await?;
     let event = NewEvent {
         author: Author::from(user),
         kind: EventKind::Message { body },
@@ -309,7 +314,9 @@ fn refused(
     let composer = Composer {
         // The same, where the first attempt may have gone through after all.
         nonce: match (error, nonce) {
-            (AppError::Unavailable(_) | AppError::Busy, Some(nonce)) => nonce.to_owned(),
+            (AppError::Unavailable(_) | AppError::Busy | AppError::Full, Some(nonce)) => {
+                nonce.to_owned()
+            }
             _ => new_nonce(),
         },
         text: typed,

@@ -37,7 +37,7 @@ pub use client::Peer;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a request may take, its body included. Waiting for messages takes 30 seconds at most,
-/// writing one 15.
+/// waiting for the database 15.
 const REQUEST_MAX: Duration = Duration::from_secs(45);
 
 /// All routes, by page; whoever is not signed in is turned away by the handlers' extractors.
@@ -77,8 +77,10 @@ pub fn app(state: AppState) -> Router {
         .method_not_allowed_fallback(async || AppError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CookieManagerLayer::new())
-        // From here on outwards, first to last: refuse other sites' requests, give errors the form
+        // From here on outwards, first to last: wait so long for the
+        // database and no longer, refuse other sites' requests, give errors the form
         // the request asked for, turn a panic into such an error, add the headers, and log.
+        .layer(from_fn(layers::be_patient))
         .layer(from_fn_with_state(state.clone(), layers::refuse_cross_site))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn(errors::render))

@@ -1,5 +1,7 @@
 //! Streams: a room's log as it grows.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
@@ -14,7 +16,6 @@ use crate::domain::{Epoch, EventId, Invalid, RoomId};
 use crate::error::AppError;
 use crate::live::{Ending, Follower, Format, Next, Present, sse};
 use crate::state::AppState;
-use crate::store::StoreError;
 use crate::views::{self, LivePage};
 
 /// How long a client waits before it comes back, in milliseconds.
@@ -139,14 +140,14 @@ fn streaming(format: Format, preamble: String, room: RoomId, follower: Follower)
         };
         loop {
             let (bytes, is_last) = match follower.next().await {
-                Ok(Next::Events(bytes)) => (bytes, false),
-                Ok(Next::Present(present)) => (presence(format, &room, &present), false),
-                Ok(Next::Heartbeat) => (heartbeat(format), false),
-                Ok(Next::End(ending)) => (goodbye(format, ending), true),
-                Err(error) => return Some((Err(broken(error)), (State::Over, room))),
+                Next::Events(bytes) => (bytes, false),
+                Next::Present(present) => (presence(format, &room, &present), false),
+                Next::Heartbeat => (heartbeat(format), false),
+                Next::End(ending) => (goodbye(format, ending), true),
             };
             if is_last {
-                return (!bytes.is_empty()).then_some((Ok(bytes), (State::Over, room)));
+                return (!bytes.is_empty())
+                    .then_some((Ok::<_, Infallible>(bytes), (State::Over, room)));
             }
             if !bytes.is_empty() {
                 return Some((Ok(bytes), (State::Follow(follower), room)));
@@ -156,12 +157,6 @@ fn streaming(format: Format, preamble: String, room: RoomId, follower: Follower)
     let mut response = Response::new(Body::from_stream(body));
     set_stream_headers(response.headers_mut(), format);
     response
-}
-
-/// Breaks the connection off, which a client takes for what it is: resume.
-fn broken(error: StoreError) -> std::io::Error {
-    tracing::warn!(?error, "a stream broke off");
-    std::io::Error::other(error)
 }
 
 fn set_stream_headers(headers: &mut HeaderMap, format: Format) {

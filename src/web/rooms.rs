@@ -73,9 +73,7 @@ pub(super) async fn create(
         }
         Err(invalid) => return Err(invalid.into()),
     };
-    app.limits
-        .take(Limited::EntriesOf(user.id))
-        .map_err(|retry_after| AppError::TooMany { retry_after })?;
+    app.limits.take(&Limited::EntriesOf(user.id)).await?;
     app.store.enter(&room, &user).await?;
     let path = format!("/rooms/{room}");
     Ok(match form {

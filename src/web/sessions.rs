@@ -91,10 +91,10 @@ pub(super) async fn create(
         None => None,
     };
     // Before the hash, which is what guessing costs us.
-    let counted = counted(&app, account.as_ref(), login, network);
+    let counted = counted(&app, account.as_ref(), login, network).await?;
     for limited in &counted {
-        if let Err(retry_after) = app.limits.take(limited.clone()) {
-            return refused(AppError::TooMany { retry_after });
+        if let Err(not_counted) = app.limits.take(limited).await {
+            return refused(not_counted.into());
         }
     }
     let hash = account
@@ -108,11 +108,12 @@ pub(super) async fn create(
         return refused(AppError::WrongPair);
     };
     for limited in &counted {
-        app.limits.give_back(limited);
+        app.limits.give_back(limited).await?;
     }
-    app.limits.know(account.user.id, network);
-    if let Err(retry_after) = app.limits.take(Limited::SessionsOf(account.user.id)) {
-        return refused(AppError::TooMany { retry_after });
+    app.limits.know(account.user.id, network).await?;
+    let sessions = Limited::SessionsOf(account.user.id);
+    if let Err(not_counted) = app.limits.take(&sessions).await {
+        return refused(not_counted.into());
     }
 
     let signed_in = sign_in(&app, &cookies, account.user).await?;
@@ -125,12 +126,12 @@ pub(super) async fn create(
 
 /// What a sign-in counts against until it turns out to be right. By account, so that another
 /// spelling of a name is not another chance.
-fn counted(
+async fn counted(
     app: &AppState,
     account: Option<&Account>,
     login: Option<Login>,
     network: IpAddr,
-) -> Vec<Limited> {
+) -> Result<Vec<Limited>, AppError> {
     let target = match (account, login) {
         (Some(account), _) => Target::Account(account.user.id),
         (None, Some(Login::Email(name) | Login::Username(name))) => Target::Nobody(name),
@@ -140,10 +141,14 @@ fn counted(
         Limited::SignInsFrom(network),
         Limited::SignInsToFrom(target.clone(), network),
     ];
-    if !account.is_some_and(|account| app.limits.is_known(account.user.id, network)) {
+    let is_known = match account {
+        Some(account) => app.limits.is_known(account.user.id, network).await?,
+        None => false,
+    };
+    if !is_known {
         counted.push(Limited::SignInsToFromAfar(target));
     }
-    counted
+    Ok(counted)
 }
 
 /// `POST /logout`: the session is over at once, on every node.

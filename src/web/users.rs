@@ -66,8 +66,8 @@ pub(super) async fn create(
         }
     };
     // Each costs a hash, and tells whether a name is taken.
-    if let Err(retry_after) = app.limits.take(Limited::SignUpsFrom(network)) {
-        return put_off(AppError::TooMany { retry_after });
+    if let Err(not_counted) = app.limits.take(&Limited::SignUpsFrom(network)).await {
+        return put_off(not_counted.into());
     }
 
     let user = User {

@@ -8,6 +8,7 @@ use parlor::domain::{
     Author, Email, Event, EventKind, Login, MessageBody, NewEvent, NewUser, Nonce, RoomId, Session,
     SessionId, Timestamp, User, UserId, Username,
 };
+use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::SqliteStore;
 use parlor::store::{Access, Appended, Change, PAGE_MAX, Store, StoreError, UserField};
@@ -44,7 +45,9 @@ async fn open(backend: Backend) -> Opened {
         Backend::Sqlite => Arc::new(SqliteStore::open(dir.path(), on_change).unwrap()),
         Backend::MongoDb => {
             let uri = MongoDb::shared().await.fresh_uri();
-            Arc::new(MongoStore::open(&uri, on_change).await.unwrap())
+            let (wait, metrics) = (Duration::from_secs(5), Metrics::default());
+            let store = MongoStore::open(&uri, wait, on_change, metrics).await;
+            Arc::new(store.unwrap())
         }
     };
     Opened {
@@ -155,6 +158,10 @@ async fn a_log_is_gap_free_under_sixteen_appenders(backend: Backend) {
         .await
         .unwrap();
     assert_eq!(heads, [0, 1 + APPENDERS * EACH]);
+    for (seq, is_there) in [(heads[1], true), (heads[1] + 1, false)] {
+        let reaches = opened.store.reaches(&room("tea"), seq).await;
+        assert_eq!(reaches.unwrap(), is_there);
+    }
 }
 
 trait CollectBodies {

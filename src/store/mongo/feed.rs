@@ -11,15 +11,20 @@ use std::time::Duration;
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
 use mongodb::change_stream::event::ResumeToken;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Collections, log};
+use super::log::{self, Logs};
+use super::nodes::Nodes;
+use super::unreadable;
 use crate::domain::SessionId;
+use crate::metrics::Metrics;
 use crate::store::{Change, OnChange, StoreError};
 
 /// How often the heads are compared whatever the stream says.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The same while the stream does not answer.
+const SWEEP_EVERY_WHEN_STALLED: Duration = Duration::from_secs(1);
 
 /// How long MongoDB holds an empty answer back. It is what shows that the stream is alive.
 const AWAIT_MAX: Duration = Duration::from_secs(1);
@@ -27,149 +32,201 @@ const AWAIT_MAX: Duration = Duration::from_secs(1);
 /// A stream that has not even said "nothing new" for so long has stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(8);
 
-/// The change stream's task, which ends when this is dropped.
+/// What follows the change stream. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Feed {
-    /// `None` on a standalone `mongod`, which has no oplog and serves one node.
-    pulse: Option<Arc<Pulse>>,
-    _tasks: JoinSet<()>,
+    database: Database,
+    nodes: Nodes,
+    logs: Logs,
+    on_change: OnChange,
+    metrics: Metrics,
+    pulse: Arc<Pulse>,
 }
 
 /// When the stream last answered.
-struct Pulse {
+pub(super) struct Pulse {
     epoch: Instant,
     beat_ms: AtomicU64,
 }
 
-impl Feed {
-    pub(super) fn start(collections: &Collections, has_oplog: bool, on_change: OnChange) -> Self {
-        let mut tasks = JoinSet::new();
-        let pulse = has_oplog.then(|| {
-            let pulse = Arc::new(Pulse {
-                epoch: Instant::now(),
-                beat_ms: AtomicU64::new(0),
-            });
-            tasks.spawn(sweep(Arc::clone(&on_change)));
-            tasks.spawn(follow(
-                collections.database.clone(),
-                on_change,
-                Arc::clone(&pulse),
-            ));
-            pulse
-        });
-        Self {
-            pulse,
-            _tasks: tasks,
-        }
-    }
-
+impl Pulse {
     /// Fails while other nodes' messages come only with the sweep.
-    pub(super) fn ready(&self) -> Result<(), StoreError> {
-        match &self.pulse {
-            Some(pulse) if pulse.age() > STALLED_AFTER => Err(StoreError::backend(
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let beat = Duration::from_millis(self.beat_ms.load(Ordering::Relaxed));
+        match self.epoch.elapsed().saturating_sub(beat) > STALLED_AFTER {
+            true => Err(StoreError::backend(
                 "follow the change stream",
                 "it has stalled",
             )),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
-}
 
-impl Pulse {
     fn beat(&self) {
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.beat_ms.store(now, Ordering::Relaxed);
     }
-
-    fn age(&self) -> Duration {
-        let beat = Duration::from_millis(self.beat_ms.load(Ordering::Relaxed));
-        self.epoch.elapsed().saturating_sub(beat)
-    }
 }
 
-async fn sweep(on_change: OnChange) {
-    let mut due = interval(SWEEP_EVERY);
-    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        due.tick().await;
-        on_change(Change::MaybeMissed);
+impl Feed {
+    pub(super) fn new(
+        database: Database,
+        nodes: Nodes,
+        logs: Logs,
+        on_change: OnChange,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            database,
+            nodes,
+            logs,
+            on_change,
+            metrics,
+            pulse: Arc::new(Pulse {
+                epoch: Instant::now(),
+                beat_ms: AtomicU64::new(0),
+            }),
+        }
     }
-}
 
-async fn follow(database: Database, on_change: OnChange, pulse: Arc<Pulse>) {
-    // Where the last stream was, so that the next one goes on there.
-    let mut place = None;
-    loop {
-        let ended = follow_once(&database, &on_change, &pulse, &mut place).await;
-        tracing::warn!(
-            error = ?ended,
-            "the change stream ended; opening a new one, reading the logs meanwhile"
-        );
-        on_change(Change::MaybeMissed);
-        sleep(AWAIT_MAX).await;
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
-}
 
-/// Follows one stream to its end, and says why it ended.
-async fn follow_once(
-    database: &Database,
-    on_change: &OnChange,
-    pulse: &Pulse,
-    place: &mut Option<ResumeToken>,
-) -> Box<dyn std::error::Error + Send + Sync> {
-    let ours = doc! { "$match": { "$or": [
-        { "ns.coll": "events", "operationType": "insert" },
-        { "ns.coll": "sessions", "operationType": "update" },
-    ] } };
-    let watch = database
-        .watch()
-        .pipeline([ours])
-        .max_await_time(AWAIT_MAX)
-        // Taken: should it be what the stream cannot be opened at, the next try does without, and
-        // the sweep finds what was missed.
-        .resume_after(place.take());
-    let mut stream = match timeout(STALLED_AFTER, watch).await {
-        // Untyped: a document that cannot be read must not take the stream with it.
-        Ok(Ok(stream)) => stream.with_type::<Document>(),
-        Ok(Err(error)) => return error.into(),
-        Err(late) => return late.into(),
-    };
-    // First the stream, then the logs: what is appended between the two is in both.
-    on_change(Change::MaybeMissed);
-    loop {
-        pulse.beat();
-        // Also after an answer without changes: a quiet night's token stays young.
-        *place = stream.resume_token();
-        match timeout(STALLED_AFTER, stream.next_if_any()).await {
-            Ok(Ok(Some(change))) => {
-                if let Some(change) = change_from(&change) {
-                    on_change(change);
+    /// Has the logs read now and then, whatever the stream says; oftener while it says nothing.
+    pub(super) async fn sweep(self) {
+        let mut was_stalled = false;
+        loop {
+            let is_stalled = self.pulse.check().is_err();
+            if is_stalled != was_stalled {
+                was_stalled = is_stalled;
+                match is_stalled {
+                    true => {
+                        tracing::warn!("the change stream has stalled: reading the logs instead")
+                    }
+                    false => tracing::info!("the change stream answers again"),
                 }
             }
-            Ok(Ok(None)) => {}
+            sleep(match is_stalled {
+                true => SWEEP_EVERY_WHEN_STALLED,
+                false => SWEEP_EVERY,
+            })
+            .await;
+            if is_stalled {
+                self.metrics.log_sweeps.inc();
+                self.metrics.change_stream_up.set(0);
+            }
+            (self.on_change)(Change::MaybeMissed);
+        }
+    }
+
+    /// Follows one stream after another.
+    pub(super) async fn follow(self) {
+        // Where the last stream was, so that the next one goes on there.
+        let mut place = None;
+        loop {
+            let ended = self.follow_once(&mut place).await;
+            tracing::warn!(
+                error = ?ended,
+                "the change stream ended: opening a new one, reading the logs meanwhile"
+            );
+            self.metrics.change_stream_up.set(0);
+            self.metrics.change_stream_restarts.inc();
+            self.metrics.log_sweeps.inc();
+            (self.on_change)(Change::MaybeMissed);
+            sleep(AWAIT_MAX).await;
+        }
+    }
+
+    /// Follows one stream to its end, and says why it ended.
+    async fn follow_once(
+        &self,
+        place: &mut Option<ResumeToken>,
+    ) -> Box<dyn std::error::Error + Send + Sync> {
+        let ours = doc! { "$match": { "$or": [
+            { "ns.coll": "events", "operationType": "insert" },
+            { "ns.coll": "sessions", "operationType": "update" },
+            { "ns.coll": "presence", "operationType": { "$in": ["insert", "delete"] } },
+        ] } };
+        let watch = self
+            .database
+            .watch()
+            .pipeline([ours])
+            .max_await_time(AWAIT_MAX)
+            // Taken: should it be what the stream cannot be opened at, the next try does without,
+            // and the sweep finds what was missed.
+            .resume_after(place.take());
+        let mut stream = match timeout(STALLED_AFTER, watch).await {
+            // Untyped: a document that cannot be read must not take the stream with it.
+            Ok(Ok(stream)) => stream.with_type::<Document>(),
             Ok(Err(error)) => return error.into(),
-            // The future of a stream given up on must not be polled again: drop it all.
             Err(late) => return late.into(),
+        };
+        // First the stream, then the logs: what is appended between the two is in both.
+        (self.on_change)(Change::MaybeMissed);
+        match self.nodes.elsewhere().await {
+            Ok(elsewhere) => (self.on_change)(Change::Elsewhere(elsewhere)),
+            Err(error) => return error.into(),
+        }
+        loop {
+            self.pulse.beat();
+            self.metrics.change_stream_up.set(1);
+            // Also after an answer without changes: a quiet night's token stays young.
+            *place = stream.resume_token();
+            match timeout(STALLED_AFTER, stream.next_if_any()).await {
+                Ok(Ok(Some(change))) => match self.change_from(&change) {
+                    Ok(Some(change)) => {
+                        if let Change::Appended(event) = &change {
+                            self.logs.hear(event);
+                        }
+                        (self.on_change)(change);
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(?error, "cannot read what the change stream tells");
+                        (self.on_change)(Change::MaybeMissed);
+                    }
+                },
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => return error.into(),
+                // The future of a stream given up on must not be polled again: drop it all.
+                Err(late) => return late.into(),
+            }
+        }
+    }
+
+    fn change_from(&self, change: &Document) -> Result<Option<Change>, StoreError> {
+        let missing = unreadable("read a change");
+        let namespace = change.get_document("ns").map_err(&missing)?;
+        match namespace.get_str("coll").map_err(&missing)? {
+            "events" => {
+                let event =
+                    log::event_from(change.get_document("fullDocument").map_err(&missing)?)?;
+                Ok(Some(Change::Appended(Arc::new(event))))
+            }
+            "presence" => match change.get_document("fullDocument") {
+                Ok(shown) => {
+                    let arrived = self.nodes.arrived(shown)?;
+                    Ok(arrived.map(|(place, user)| Change::Arrived(place.node, place.room, user)))
+                }
+                Err(_) => {
+                    let key = change.get_document("documentKey").map_err(&missing)?;
+                    let left = self
+                        .nodes
+                        .place(key.get_document("_id").map_err(&missing)?)?;
+                    Ok(left.map(|place| Change::Left(place.node, place.room, place.user)))
+                }
+            },
+            _ => Ok(revoked(change).map(Change::SessionRevoked)),
         }
     }
 }
 
-fn change_from(change: &Document) -> Option<Change> {
-    if let Ok(document) = change.get_document("fullDocument") {
-        return match log::event_from(document) {
-            Ok(event) => Some(Change::Appended(Arc::new(event))),
-            Err(error) => {
-                tracing::error!(?error, "cannot read an event from the change stream");
-                Some(Change::MaybeMissed)
-            }
-        };
-    }
+/// The session that an update of its document revoked.
+fn revoked(change: &Document) -> Option<SessionId> {
     let updated = change.get_document("updateDescription").ok()?;
     let fields = updated.get_document("updatedFields").ok()?;
     fields.get("revoked_at")?;
-    let id = change
-        .get_document("documentKey")
-        .ok()?
-        .get_str("_id")
-        .ok()?;
-    SessionId::parse(id).ok().map(Change::SessionRevoked)
+    let key = change.get_document("documentKey").ok()?;
+    SessionId::parse(key.get_str("_id").ok()?).ok()
 }

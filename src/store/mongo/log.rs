@@ -1,19 +1,8 @@
-//! How a room's log is numbered without a counter and without a lock.
-//!
-//! Each node has one writer task per room it is writing to. It knows the log's head h, and
-//! inserts what waits at h+1, h+2, … in one ordered insert. The unique index on (room, seq) lets
-//! one of several nodes have a number; the others learn the new head and insert again. So:
-//!
-//! - A number is written only by somebody who knew the one before it to be majority-committed,
-//!   or wrote it just before in the same ordered insert. The log has no gap, and a failover,
-//!   which keeps a prefix of the oplog, keeps a prefix of each log.
-//! - Nothing is published or acknowledged before it is majority-committed.
-//! - An insert whose outcome is unknown (a network error, an election) is looked up by its `_id`
-//!   with a majority read, and tried again with the same `_id` if it is not there: should the
-//!   first attempt still arrive, it meets either its own `_id` or its own nonce.
+//! The writers: one task per room this node is writing to, which carries out the steps of
+//! `numbering.rs`. And the pages of a log.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -21,12 +10,16 @@ use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{DUPLICATE_KEY, OPERATION_MAX, bounded, unreadable};
+use super::numbering::{Found, Head, Inserted, Numbering, Settled, Step, Waiting};
+use super::retry::{Backoff, once, trying};
+use super::{DUPLICATE_KEY, unreadable};
 use crate::domain::{Author, Event, EventKind, NewEvent, RoomId, Seq, Timestamp, UserId};
-use crate::store::{Appended, Change, OnChange, PAGE_MAX, StoreError, repeated, within_bytes};
+use crate::metrics::Metrics;
+use crate::store::patience::deadline;
+use crate::store::{Appended, Change, OnChange, PAGE_MAX, StoreError, within_bytes};
 
 /// How many events may wait for one room's writer; past that the caller hears that it is busy.
 const QUEUE_MAX: usize = 4_096;
@@ -34,11 +27,11 @@ const QUEUE_MAX: usize = 4_096;
 /// How many events one insert takes: a few megabytes at most, far below MongoDB's limit.
 const BATCH_MAX: usize = 500;
 
-/// How long an event is tried: through an election, which takes up to 12 seconds by default.
-const TRY_FOR: Duration = Duration::from_secs(15);
-
 /// How long a writer waits for more before it ends. It keeps one small struct per room.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a writer that lost a race waits to hear of the number it lost, before it reads.
+const HEAR_WITHIN: Duration = Duration::from_millis(50);
 
 /// The way to the writers of all rooms. Cheap to clone.
 #[derive(Clone)]
@@ -47,34 +40,24 @@ pub(super) struct Logs(Arc<Shared>);
 struct Shared {
     events: Collection<Document>,
     on_change: OnChange,
+    metrics: Metrics,
     /// One entry per running writer. Sending happens under this lock, and so does a writer's
     /// decision to end, so nothing is sent to one that has ended.
-    writers: Mutex<HashMap<RoomId, mpsc::Sender<Waiting>>>,
+    writers: Mutex<HashMap<RoomId, Writer>>,
 }
 
-/// An event that somebody waits for.
-struct Waiting {
-    /// The document's, the same for every attempt: how an attempt of ours is known again.
-    id: ObjectId,
-    event: NewEvent,
-    /// When its caller is told that it did not work out, whatever became of it.
-    until: Instant,
-    answer: oneshot::Sender<Result<Appended, StoreError>>,
-}
-
-/// What the next event builds on; majority-committed.
-#[derive(Clone, Copy)]
-struct Head {
-    seq: Seq,
-    messages: u64,
-    at: Timestamp,
+struct Writer {
+    queue: mpsc::Sender<Waiting>,
+    /// The newest event that the change stream told of: only majority-committed ones come there.
+    heard: watch::Sender<Option<Head>>,
 }
 
 impl Logs {
-    pub(super) fn new(events: Collection<Document>, on_change: OnChange) -> Self {
+    pub(super) fn new(events: Collection<Document>, on_change: OnChange, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
             events,
             on_change,
+            metrics,
             writers: Mutex::default(),
         }))
     }
@@ -84,36 +67,52 @@ impl Logs {
         (self.0.on_change)(change);
     }
 
+    /// Hears of a durable event of any node's, which spares a writer that lost a race the reading.
+    pub(super) fn hear(&self, event: &Event) {
+        if let Some(writer) = self.0.writers().get(&event.room) {
+            writer.heard.send_if_modified(|heard| {
+                let is_newer = heard.is_none_or(|heard| heard.seq < event.seq);
+                if is_newer {
+                    *heard = Some(Head::from(event));
+                }
+                is_newer
+            });
+        }
+    }
+
     pub(super) async fn append(
         &self,
         room: &RoomId,
         event: NewEvent,
     ) -> Result<Appended, StoreError> {
+        let until = deadline();
         let (answer, answered) = oneshot::channel();
         self.send(
             room,
             Waiting {
                 id: ObjectId::new(),
                 event,
-                until: Instant::now() + TRY_FOR,
+                until,
                 answer,
             },
         )?;
-        // An attempt under way when its time is over may take as long as an operation takes.
-        tokio::time::timeout(TRY_FOR + OPERATION_MAX, answered)
+        // An attempt may be under way when the time is over. Its outcome is unknown to the caller,
+        // who may ask again with the nonce.
+        timeout_at(until, answered)
             .await
-            .map_err(|late| StoreError::backend("append an event", late))?
+            .map_err(|late| StoreError::backend("append an event in time", late))?
             .map_err(|lost| StoreError::backend("append an event", lost))?
     }
 
     fn send(&self, room: &RoomId, waiting: Waiting) -> Result<(), StoreError> {
-        let mut writers = self.0.locked_writers();
+        let mut writers = self.0.writers();
         let writer = writers.entry(room.clone()).or_insert_with(|| {
-            let (writer, queue) = mpsc::channel(QUEUE_MAX);
-            tokio::spawn(write_room(Arc::clone(&self.0), room.clone(), queue));
-            writer
+            let (queue, queued) = mpsc::channel(QUEUE_MAX);
+            let (heard, hears) = watch::channel(None);
+            tokio::spawn(write_room(Arc::clone(&self.0), room.clone(), queued, hears));
+            Writer { queue, heard }
         });
-        match writer.try_send(waiting) {
+        match writer.queue.try_send(waiting) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => {
@@ -129,147 +128,135 @@ impl Logs {
 }
 
 impl Shared {
-    fn locked_writers(&self) -> std::sync::MutexGuard<'_, HashMap<RoomId, mpsc::Sender<Waiting>>> {
+    fn writers(&self) -> MutexGuard<'_, HashMap<RoomId, Writer>> {
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A room's writer: one insert under way at a time, everything that waits in the next.
-async fn write_room(shared: Arc<Shared>, room: RoomId, mut queue: mpsc::Receiver<Waiting>) {
+async fn write_room(
+    shared: Arc<Shared>,
+    room: RoomId,
+    mut queue: mpsc::Receiver<Waiting>,
+    hears: watch::Receiver<Option<Head>>,
+) {
     let mut log = RoomLog {
-        events: shared.events.clone(),
-        on_change: Arc::clone(&shared.on_change),
-        room,
-        head: None,
+        shared: Arc::clone(&shared),
+        numbering: Numbering::new(room.clone()),
+        hears,
     };
+    let mut backoff = Backoff::new();
     loop {
-        let mut batch = Vec::new();
-        let receive = queue.recv_many(&mut batch, BATCH_MAX);
-        if tokio::time::timeout(IDLE_MAX, receive).await.is_err() {
-            let mut writers = shared.locked_writers();
-            if queue.is_empty() {
-                writers.remove(&log.room);
-                return;
-            }
-            continue;
+        while log.numbering.waiting().len() < BATCH_MAX
+            && let Ok(waiting) = queue.try_recv()
+        {
+            log.numbering.take(waiting);
         }
-        log.append_all(batch.into()).await;
+        match log.take_step().await {
+            Ok(Did::Nothing) => match timeout(IDLE_MAX, queue.recv()).await {
+                Ok(Some(waiting)) => log.numbering.take(waiting),
+                Ok(None) => return,
+                Err(_) => {
+                    let mut writers = shared.writers();
+                    if queue.is_empty() {
+                        writers.remove(&room);
+                        return;
+                    }
+                }
+            },
+            Ok(Did::Progress) => backoff = Backoff::new(),
+            Ok(Did::LoseRace) => {
+                shared.metrics.append_races_lost.inc();
+                // Waiting to hear of the winner's events is pause enough.
+                log.give_up_late("other nodes were always faster");
+            }
+            Err(error) => {
+                shared.metrics.append_retries.inc();
+                tracing::warn!(%room, ?error, "appending again");
+                log.give_up_late(&format!("{error:?}"));
+                backoff.pause().await;
+            }
+        }
     }
 }
 
 struct RoomLog {
-    events: Collection<Document>,
-    on_change: OnChange,
-    room: RoomId,
-    /// `None` when another node may have appended, or the outcome of an insert is unknown.
-    head: Option<Head>,
+    shared: Arc<Shared>,
+    numbering: Numbering,
+    hears: watch::Receiver<Option<Head>>,
 }
 
-/// How an ordered insert ended.
-enum Inserted {
-    All,
-    /// This many are durable; the next one met an equal key.
-    UpTo(usize),
-    /// Some may be there, some may still come.
-    Unknown(StoreError),
+/// What came of a step.
+enum Did {
+    /// There was none to take.
+    Nothing,
+    Progress,
+    LoseRace,
 }
 
 impl RoomLog {
-    /// Answers each of `waiting`, having appended it if it was not there.
-    async fn append_all(&mut self, mut waiting: VecDeque<Waiting>) {
-        let mut pause = Backoff::new();
-        loop {
-            let failed = match self.try_append(&mut waiting).await {
-                Ok(()) if waiting.is_empty() => return,
-                Ok(()) => None,
-                Err(error) => Some(error),
-            };
-            give_up_late(&mut waiting, failed.as_ref());
-            match failed {
-                Some(error) => {
-                    tracing::warn!(room = %self.room, ?error, "appending again");
-                    pause.long().await;
-                }
-                None => pause.short().await,
+    async fn take_step(&mut self) -> Result<Did, StoreError> {
+        match self.numbering.step() {
+            Step::Rest => return Ok(Did::Nothing),
+            Step::LookUp => {
+                let found = self.look_up().await?;
+                let settled = self.numbering.looked_up(found);
+                self.settle(settled);
             }
+            Step::ReadHead { above } => {
+                let head = match self.hear_head(above).await {
+                    Some(head) => head,
+                    None => self.read_head().await?,
+                };
+                self.numbering.read_head(head);
+            }
+            Step::Insert(events) => return self.insert(events).await,
+        }
+        Ok(Did::Progress)
+    }
+
+    async fn insert(&mut self, events: Vec<Arc<Event>>) -> Result<Did, StoreError> {
+        let waiting = self.numbering.waiting().iter();
+        let documents = waiting.zip(&events).map(document_from);
+        let insert = self.shared.events.insert_many(documents).ordered(true);
+        let (how, error) = inserted(once("append an event", insert).await);
+        let settled = self.numbering.inserted(events, &how);
+        let has_settled = !settled.is_empty();
+        self.settle(settled);
+        match (how, error) {
+            (Inserted::Unknown, Some(error)) => Err(error),
+            (Inserted::LostRace { .. }, _) if !has_settled => Ok(Did::LoseRace),
+            _ => Ok(Did::Progress),
         }
     }
 
-    /// One attempt; takes what is settled off the front of `waiting`.
-    async fn try_append(&mut self, waiting: &mut VecDeque<Waiting>) -> Result<(), StoreError> {
-        let head = match self.head {
-            Some(head) => head,
-            None => self.read_head().await?,
-        };
-        // Taken back below if the insert goes through: until then it is not known.
-        self.head = None;
-
-        let events = self.number(head, waiting);
-        let documents = waiting.iter().zip(&events).map(document_from);
-        let insert = self.events.insert_many(documents).ordered(true);
-        match inserted(bounded("append an event", insert).await) {
-            Inserted::All => {
-                self.head = events.last().map(|last| Head {
-                    seq: last.seq,
-                    messages: last.messages,
-                    at: last.at,
-                });
-                self.settle_front(waiting, events);
-                Ok(())
+    /// Publishes what is new and answers those who waited for it, in order.
+    fn settle(&self, settled: Vec<Settled>) {
+        for Settled { answer, result } in settled {
+            if let Ok(Appended::New(event)) = &result {
+                self.shared.metrics.appends.inc();
+                (self.shared.on_change)(Change::Appended(Arc::clone(event)));
             }
-            Inserted::UpTo(durable) => {
-                self.settle_front(waiting, events.into_iter().take(durable));
-                self.settle_found(waiting).await
-            }
-            Inserted::Unknown(error) => {
-                self.settle_found(waiting).await?;
-                Err(error)
-            }
+            let _ = answer.send(result);
         }
     }
 
-    fn number(&self, head: Head, waiting: &VecDeque<Waiting>) -> Vec<Arc<Event>> {
-        let at = Timestamp::now().max(head.at);
-        let mut messages = head.messages;
-        waiting
-            .iter()
-            .zip(head.seq + 1..)
-            .map(|(waiting, seq)| {
-                messages += u64::from(waiting.event.kind.body().is_some());
-                Arc::new(Event {
-                    room: self.room.clone(),
-                    seq,
-                    messages,
-                    at,
-                    author: waiting.event.author.clone(),
-                    kind: waiting.event.kind.clone(),
-                })
-            })
-            .collect()
-    }
-
-    /// Publishes these durable events and answers those who wait for them, in order.
-    fn settle_front(
-        &self,
-        waiting: &mut VecDeque<Waiting>,
-        events: impl IntoIterator<Item = Arc<Event>>,
-    ) {
-        for event in events {
-            (self.on_change)(Change::Appended(Arc::clone(&event)));
-            if let Some(waiting) = waiting.pop_front() {
-                let _ = waiting.answer.send(Ok(Appended::New(event)));
-            }
+    fn give_up_late(&mut self, cause: &str) {
+        for late in self.numbering.give_up_late(Instant::now()) {
+            let error = StoreError::backend("append an event", cause);
+            let _ = late.answer.send(Err(error));
         }
     }
 
-    /// Answers those whose event stands in the log already: from an attempt of ours that went
-    /// through after all, or because their nonce was used before.
-    async fn settle_found(&self, waiting: &mut VecDeque<Waiting>) -> Result<(), StoreError> {
-        let same = waiting.iter().flat_map(|waiting| {
+    /// Those who wait and stand in the log already: from an attempt of ours that went through
+    /// after all, or because their nonce was used before.
+    async fn look_up(&self) -> Result<Vec<Found>, StoreError> {
+        let room = self.numbering.room().as_str();
+        let same = self.numbering.waiting().iter().flat_map(|waiting| {
             let by_id = doc! { "_id": waiting.id };
             let by_nonce = waiting.event.nonce.as_ref().map(|nonce| {
                 doc! {
-                    "room": self.room.as_str(),
+                    "room": room,
                     "author": waiting.event.author.id.to_string(),
                     "nonce": nonce.as_str(),
                 }
@@ -278,128 +265,68 @@ impl RoomLog {
         });
         let filter = doc! { "$or": same.collect::<Vec<_>>() };
         let find = async {
-            let cursor = self.events.find(filter).sort(doc! { "seq": 1 }).await?;
-            cursor.try_collect::<Vec<_>>().await
+            let cursor = self.shared.events.find(filter).sort(doc! { "seq": 1 });
+            cursor.await?.try_collect::<Vec<_>>().await
         };
-        for document in bounded("look for an event", find).await? {
-            let event = Arc::new(event_from(&document)?);
-            let id = document.get_object_id("_id").ok();
-            let nonce = document.get_str("nonce").ok();
-            if let Some(own) = waiting.iter().position(|waiting| Some(waiting.id) == id)
-                && let Some(own) = waiting.remove(own)
-            {
-                (self.on_change)(Change::Appended(Arc::clone(&event)));
-                let _ = own.answer.send(Ok(Appended::New(event)));
-                continue;
-            }
-            let repeats = |waiting: &Waiting| {
-                let same = waiting.event.nonce.as_ref().map(|nonce| nonce.as_str());
-                same.is_some() && same == nonce && waiting.event.author.id == event.author.id
-            };
-            while let Some(repeat) = waiting.iter().position(repeats)
-                && let Some(repeat) = waiting.remove(repeat)
-            {
-                let appended = repeated(Arc::clone(&event), &repeat.event);
-                let _ = repeat.answer.send(appended);
-            }
+        let found = once("look for an event", find).await?;
+        let found = found.iter().map(|document| {
+            Ok(Found {
+                id: document.get_object_id("_id").ok(),
+                nonce: document.get_str("nonce").ok().map(str::to_owned),
+                event: Arc::new(event_from(document)?),
+            })
+        });
+        found.collect()
+    }
+
+    /// The head by hearsay, if it comes in time to be of use: after a lost race.
+    async fn hear_head(&mut self, above: Seq) -> Option<Head> {
+        if above == 0 {
+            return None;
         }
-        Ok(())
+        let reaches = |heard: &Option<Head>| heard.is_some_and(|head| head.seq >= above);
+        let heard = timeout(HEAR_WITHIN, self.hears.wait_for(reaches)).await;
+        *heard.ok()?.ok()?
     }
 
     async fn read_head(&self) -> Result<Head, StoreError> {
-        let find = self
-            .events
-            .find_one(doc! { "room": self.room.as_str() })
-            .sort(doc! { "seq": -1 });
-        let newest = bounded("read a log’s head", find).await?;
-        newest.map_or(
-            Ok(Head {
-                seq: 0,
-                messages: 0,
-                at: Timestamp::from_millis(0),
-            }),
-            |newest| {
-                let event = event_from(&newest)?;
-                Ok(Head {
-                    seq: event.seq,
-                    messages: event.messages,
-                    at: event.at,
-                })
-            },
-        )
-    }
-}
-
-/// Answers those whose time is over. They came in order, so they stand in front.
-fn give_up_late(waiting: &mut VecDeque<Waiting>, failed: Option<&StoreError>) {
-    let now = Instant::now();
-    while let Some(late) = waiting.pop_front_if(|waiting| waiting.until <= now) {
-        let cause = match failed {
-            Some(error) => format!("{error:?}"),
-            None => "other nodes were always faster".to_owned(),
-        };
-        let _ = late
-            .answer
-            .send(Err(StoreError::backend("append an event", cause)));
+        let room = doc! { "room": self.numbering.room().as_str() };
+        let find = self.shared.events.find_one(room).sort(doc! { "seq": -1 });
+        let newest = once("read a log’s head", find).await?;
+        newest.map_or(Ok(Head::EMPTY), |newest| {
+            Ok(Head::from(&event_from(&newest)?))
+        })
     }
 }
 
 /// Reads the driver's answer. MongoDB waits for the majority also when an insert stops early, and
 /// reports it beside the write error when that wait failed.
-fn inserted<T>(result: Result<T, StoreError>) -> Inserted {
+fn inserted<T>(result: Result<T, StoreError>) -> (Inserted, Option<StoreError>) {
     let error = match result {
-        Ok(_) => return Inserted::All,
+        Ok(_) => return (Inserted::All, None),
         Err(error) => error,
     };
-    let stopped_at = || {
+    let stopped = || {
         let StoreError::Backend { source, .. } = &error else {
             return None;
         };
         let ErrorKind::InsertMany(failure) = &*source.downcast_ref::<Error>()?.kind else {
             return None;
         };
-        match (
-            &failure.write_concern_error,
-            failure.write_errors.as_deref(),
-        ) {
-            (None, Some([first, ..])) if first.code == DUPLICATE_KEY => Some(first.index),
+        let errors = failure.write_errors.as_deref();
+        match (&failure.write_concern_error, errors) {
+            (None, Some([first, ..])) if first.code == DUPLICATE_KEY => {
+                let durable = first.index;
+                // Told apart to save a look-up. Taking one for the other costs only a turn more.
+                Some(match first.message.contains("index: room_seq ") {
+                    true => Inserted::LostRace { durable },
+                    false => Inserted::Repeated { durable },
+                })
+            }
             _ => None,
         }
     };
-    match stopped_at() {
-        Some(durable) => Inserted::UpTo(durable),
-        None => Inserted::Unknown(error),
-    }
-}
-
-/// Growing pauses with jitter, so that racing nodes do not race again in step.
-struct Backoff {
-    attempt: u32,
-}
-
-impl Backoff {
-    fn new() -> Self {
-        Self { attempt: 0 }
-    }
-
-    /// After losing a race: a few milliseconds.
-    async fn short(&mut self) {
-        self.pause(Duration::from_millis(1), Duration::from_millis(20))
-            .await;
-    }
-
-    /// After a failure: up to a second.
-    async fn long(&mut self) {
-        self.pause(Duration::from_millis(50), OPERATION_MAX / 10)
-            .await;
-    }
-
-    async fn pause(&mut self, base: Duration, max: Duration) {
-        let longest = base.saturating_mul(1 << self.attempt.min(10)).min(max);
-        self.attempt += 1;
-        let fraction = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-        tokio::time::sleep(longest.mul_f64(fraction)).await;
-    }
+    (stopped().unwrap_or(Inserted::Unknown), Some(error))
 }
 
 pub(super) async fn page_after(
@@ -408,7 +335,17 @@ pub(super) async fn page_after(
     after: Seq,
     limit: usize,
 ) -> Result<Vec<Arc<Event>>, StoreError> {
-    page(events, room, doc! { "$gt": signed(after) }, 1, limit).await
+    page_from(&documents_after(events, room, after, limit).await?)
+}
+
+/// What [`page_after`] is made of.
+pub(super) async fn documents_after(
+    events: &Collection<Document>,
+    room: &RoomId,
+    after: Seq,
+    limit: usize,
+) -> Result<Vec<Document>, StoreError> {
+    documents(events, room, doc! { "$gt": signed(after) }, 1, limit).await
 }
 
 pub(super) async fn page_before(
@@ -417,37 +354,49 @@ pub(super) async fn page_before(
     before: Seq,
     limit: usize,
 ) -> Result<Vec<Arc<Event>>, StoreError> {
-    let mut page = page(events, room, doc! { "$lt": signed(before) }, -1, limit).await?;
+    let before = doc! { "$lt": signed(before) };
+    let mut page = page_from(&documents(events, room, before, -1, limit).await?)?;
     page.reverse();
     Ok(page)
 }
 
-async fn page(
+async fn documents(
     events: &Collection<Document>,
     room: &RoomId,
     seq: Document,
     order: i32,
     limit: usize,
-) -> Result<Vec<Arc<Event>>, StoreError> {
+) -> Result<Vec<Document>, StoreError> {
     if limit == 0 {
         // To MongoDB, no limit at all.
         return Ok(Vec::new());
     }
-    let find = async {
+    let limit = u32::try_from(limit.min(PAGE_MAX)).unwrap_or(u32::MAX);
+    trying("read a log", || async {
         events
-            .find(doc! { "room": room.as_str(), "seq": seq })
+            .find(doc! { "room": room.as_str(), "seq": seq.clone() })
             .sort(doc! { "seq": order })
-            .limit(limit.min(PAGE_MAX).cast_signed() as i64)
+            .limit(limit.into())
+            // All in the first answer; the default is 101 and then another round trip.
+            .batch_size(limit)
             .await?
-            .try_collect::<Vec<_>>()
+            .try_collect()
             .await
-    };
-    let documents = bounded("read a log", find).await?;
+    })
+    .await
+}
+
+fn page_from(documents: &[Document]) -> Result<Vec<Arc<Event>>, StoreError> {
     within_bytes(
         documents
             .iter()
             .map(|document| event_from(document).map(Arc::new)),
     )
+}
+
+/// Where an event stands: what finds it, by the unique index.
+pub(super) fn place(room: &RoomId, seq: Seq) -> Document {
+    doc! { "room": room.as_str(), "seq": signed(seq) }
 }
 
 /// BSON has no unsigned integers. What is past the signed ones is past every event.

@@ -5,40 +5,48 @@
 //! them that were acknowledged before; a unique index lets one of two equal keys in. Nothing here
 //! uses transactions or counters. How a log is numbered: `log.rs`; how other nodes hear: `feed.rs`.
 
+pub mod archive;
 mod feed;
+mod limits;
 mod log;
+#[cfg(test)]
+mod model;
+mod nodes;
+mod numbering;
+mod retry;
 mod rooms;
 mod sessions;
 mod users;
 
 use std::collections::HashSet;
-use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{
-    Acknowledgment, ClientOptions, IndexOptions, ReadConcern, SelectionCriteria, WriteConcern,
+    Acknowledgment, ClientOptions, CollectionOptions, IndexOptions, ReadConcern, SelectionCriteria,
+    WriteConcern,
 };
 use mongodb::{Client, Collection, Database, IndexModel};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use self::feed::Feed;
+use self::feed::{Feed, Pulse};
 use self::log::Logs;
-use super::{Access, Appended, OnChange, Store, StoreError};
+use self::nodes::Nodes;
+use self::retry::{ATTEMPT_MAX, Backoff, is_passing, once, trying};
+use super::{Access, Appended, Buckets, OnChange, Store, StoreError};
 use crate::domain::{
     Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
-    User,
+    User, UserId,
 };
+use crate::metrics::Metrics;
 
-/// How long one operation may take before the caller hears that the database does not answer.
-/// An election takes a few seconds; the driver has no limit of its own.
-const OPERATION_MAX: Duration = Duration::from_secs(10);
-
-/// How long finding a primary may take: less, so that what is tried again has time to.
-const SELECTION_MAX: Duration = Duration::from_secs(5);
+/// How long being ready may take to find out.
+const READY_WITHIN: Duration = Duration::from_secs(3);
 
 /// The error code of a write that met an equal key in a unique index.
 const DUPLICATE_KEY: i32 = 11_000;
@@ -47,8 +55,17 @@ const DUPLICATE_KEY: i32 = 11_000;
 pub struct MongoStore {
     collections: Collections,
     logs: Logs,
-    feed: Feed,
+    /// `None` on a standalone `mongod`, which has no oplog and serves one node.
+    cluster: Option<Cluster>,
     epoch: Epoch,
+}
+
+/// What there is only where there may be other nodes.
+struct Cluster {
+    nodes: Nodes,
+    pulse: Arc<Pulse>,
+    /// Ends its tasks when it is dropped.
+    _tasks: JoinSet<()>,
 }
 
 /// The collections, each with majority reads and writes.
@@ -60,75 +77,167 @@ struct Collections {
     rooms: Collection<Document>,
     memberships: Collection<Document>,
     events: Collection<Document>,
+    meta: Collection<Document>,
+    limits: Collection<Document>,
+    nodes: Collection<Document>,
+    presence: Collection<Document>,
+    /// Whether this is a replica set or a sharded cluster.
+    is_replicated: bool,
 }
 
 impl MongoStore {
     /// Connects to `uri` and makes what is missing there: any number of nodes may do so at once.
+    /// While nothing answers it tries again, for as long as `wait`.
     ///
     /// # Errors
     ///
     /// One line for the log: the address is wrong, nothing answers, or an index cannot be made.
-    pub async fn open(uri: &str, on_change: OnChange) -> anyhow::Result<Self> {
-        // Neither error is passed on with its source: it may quote the address, password and all.
-        let mut options = ClientOptions::parse(uri)
-            .await
-            .map_err(|_| anyhow::anyhow!("MONGODB_URI is not a MongoDB connection string"))?;
-        options.app_name.get_or_insert_with(|| "parlor".to_owned());
-        options.server_selection_timeout = Some(SELECTION_MAX);
-        options.connect_timeout.get_or_insert(SELECTION_MAX);
-        // The driver's ten are too few once a fan-out of page loads meets a slow disk.
-        options.max_pool_size.get_or_insert(64);
-        options.selection_criteria = Some(SelectionCriteria::ReadPreference(
-            mongodb::options::ReadPreference::Primary,
-        ));
-        options.read_concern = Some(ReadConcern::majority());
-        options.write_concern = Some(
-            WriteConcern::builder()
-                .w(Acknowledgment::Majority)
-                .journal(true)
-                .w_timeout(OPERATION_MAX)
-                .build(),
-        );
-        let name = options
-            .default_database
-            .clone()
-            .unwrap_or_else(|| "parlor".to_owned());
-        let database = Client::with_options(options)
-            .context("cannot use MONGODB_URI")?
-            .database(&name);
-
-        let hello = bounded("greet MongoDB", database.run_command(doc! { "hello": 1 }))
-            .await
-            .context("no MongoDB primary answers at MONGODB_URI")?;
-        // A member of a replica set, or the router of a sharded cluster.
-        let has_oplog = hello.contains_key("setName") || hello.contains_key("msg");
-        if !has_oplog {
+    pub async fn open(
+        uri: &str,
+        wait: Duration,
+        on_change: OnChange,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        let database = connect(uri).await?;
+        let hello = greet(&database, wait).await?;
+        let is_replicated = is_replicated(&hello);
+        if !is_replicated {
             tracing::warn!(
                 "this mongod is not a member of a replica set: it serves one parlor only, and \
-                 keeps what it acknowledges on one machine"
+                 what it acknowledges is on one machine only; start it with --replSet and run \
+                 rs.initiate() for more"
             );
         }
 
-        let collections = Collections::of(database);
+        let collections = Collections::of(database, is_replicated);
         collections.make_indexes().await?;
+        if collections.get(Meta::Importing).await?.is_some() {
+            bail!(
+                "an import into the database {} did not finish: drop it and import again",
+                collections.database.name()
+            );
+        }
         let epoch = collections.epoch().await?;
+        let logs = Logs::new(
+            collections.events.clone(),
+            Arc::clone(&on_change),
+            metrics.clone(),
+        );
+        let cluster = match is_replicated {
+            true => Some(Cluster::join(&collections, &logs, on_change, metrics).await?),
+            false => None,
+        };
         Ok(Self {
-            feed: Feed::start(&collections, has_oplog, Arc::clone(&on_change)),
-            logs: Logs::new(collections.events.clone(), on_change),
+            cluster,
+            logs,
             collections,
             epoch,
         })
     }
 }
 
+impl Cluster {
+    async fn join(
+        collections: &Collections,
+        logs: &Logs,
+        on_change: OnChange,
+        metrics: Metrics,
+    ) -> Result<Self, StoreError> {
+        let nodes = Nodes::join(collections, Arc::clone(&on_change)).await?;
+        let feed = Feed::new(
+            collections.database.clone(),
+            nodes.clone(),
+            logs.clone(),
+            on_change,
+            metrics,
+        );
+        let pulse = feed.pulse();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(feed.clone().sweep());
+        tasks.spawn(feed.follow());
+        tasks.spawn(nodes.clone().live());
+        Ok(Self {
+            nodes,
+            pulse,
+            _tasks: tasks,
+        })
+    }
+}
+
+/// The database that `uri` names. Nothing is asked of it yet.
+async fn connect(uri: &str) -> anyhow::Result<Database> {
+    // Neither error is passed on with its source: it may quote the address, password and all.
+    let mut options = ClientOptions::parse(uri)
+        .await
+        .map_err(|_| anyhow::anyhow!("MONGODB_URI is not a MongoDB connection string"))?;
+    options.app_name.get_or_insert_with(|| "parlor".to_owned());
+    options.server_selection_timeout = Some(ATTEMPT_MAX);
+    options.connect_timeout.get_or_insert(ATTEMPT_MAX);
+    // The driver's ten are too few once a fan-out of page loads meets a slow disk.
+    options.max_pool_size.get_or_insert(64);
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(
+        mongodb::options::ReadPreference::Primary,
+    ));
+    options.read_concern = Some(ReadConcern::majority());
+    options.write_concern = Some(
+        WriteConcern::builder()
+            .w(Acknowledgment::Majority)
+            .journal(true)
+            .w_timeout(ATTEMPT_MAX)
+            .build(),
+    );
+    let name = options
+        .default_database
+        .clone()
+        .unwrap_or_else(|| "parlor".to_owned());
+    let client = Client::with_options(options).context("cannot use MONGODB_URI")?;
+    Ok(client.database(&name))
+}
+
+/// Waits for a primary.
+async fn greet(database: &Database, wait: Duration) -> anyhow::Result<Document> {
+    let until = Instant::now() + wait.max(Duration::from_secs(1));
+    let mut backoff = Backoff::new();
+    loop {
+        let hello = once("greet MongoDB", database.run_command(doc! { "hello": 1 }));
+        match timeout_at(until, hello).await {
+            Ok(Ok(hello)) => return Ok(hello),
+            Ok(Err(refused)) if !is_passing(&refused) => {
+                return Err(refused).context("MongoDB at MONGODB_URI refuses us");
+            }
+            Ok(Err(_)) if Instant::now() < until => {}
+            Ok(Err(_)) | Err(_) => bail!(
+                "no MongoDB primary answered at MONGODB_URI within {} seconds (STARTUP_WAIT): \
+                 is mongod running, and the replica set initiated?",
+                wait.as_secs()
+            ),
+        }
+        let seconds_left = (until - Instant::now()).as_secs();
+        tracing::warn!(seconds_left, "no MongoDB primary answers; trying again");
+        backoff.pause().await;
+    }
+}
+
 impl Collections {
-    fn of(database: Database) -> Self {
+    fn of(database: Database, is_replicated: bool) -> Self {
+        // What is lost of these in a failover is said again or forgiven.
+        let quick = || {
+            let concern = WriteConcern::builder().w(Acknowledgment::Nodes(1));
+            CollectionOptions::builder()
+                .write_concern(concern.build())
+                .build()
+        };
         Self {
+            limits: database.collection_with_options("limits", quick()),
+            nodes: database.collection_with_options("nodes", quick()),
+            presence: database.collection_with_options("presence", quick()),
+            is_replicated,
             users: database.collection("users"),
             sessions: database.collection("sessions"),
             rooms: database.collection("rooms"),
             memberships: database.collection("memberships"),
             events: database.collection("events"),
+            meta: database.collection("meta"),
             database,
         }
     }
@@ -153,7 +262,25 @@ impl Collections {
             ),
             (
                 &self.sessions,
-                vec![index(doc! { "expires_at": 1 }, "expiry", expiry, false)],
+                vec![index(
+                    doc! { "expires_at": 1 },
+                    "expiry",
+                    expiry.clone(),
+                    false,
+                )],
+            ),
+            (
+                &self.limits,
+                vec![index(doc! { "full_at": 1 }, "expiry", expiry, false)],
+            ),
+            (
+                &self.presence,
+                vec![index(
+                    doc! { "_id.node": 1 },
+                    "node",
+                    IndexOptions::default(),
+                    false,
+                )],
             ),
             (
                 &self.memberships,
@@ -172,31 +299,72 @@ impl Collections {
                 ],
             ),
         ] {
-            collection
-                .create_indexes(indexes)
-                .await
-                .with_context(|| format!("cannot make the indexes of {}", collection.name()))?;
+            trying("make indexes", || {
+                collection.create_indexes(indexes.clone())
+            })
+            .await
+            .with_context(|| format!("cannot make the indexes of {}", collection.name()))?;
         }
         Ok(())
     }
 
     async fn epoch(&self) -> anyhow::Result<Epoch> {
-        let meta: Collection<Document> = self.database.collection("meta");
-        let epoch = bounded("read the epoch", meta.find_one(doc! { "_id": "epoch" })).await?;
-        let Some(epoch) = epoch else {
+        let Some(epoch) = self.get(Meta::Epoch).await? else {
             return Ok(0);
         };
         // Whoever set it in a shell may have stored another kind of number.
-        let value = match epoch.get("value") {
-            Some(Bson::Int64(value)) => u64::try_from(*value).ok(),
-            Some(Bson::Int32(value)) => u64::try_from(*value).ok(),
-            Some(Bson::Double(value)) if value.fract() == 0.0 && *value >= 0.0 => {
-                Some(*value as u64)
-            }
+        let value = match epoch {
+            Bson::Int64(value) => u64::try_from(value).ok(),
+            Bson::Int32(value) => u64::try_from(value).ok(),
+            Bson::Double(value) if value.fract() == 0.0 && value >= 0.0 => Some(value as u64),
             _ => None,
         };
         value.context("the epoch in the database is not a whole number")
     }
+
+    async fn get(&self, what: Meta) -> Result<Option<Bson>, StoreError> {
+        let find = || self.meta.find_one(doc! { "_id": what.name() });
+        let found = trying("read what the database is", find).await?;
+        Ok(found.and_then(|mut found| found.remove("value")))
+    }
+
+    async fn set(&self, what: Meta, value: i64) -> Result<(), StoreError> {
+        trying("write what the database is", || {
+            let update = doc! { "$set": { "value": value } };
+            let set = self.meta.update_one(doc! { "_id": what.name() }, update);
+            set.upsert(true)
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn unset(&self, what: Meta) -> Result<(), StoreError> {
+        let delete = || self.meta.delete_one(doc! { "_id": what.name() });
+        trying("write what the database is", delete).await.map(drop)
+    }
+}
+
+/// What there is to know of the whole database.
+#[derive(Debug, Clone, Copy)]
+enum Meta {
+    /// Its [`Epoch`]; none is 0.
+    Epoch,
+    /// There while an import is under way, or did not finish.
+    Importing,
+}
+
+impl Meta {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Epoch => "epoch",
+            Self::Importing => "importing",
+        }
+    }
+}
+
+/// A member of a replica set says so, or the router of a sharded cluster.
+fn is_replicated(hello: &Document) -> bool {
+    hello.contains_key("setName") || hello.contains_key("msg")
 }
 
 fn index(keys: Document, name: &str, mut options: IndexOptions, unique: bool) -> IndexModel {
@@ -205,15 +373,27 @@ fn index(keys: Document, name: &str, mut options: IndexOptions, unique: bool) ->
     IndexModel::builder().keys(keys).options(options).build()
 }
 
-/// Waits for an operation, but not for ever. The driver closes the connection of one given up on.
-async fn bounded<T>(
+/// The one document that `filter` finds, by a unique index. That there is none is certain: a
+/// primary that has been replaced and does not know it may not have heard of it, so it is asked
+/// to make sure ("linearizable", which is defined for one document).
+/// Source: <https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/>
+async fn find_certain(
     operation: &'static str,
-    work: impl IntoFuture<IntoFuture: Future<Output = Result<T, Error>>>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(OPERATION_MAX, work.into_future()).await {
-        Ok(result) => result.map_err(|error| StoreError::backend(operation, error)),
-        Err(late) => Err(StoreError::backend(operation, late)),
+    collections: &Collections,
+    collection: &Collection<Document>,
+    filter: Document,
+) -> Result<Option<Document>, StoreError> {
+    let found = trying(operation, || collection.find_one(filter.clone())).await?;
+    if found.is_some() || !collections.is_replicated {
+        return Ok(found);
     }
+    trying(operation, || {
+        collection
+            .find_one(filter.clone())
+            .read_concern(ReadConcern::linearizable())
+            .max_time(ATTEMPT_MAX)
+    })
+    .await
 }
 
 /// The message of a duplicate key error of a single write, which names the index.
@@ -229,6 +409,23 @@ fn duplicate_key(error: &StoreError) -> Option<&str> {
     }
 }
 
+/// Whether everything that an unordered insert refused was there already.
+fn is_only_repeated(error: &StoreError) -> bool {
+    let StoreError::Backend { source, .. } = error else {
+        return false;
+    };
+    let Some(ErrorKind::InsertMany(failure)) =
+        source.downcast_ref::<Error>().map(|error| &*error.kind)
+    else {
+        return false;
+    };
+    let refused = failure.write_errors.iter().flatten();
+    failure.write_concern_error.is_none()
+        && refused
+            .into_iter()
+            .all(|refused| refused.code == DUPLICATE_KEY)
+}
+
 /// What a document lacks that one of ours has.
 fn unreadable(operation: &'static str) -> impl Fn(mongodb::bson::error::Error) -> StoreError {
     move |error| StoreError::backend(operation, error)
@@ -241,9 +438,16 @@ impl Store for MongoStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.feed.ready()?;
-        let ping = self.collections.database.run_command(doc! { "ping": 1 });
-        bounded("reach MongoDB", ping).await.map(drop)
+        if let Some(cluster) = &self.cluster {
+            cluster.pulse.check()?;
+        }
+        let primary = self.collections.database.run_command(doc! { "ping": 1 });
+        match timeout(READY_WITHIN, primary).await {
+            Ok(pong) => pong
+                .map(drop)
+                .map_err(|error| StoreError::backend("reach MongoDB", error)),
+            Err(late) => Err(StoreError::backend("reach MongoDB", late)),
+        }
     }
 
     async fn add_user(&self, user: NewUser) -> Result<(), StoreError> {
@@ -289,6 +493,13 @@ impl Store for MongoStore {
         self.logs.append(room, event).await
     }
 
+    async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {
+        let event = log::place(room, seq);
+        let events = &self.collections.events;
+        let found = find_certain("look for an event", &self.collections, events, event).await?;
+        Ok(found.is_some())
+    }
+
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
         rooms::heads(&self.collections, rooms).await
     }
@@ -309,5 +520,31 @@ impl Store for MongoStore {
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
         log::page_before(&self.collections.events, room, before, limit).await
+    }
+
+    fn buckets(&self) -> Option<Arc<dyn Buckets>> {
+        Some(Arc::new(self.collections.clone()))
+    }
+
+    fn has_other_nodes(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    async fn show_present(
+        &self,
+        here: &[(RoomId, User)],
+        gone: &[(RoomId, UserId)],
+    ) -> Result<(), StoreError> {
+        match &self.cluster {
+            Some(cluster) => cluster.nodes.show(here, gone).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        match &self.cluster {
+            Some(cluster) => cluster.nodes.leave().await,
+            None => Ok(()),
+        }
     }
 }

@@ -1,9 +1,11 @@
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
+use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-use super::{Collections, bounded, duplicate_key, log, unreadable};
+use super::retry::trying;
+use super::{Collections, duplicate_key, log, unreadable};
 use crate::domain::{Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User};
 use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError, newest_first};
 
@@ -19,8 +21,8 @@ pub(super) async fn enter(
         return Ok(());
     }
     let own = doc! { "user": user.id.to_string() };
-    let count = collections.memberships.count_documents(own);
-    if bounded("count memberships", count).await? >= ROOMS_PER_USER_MAX as u64 {
+    let count = || collections.memberships.count_documents(own.clone());
+    if trying("count memberships", count).await? >= ROOMS_PER_USER_MAX as u64 {
         return Err(StoreError::TooManyRooms);
     }
     // A task, because a client that hangs up drops its handler, not what it began.
@@ -28,7 +30,7 @@ pub(super) async fn enter(
     let (room, user) = (room.clone(), user.clone());
     let entering = tokio::spawn(async move {
         let new = doc! { "_id": room.as_str(), "created_at": DateTime::now() };
-        insert_once(collections.rooms.insert_one(new)).await?;
+        insert_once(&collections.rooms, &new).await?;
 
         let joined = NewEvent {
             author: Author::from(&user),
@@ -42,15 +44,15 @@ pub(super) async fn enter(
             "room": room.as_str(),
             "joined_at": DateTime::now(),
         };
-        insert_once(collections.memberships.insert_one(membership)).await
+        insert_once(&collections.memberships, &membership).await
     });
     entering
         .await
         .map_err(|panicked| StoreError::backend("enter a room", panicked))?
 }
 
-async fn insert_once(insert: mongodb::action::InsertOne<'_>) -> Result<(), StoreError> {
-    match bounded("enter a room", insert).await {
+async fn insert_once(into: &Collection<Document>, new: &Document) -> Result<(), StoreError> {
+    match trying("enter a room", || into.insert_one(new)).await {
         Ok(_) => Ok(()),
         Err(error) if duplicate_key(&error).is_some() => Ok(()),
         Err(error) => Err(error),
@@ -63,12 +65,12 @@ pub(super) async fn access(
     user: &User,
 ) -> Result<Access, StoreError> {
     let membership = doc! { "user": user.id.to_string(), "room": room.as_str() };
-    let find = collections.memberships.find_one(membership);
-    if bounded("look up a membership", find).await?.is_some() {
+    let find = || collections.memberships.find_one(membership.clone());
+    if trying("look up a membership", find).await?.is_some() {
         return Ok(Access::Member);
     }
-    let find = collections.rooms.find_one(doc! { "_id": room.as_str() });
-    Ok(match bounded("look up a room", find).await? {
+    let find = || collections.rooms.find_one(doc! { "_id": room.as_str() });
+    Ok(match trying("look up a room", find).await? {
         Some(_) => Access::Outside,
         None => Access::NoRoom,
     })
@@ -138,11 +140,14 @@ fn newest(room_field: &str, into: &str, filter: Document) -> Document {
 }
 
 async fn aggregate<const N: usize>(
-    collection: &mongodb::Collection<Document>,
+    collection: &Collection<Document>,
     pipeline: [Document; N],
 ) -> Result<Vec<Document>, StoreError> {
-    let run = async { collection.aggregate(pipeline).await?.try_collect().await };
-    bounded("list rooms", run).await
+    trying("list rooms", || async {
+        let found = collection.aggregate(pipeline.clone());
+        found.await?.try_collect().await
+    })
+    .await
 }
 
 fn first<'a>(document: &'a Document, array: &str) -> Option<&'a Document> {

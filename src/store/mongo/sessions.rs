@@ -3,7 +3,8 @@ use std::collections::HashSet;
 use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
-use super::{Collections, bounded, unreadable, users};
+use super::retry::trying;
+use super::{Collections, duplicate_key, find_certain, unreadable, users};
 use crate::domain::{Session, SessionId, Timestamp, User};
 use crate::store::StoreError;
 
@@ -14,40 +15,46 @@ pub(super) async fn add(collections: &Collections, session: Session) -> Result<(
         "created_at": DateTime::from_millis(session.created_at.as_millis()),
         "expires_at": DateTime::from_millis(session.expires_at.as_millis()),
     };
-    let insert = collections.sessions.insert_one(document);
-    bounded("add a session", insert).await.map(drop)
+    let insert = || collections.sessions.insert_one(&document);
+    match trying("add a session", insert).await {
+        Ok(_) => Ok(()),
+        // By an attempt whose answer was lost: nobody else has this id.
+        Err(error) if duplicate_key(&error).is_some() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) async fn find(
     collections: &Collections,
     id: SessionId,
 ) -> Result<Option<(Session, User)>, StoreError> {
+    // Certain, because a client that hears that its session is over forgets it.
+    let by_id = doc! { "_id": id.to_string() };
+    let session = find_certain("find a session", collections, &collections.sessions, by_id).await?;
     // Revoked ones are kept until they expire, so that revoking is an update the feed can match.
-    let live = doc! {
-        "_id": id.to_string(),
-        "revoked_at": { "$exists": false },
-        "expires_at": { "$gt": DateTime::now() },
-    };
-    let find = collections.sessions.find_one(live);
-    let Some(session) = bounded("find a session", find).await? else {
+    let Some(session) = session.filter(|session| !session.contains_key("revoked_at")) else {
         return Ok(None);
     };
     let missing = unreadable("read a session");
-    let user = session.get_str("user").map_err(&missing)?;
-    let find = collections.users.find_one(doc! { "_id": user });
-    let Some(user) = bounded("find a session’s user", find).await? else {
-        return Ok(None);
-    };
-    let user = users::user_from(&user)?;
     let moment = |key| {
         let moment = session.get_datetime(key).map_err(&missing)?;
         Ok::<_, StoreError>(Timestamp::from_millis(moment.timestamp_millis()))
     };
+    let expires_at = moment("expires_at")?;
+    if expires_at <= Timestamp::now() {
+        return Ok(None);
+    }
+    let user = session.get_str("user").map_err(&missing)?;
+    let find = || collections.users.find_one(doc! { "_id": user });
+    let Some(user) = trying("find a session’s user", find).await? else {
+        return Ok(None);
+    };
+    let user = users::user_from(&user)?;
     let session = Session {
         id,
         user: user.id,
         created_at: moment("created_at")?,
-        expires_at: moment("expires_at")?,
+        expires_at,
     };
     Ok(Some((session, user)))
 }
@@ -62,14 +69,12 @@ pub(super) async fn live(
         "revoked_at": { "$exists": false },
         "expires_at": { "$gt": DateTime::now() },
     };
-    let find = async {
-        let found = collections
-            .sessions
-            .find(live)
-            .projection(doc! { "_id": 1 });
-        found.await?.try_collect::<Vec<_>>().await
-    };
-    let found = bounded("check sessions", find).await?;
+    let found = trying("check sessions", || async {
+        let find = collections.sessions.find(live.clone());
+        let found = find.projection(doc! { "_id": 1 }).await?;
+        found.try_collect::<Vec<_>>().await
+    })
+    .await?;
     let id = |session: &Document| SessionId::parse(session.get_str("_id").ok()?).ok();
     Ok(found.iter().filter_map(id).collect())
 }
@@ -77,6 +82,6 @@ pub(super) async fn live(
 pub(super) async fn revoke(collections: &Collections, id: SessionId) -> Result<(), StoreError> {
     let live = doc! { "_id": id.to_string(), "revoked_at": { "$exists": false } };
     let now = doc! { "$set": { "revoked_at": DateTime::now() } };
-    let update = collections.sessions.update_one(live, now);
-    bounded("revoke a session", update).await.map(drop)
+    let update = || collections.sessions.update_one(live.clone(), now.clone());
+    trying("revoke a session", update).await.map(drop)
 }

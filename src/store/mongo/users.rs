@@ -1,6 +1,7 @@
 use mongodb::bson::{DateTime, Document, doc};
 
-use super::{Collections, bounded, duplicate_key, unreadable};
+use super::retry::trying;
+use super::{Collections, duplicate_key, unreadable};
 use crate::domain::{Account, Login, NewUser, User, UserId, Username};
 use crate::store::{StoreError, UserField};
 
@@ -16,16 +17,24 @@ pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), 
         "password_hash": &new.password_hash,
         "created_at": DateTime::now(),
     };
-    let added = bounded("add a user", collections.users.insert_one(user)).await;
-    added
-        .map(drop)
-        .map_err(|error| match duplicate_key(&error) {
-            Some(says) if says.contains("index: username_") => {
-                StoreError::Taken(UserField::Username)
-            }
-            Some(says) if says.contains("index: email_key") => StoreError::Taken(UserField::Email),
-            _ => error,
-        })
+    let add = || collections.users.insert_one(&user);
+    let Err(error) = trying("add a user", add).await else {
+        return Ok(());
+    };
+    let Some(says) = duplicate_key(&error) else {
+        return Err(error);
+    };
+    let taken = match says.contains("index: email_key") {
+        true => UserField::Email,
+        false => UserField::Username,
+    };
+    // It may be our own, from an attempt whose answer was lost.
+    let own = doc! { "_id": new.user.id.to_string() };
+    let find = || collections.users.find_one(own.clone());
+    match trying("find a new user", find).await? {
+        Some(_) => Ok(()),
+        None => Err(StoreError::Taken(taken)),
+    }
 }
 
 pub(super) async fn find_account(
@@ -36,7 +45,8 @@ pub(super) async fn find_account(
         Login::Email(key) => doc! { "email_key": key },
         Login::Username(key) => doc! { "username_key": key },
     };
-    let account = bounded("find an account", collections.users.find_one(by)).await?;
+    let find = || collections.users.find_one(by.clone());
+    let account = trying("find an account", find).await?;
     account
         .map(|account| {
             let password_hash = account
@@ -53,8 +63,13 @@ pub(super) async fn find_account(
 pub(super) fn user_from(document: &Document) -> Result<User, StoreError> {
     let missing = unreadable("read a user");
     let id = document.get_str("_id").map_err(&missing)?;
-    Ok(User {
-        id: UserId::parse(id).map_err(|error| StoreError::backend("read a user’s id", error))?,
-        username: Username::stored(document.get_str("username").map_err(&missing)?),
-    })
+    let id = UserId::parse(id).map_err(|error| StoreError::backend("read a user’s id", error))?;
+    let username = document.get_str("username").map_err(&missing)?;
+    Ok(user_of(id, username))
+}
+
+/// From what was stored of them.
+pub(super) fn user_of(id: UserId, username: &str) -> User {
+    let username = Username::stored(username);
+    User { id, username }
 }

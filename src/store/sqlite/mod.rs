@@ -4,6 +4,7 @@
 //! are shared: see `writer.rs`. Readers see a commit only after that fsync, because SQLite makes
 //! it visible in the WAL index last.
 
+pub mod archive;
 mod log;
 mod readers;
 mod rooms;
@@ -13,8 +14,10 @@ mod writer;
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
@@ -31,50 +34,87 @@ use crate::domain::{
 /// What brings an empty file, or one of an earlier version, to the newest form.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
+/// The database's name in its directory.
+const DATABASE: &str = "parlor.db";
+
 /// Enough for every statement we have, so that none is compiled twice. (The default is 16.)
 const STATEMENTS_CACHED: usize = 64;
 
 /// The store in `DATA_DIR/parlor.db`.
 pub struct SqliteStore {
+    path: PathBuf,
     writer: Writer,
     readers: Readers,
     epoch: Epoch,
     /// Held for as long as the store is open; the kernel gives it back when the process dies.
-    _lock: File,
+    lock: File,
 }
 
 impl SqliteStore {
-    /// Opens `parlor.db` in `dir`, made if it is not there.
+    /// Opens `parlor.db` in `dir`, made if it is not there. All of it is read first if it is not
+    /// as an orderly end has left it.
     ///
     /// # Errors
     ///
     /// One line for the log: the directory cannot be used, another process has it open, or the
     /// file is of a later version or damaged.
     pub fn open(dir: &Path, on_change: OnChange) -> anyhow::Result<Self> {
-        let path = dir.join("parlor.db");
-        let lock = lock(dir)?;
+        let path = dir.join(DATABASE);
+        let mut lock = lock(dir)?;
+        let was_closed_like_this = take_seal(&mut lock)
+            .with_context(|| format!("cannot write in the data directory {}", dir.display()))?;
+        let is_as_it_was_closed = seal_of(&path).is_some_and(|seal| seal == was_closed_like_this);
 
-        make_private(&path)
-            .with_context(|| format!("cannot make the database {}", path.display()))?;
-        let mut connection = Connection::open(&path)
-            .with_context(|| format!("cannot open the database {}", path.display()))?;
-        configure(&connection)
-            .and_then(|()| migrate(&mut connection))
+        let connection = open_prepared(&path)?;
+        if !is_as_it_was_closed {
+            archive::check(&connection)
+                .with_context(|| format!("cannot use the database {}", path.display()))?;
+        }
+        let epoch = archive::epoch(&connection)
             .with_context(|| format!("cannot use the database {}", path.display()))?;
-        let epoch = connection
-            .query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| {
-                row.get::<_, i64>(0)
-            })
-            .context("the database has no epoch")?;
 
         let open_reader = || open_reader(&path);
         Ok(Self {
             readers: Readers::open(open_reader).context("cannot open the database for reading")?,
             writer: Writer::start(connection, checkpointer(&path)?, on_change),
-            epoch: epoch.unsigned_abs(),
-            _lock: lock,
+            path,
+            epoch,
+            lock,
         })
     }
+}
+
+/// What the database's file looks like: after an orderly end it is all there is. `None` when there
+/// is more, or nothing.
+fn seal_of(path: &Path) -> Option<String> {
+    let wal = path.with_extension("db-wal");
+    if fs::metadata(wal).is_ok_and(|wal| wal.len() > 0) {
+        return None;
+    }
+    let file = fs::metadata(path).ok()?;
+    let changed = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(format!("closed {} {}\n", file.len(), changed.as_nanos()))
+}
+
+/// Reads what the last orderly end has left in the lock file, and takes it away.
+fn take_seal(lock: &mut File) -> std::io::Result<String> {
+    let mut seal = String::new();
+    // What is no text is no seal.
+    let _ = lock.read_to_string(&mut seal);
+    lock.set_len(0)?;
+    lock.rewind()?;
+    Ok(seal)
+}
+
+/// Opens a database for writing, made or brought to the newest form where it is not.
+fn open_prepared(path: &Path) -> anyhow::Result<Connection> {
+    make_private(path).with_context(|| format!("cannot make the database {}", path.display()))?;
+    let mut connection = Connection::open(path)
+        .with_context(|| format!("cannot open the database {}", path.display()))?;
+    configure(&connection)
+        .and_then(|()| migrate(&mut connection))
+        .with_context(|| format!("cannot use the database {}", path.display()))?;
+    Ok(connection)
 }
 
 /// Refuses a second process: two would number the same log and not hear of each other.
@@ -83,6 +123,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     let file = File::options()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot write in the data directory {}", dir.display()))?;
@@ -269,6 +310,11 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {
+        let heads = self.heads(std::slice::from_ref(room)).await?;
+        Ok(heads.first().is_some_and(|head| seq <= *head))
+    }
+
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
         let rooms = rooms.to_vec();
         self.readers
@@ -305,5 +351,13 @@ impl Store for SqliteStore {
                 log::page_before(connection, &room, before, limit)
             })
             .await
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        self.writer.close().await?;
+        let seal = seal_of(&self.path).unwrap_or_default();
+        (&self.lock)
+            .write_all(seal.as_bytes())
+            .map_err(|error| StoreError::backend("note the orderly end", error))
     }
 }

@@ -6,9 +6,9 @@
 //! is told and answered is durable. A caller that went away changes nothing of this.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as StdReceiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rusqlite::Connection;
@@ -32,12 +32,43 @@ const CHECKPOINT_EVERY: usize = 1_000;
 const WAL_PAGES_MAX: i64 = 16_000;
 
 /// Runs inside the transaction; what it returns runs after it, told whether it committed.
-type Job = Box<dyn FnOnce(&Connection, &mut Vec<Change>) -> Answer + Send>;
-type Answer = Box<dyn FnOnce(Result<(), &str>)>;
+type Job = Box<dyn FnOnce(&Connection, &mut Vec<Change>) -> Done + Send>;
 
-/// The way to the writer thread, which ends when this is dropped.
+struct Done {
+    /// Whether there was no room for it.
+    was_full: bool,
+    answer: Answer,
+}
+
+type Answer = Box<dyn FnOnce(Result<(), &NotCommitted>)>;
+
+/// Why a transaction was not committed.
+#[derive(Debug, thiserror::Error)]
+enum NotCommitted {
+    #[error("the disk is full")]
+    Full,
+    #[error("{0}")]
+    Otherwise(String),
+}
+
+impl From<rusqlite::Error> for NotCommitted {
+    fn from(error: rusqlite::Error) -> Self {
+        match is_full(&error) {
+            true => Self::Full,
+            false => Self::Otherwise(error.to_string()),
+        }
+    }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+/// The way to the writer thread, which ends when this is dropped or closed.
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
+    /// Who waits for it to close.
+    closing: Arc<Mutex<Option<oneshot::Sender<()>>>>,
 }
 
 impl Writer {
@@ -47,12 +78,44 @@ impl Writer {
         on_change: OnChange,
     ) -> Self {
         let (jobs, waiting) = mpsc::channel(QUEUE_MAX);
+        let closing = Arc::<Mutex<Option<oneshot::Sender<()>>>>::default();
         let (due, is_due) = sync_channel(1);
         let wal_is_long = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&wal_is_long);
         thread::spawn(move || checkpoint_when_due(&checkpointing, &is_due, &told));
-        thread::spawn(move || run(&connection, waiting, &on_change, &due, &wal_is_long));
-        Self { jobs }
+        let is_closing = Arc::clone(&closing);
+        thread::spawn(move || {
+            let mut waiting = waiting;
+            let mut writing = Writing {
+                connection,
+                on_change,
+                checkpoint_due: due,
+                wal_is_long,
+                since_checkpoint: 0,
+            };
+            while writing.write_what_waits(&mut waiting) {
+                let closing = is_closing.lock().map_or(None, |mut who| who.take());
+                if let Some(closing) = closing {
+                    writing.empty_wal("TRUNCATE");
+                    let _ = closing.send(());
+                    return;
+                }
+            }
+        });
+        Self { jobs, closing }
+    }
+
+    /// Brings everything into the one file, once what waits is written, and writes no more.
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        let (closing, closed) = oneshot::channel();
+        if let Ok(mut who) = self.closing.lock() {
+            *who = Some(closing);
+        }
+        // Wakes it.
+        self.write("close the database", |_, _| Ok(())).await?;
+        closed
+            .await
+            .map_err(|lost| StoreError::backend("close the database", lost))
     }
 
     /// Fails when the writer has stopped, which only a bug explains.
@@ -73,14 +136,20 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection, changes| {
             let result = in_savepoint(operation, connection, changes, work);
-            Box::new(move |committed| {
-                let result = match committed {
-                    Ok(()) => result,
-                    Err(cause) => Err(StoreError::backend(operation, cause)),
-                };
-                // The caller may have gone; the write stands.
-                let _ = answer.send(result);
-            })
+            Done {
+                was_full: matches!(result, Err(StoreError::Full)),
+                answer: Box::new(move |committed| {
+                    let result = match committed {
+                        Ok(()) => result,
+                        Err(NotCommitted::Full) => Err(StoreError::Full),
+                        Err(NotCommitted::Otherwise(cause)) => {
+                            Err(StoreError::backend(operation, cause.clone()))
+                        }
+                    };
+                    // The caller may have gone; the write stands.
+                    let _ = answer.send(result);
+                }),
+            }
         });
         self.jobs.try_send(job).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
@@ -112,6 +181,12 @@ fn in_savepoint<T>(
             .map_err(failed)
             .map(|()| value)
     });
+    let result = result.map_err(|error| match &error {
+        StoreError::Backend { source, .. } if source.downcast_ref().is_some_and(is_full) => {
+            StoreError::Full
+        }
+        _ => error,
+    });
     if result.is_err() {
         changes.truncate(told);
         // Fails when SQLite has already rolled everything back (a full disk); `run` sees that.
@@ -120,32 +195,43 @@ fn in_savepoint<T>(
     result
 }
 
-fn run(
-    connection: &Connection,
-    mut waiting: mpsc::Receiver<Job>,
-    on_change: &OnChange,
-    checkpoint_due: &SyncSender<()>,
-    wal_is_long: &AtomicBool,
-) {
-    let mut since_checkpoint = 0;
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-        since_checkpoint += batch.len();
-        let mut jobs = batch.drain(..);
-        while jobs.len() > 0 {
-            commit_together(connection, &mut jobs, on_change);
-        }
-        drop(jobs);
+/// What the writer's thread has.
+struct Writing {
+    connection: Connection,
+    on_change: OnChange,
+    checkpoint_due: SyncSender<()>,
+    wal_is_long: Arc<AtomicBool>,
+    since_checkpoint: usize,
+}
 
-        if wal_is_long.swap(false, Ordering::Relaxed) {
-            let emptied = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
-            if let Err(error) = emptied {
-                tracing::warn!(%error, "cannot empty the write-ahead log");
-            }
-        } else if since_checkpoint >= CHECKPOINT_EVERY {
-            since_checkpoint = 0;
+impl Writing {
+    /// Waits for work and does what there is then; `false` when there will be no more.
+    fn write_what_waits(&mut self, waiting: &mut mpsc::Receiver<Job>) -> bool {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        if waiting.blocking_recv_many(&mut batch, BATCH_MAX) == 0 {
+            return false;
+        }
+        self.since_checkpoint += batch.len();
+        let mut jobs = batch.into_iter();
+        while jobs.len() > 0 {
+            commit_together(&self.connection, &mut jobs, &self.on_change);
+        }
+
+        if self.wal_is_long.swap(false, Ordering::Relaxed) {
+            self.empty_wal("RESTART");
+        } else if self.since_checkpoint >= CHECKPOINT_EVERY {
+            self.since_checkpoint = 0;
             // Full means that one is due already.
-            let _ = checkpoint_due.try_send(());
+            let _ = self.checkpoint_due.try_send(());
+        }
+        true
+    }
+
+    fn empty_wal(&self, how: &str) {
+        let checkpoint = format!("PRAGMA wal_checkpoint({how})");
+        let emptied = self.connection.query_row(&checkpoint, [], |_| Ok(()));
+        if let Err(error) = emptied {
+            tracing::warn!(%error, "cannot empty the write-ahead log");
         }
     }
 }
@@ -157,12 +243,12 @@ fn commit_together(
     on_change: &OnChange,
 ) {
     let mut changes = Vec::new();
-    let mut answers = Vec::new();
-    let statement = |sql| connection.execute_batch(sql).map_err(|e| e.to_string());
+    let mut done: Vec<Done> = Vec::new();
+    let statement = |sql| connection.execute_batch(sql).map_err(NotCommitted::from);
     let mut outcome = statement("BEGIN IMMEDIATE");
     if outcome.is_ok() {
         for job in jobs {
-            answers.push(job(connection, &mut changes));
+            done.push(job(connection, &mut changes));
             if connection.is_autocommit() {
                 // SQLite rolled the transaction back by itself. Whatever ran next would commit
                 // alone; it gets a transaction of its own instead.
@@ -170,7 +256,10 @@ fn commit_together(
             }
         }
         outcome = match connection.is_autocommit() {
-            true => Err("the database rolled the transaction back".to_owned()),
+            true if done.iter().any(|done| done.was_full) => Err(NotCommitted::Full),
+            true => Err(NotCommitted::Otherwise(
+                "the database rolled the transaction back".to_owned(),
+            )),
             false => statement("COMMIT"),
         };
     } else {
@@ -181,14 +270,14 @@ fn commit_together(
     match outcome {
         Ok(()) => {
             changes.into_iter().for_each(|change| on_change(change));
-            answers.into_iter().for_each(|answer| answer(Ok(())));
+            done.into_iter().for_each(|done| (done.answer)(Ok(())));
         }
         Err(cause) => {
             if !connection.is_autocommit() {
                 let _ = statement("ROLLBACK");
             }
-            tracing::error!(cause, writes = answers.len(), "a transaction failed");
-            answers.into_iter().for_each(|answer| answer(Err(&cause)));
+            tracing::error!(%cause, writes = done.len(), "a transaction failed");
+            done.into_iter().for_each(|done| (done.answer)(Err(&cause)));
         }
     }
 }

@@ -11,7 +11,7 @@ mod tools;
 use std::time::Duration;
 
 pub use browser::Browser;
-pub use mongo::MongoDb;
+pub use mongo::{MongoDb, free_port};
 pub use person::Person;
 pub use proxy::Proxy;
 pub use server::Server;

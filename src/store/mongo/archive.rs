@@ -1,0 +1,284 @@
+//! Moving a database on MongoDB: out as an export and in again.
+
+use anyhow::{Context, ensure};
+use futures_util::TryStreamExt;
+use mongodb::Collection;
+use mongodb::bson::{DateTime, Document, doc};
+
+use super::retry::trying;
+use super::{Collections, Meta, connect, greet, is_only_repeated, is_replicated, log};
+use crate::domain::{Email, RoomId, Seq, Username};
+use crate::store::PAGE_MAX;
+use crate::store::archive::{Counts, EventRecord, Exporter, Importer, Record, newer_epoch};
+
+/// How many documents one insert takes.
+const BATCH_MAX: usize = 1_000;
+
+/// Writes everything in the database; servers may be using it.
+pub async fn export(
+    uri: &str,
+    wait: std::time::Duration,
+    mut exporter: Exporter<'_>,
+) -> anyhow::Result<Counts> {
+    let database = connect(uri).await?;
+    greet(&database, wait).await?;
+    let collections = Collections::of(database, false);
+    exporter.begin(collections.epoch().await?)?;
+
+    // In this order, so that what is read first mentions nothing that is not read later.
+    let by_user = doc! { "user": 1, "room": 1 };
+    let mut memberships = all(&collections.memberships, doc! {}, by_user).await?;
+    while let Some(membership) = memberships.try_next().await? {
+        exporter.put(&Record::Membership {
+            user: text(&membership, "user")?,
+            room: text(&membership, "room")?,
+            joined_at: moment(&membership, "joined_at")?,
+        })?;
+    }
+    let live = doc! {
+        "revoked_at": { "$exists": false },
+        "expires_at": { "$gt": DateTime::now() },
+    };
+    let mut sessions = all(&collections.sessions, live, doc! { "_id": 1 }).await?;
+    while let Some(session) = sessions.try_next().await? {
+        exporter.put(&Record::Session {
+            id: text(&session, "_id")?,
+            user: text(&session, "user")?,
+            created_at: moment(&session, "created_at")?,
+            expires_at: moment(&session, "expires_at")?,
+        })?;
+    }
+    let mut ids = Vec::new();
+    let mut rooms = all(&collections.rooms, doc! {}, doc! { "_id": 1 }).await?;
+    while let Some(room) = rooms.try_next().await? {
+        let id = text(&room, "_id")?;
+        exporter.put(&Record::Room {
+            created_at: moment(&room, "created_at")?,
+            id: id.clone(),
+        })?;
+        ids.push(RoomId::parse(&id)?);
+    }
+    for room in ids {
+        export_log(&collections.events, &room, &mut exporter).await?;
+    }
+    let mut users = all(&collections.users, doc! {}, doc! { "_id": 1 }).await?;
+    while let Some(user) = users.try_next().await? {
+        exporter.put(&Record::User {
+            id: text(&user, "_id")?,
+            username: text(&user, "username")?,
+            email: text(&user, "email")?,
+            password_hash: text(&user, "password_hash")?,
+            created_at: moment(&user, "created_at")?,
+        })?;
+    }
+    exporter.end()
+}
+
+/// In pages of their own, so that no cursor grows old, and up to where the log was at first.
+async fn export_log(
+    events: &Collection<Document>,
+    room: &RoomId,
+    exporter: &mut Exporter<'_>,
+) -> anyhow::Result<()> {
+    let newest = || {
+        let newest = events.find_one(doc! { "room": room.as_str() });
+        newest.sort(doc! { "seq": -1 })
+    };
+    let newest = trying("read a log’s head", newest).await?;
+    let head = newest.as_ref().map_or(Ok(0), log::seq_from)?;
+    let mut after: Seq = 0;
+    while after < head {
+        for document in log::documents_after(events, room, after, PAGE_MAX).await? {
+            let event = EventRecord {
+                room: text(&document, "room")?,
+                seq: log::seq_from(&document)?,
+                at: moment(&document, "at")?,
+                r#type: text(&document, "kind")?,
+                author: text(&document, "author")?,
+                author_name: text(&document, "author_name")?,
+                body: document.get_str("body").ok().map(str::to_owned),
+                nonce: document.get_str("nonce").ok().map(str::to_owned),
+                messages: 0,
+            };
+            ensure!(
+                event.seq == after + 1,
+                "the log of {room} has a gap at {}",
+                after + 1
+            );
+            if event.seq > head {
+                break;
+            }
+            after = event.seq;
+            exporter.put(&Record::Event(event))?;
+        }
+    }
+    Ok(())
+}
+
+async fn all(
+    collection: &Collection<Document>,
+    filter: Document,
+    sort: Document,
+) -> anyhow::Result<mongodb::Cursor<Document>> {
+    let find = || collection.find(filter.clone()).sort(sort.clone());
+    Ok(trying("read for an export", find).await?)
+}
+
+fn text(document: &Document, key: &str) -> anyhow::Result<String> {
+    Ok(document.get_str(key)?.to_owned())
+}
+
+fn moment(document: &Document, key: &str) -> anyhow::Result<i64> {
+    Ok(document.get_datetime(key)?.timestamp_millis())
+}
+
+/// Reads an export into the database, which must be empty. One that stops half-way leaves a mark,
+/// because of which no server uses the database. With `is_older` the store gets a new epoch.
+pub async fn import(
+    uri: &str,
+    wait: std::time::Duration,
+    mut importer: Importer<'_>,
+    is_older: bool,
+) -> anyhow::Result<Counts> {
+    let database = connect(uri).await?;
+    let hello = greet(&database, wait).await?;
+    let collections = Collections::of(database, is_replicated(&hello));
+    let epoch = importer.begin()?;
+    collections.make_indexes().await?;
+    for collection in [&collections.users, &collections.rooms, &collections.events] {
+        let any = trying("look for what is there", || collection.find_one(doc! {})).await?;
+        ensure!(
+            any.is_none(),
+            "the database {} is not empty: name another in MONGODB_URI, or drop it",
+            collections.database.name()
+        );
+    }
+    collections.set(Meta::Importing, 1).await?;
+    let epoch = match is_older {
+        true => newer_epoch(epoch),
+        false => epoch,
+    };
+    collections.set(Meta::Epoch, epoch.cast_signed()).await?;
+
+    let mut batch = Batch::default();
+    while let Some(record) = importer.next()? {
+        let (collection, document) = document_of(&collections, record);
+        if batch.documents.len() >= BATCH_MAX || batch.is_for_another(collection) {
+            batch.insert().await?;
+        }
+        batch.collection = Some(collection.clone());
+        batch.documents.push(document);
+    }
+    batch.insert().await?;
+    collections.unset(Meta::Importing).await?;
+    Ok(importer.counts())
+}
+
+/// Documents for one collection.
+#[derive(Default)]
+struct Batch {
+    collection: Option<Collection<Document>>,
+    documents: Vec<Document>,
+}
+
+impl Batch {
+    fn is_for_another(&self, collection: &Collection<Document>) -> bool {
+        let own = self.collection.as_ref();
+        own.is_some_and(|own| own.name() != collection.name())
+    }
+
+    async fn insert(&mut self) -> anyhow::Result<()> {
+        let Some(collection) = self.collection.take() else {
+            return Ok(());
+        };
+        // Unordered: tried again, it goes on past those that are there already.
+        let insert = || collection.insert_many(&self.documents).ordered(false);
+        let inserted = trying("import", insert).await;
+        if let Err(error) = inserted
+            && !is_only_repeated(&error)
+        {
+            return Err(error).context("the database does not take the records");
+        }
+        self.documents.clear();
+        Ok(())
+    }
+}
+
+fn document_of(collections: &Collections, record: Record) -> (&Collection<Document>, Document) {
+    let at = DateTime::from_millis;
+    match record {
+        // The importer keeps the first and the last for itself.
+        Record::Parlor { .. } | Record::End(_) => (&collections.rooms, Document::new()),
+        Record::Membership {
+            user,
+            room,
+            joined_at,
+        } => (
+            &collections.memberships,
+            // With an id of its own, by which a second attempt is known.
+            doc! {
+                "_id": mongodb::bson::oid::ObjectId::new(),
+                "user": user, "room": room, "joined_at": at(joined_at),
+            },
+        ),
+        Record::Session {
+            id,
+            user,
+            created_at,
+            expires_at,
+        } => (
+            &collections.sessions,
+            doc! {
+                "_id": id, "user": user,
+                "created_at": at(created_at), "expires_at": at(expires_at),
+            },
+        ),
+        Record::Room { id, created_at } => (
+            &collections.rooms,
+            doc! { "_id": id, "created_at": at(created_at) },
+        ),
+        Record::Event(event) => (&collections.events, event_document(event)),
+        Record::User {
+            id,
+            username,
+            email,
+            password_hash,
+            created_at,
+        } => {
+            let (name, address) = (Username::stored(&username), Email::stored(&email));
+            (
+                &collections.users,
+                doc! {
+                    "_id": id,
+                    "username_key": name.key(),
+                    "username_shape": name.shape(),
+                    "username": username,
+                    "email_key": address.key(),
+                    "email": email,
+                    "password_hash": password_hash,
+                    "created_at": at(created_at),
+                },
+            )
+        }
+    }
+}
+
+fn event_document(event: EventRecord) -> Document {
+    let mut document = doc! {
+        "_id": mongodb::bson::oid::ObjectId::new(),
+        "room": event.room,
+        "seq": event.seq.cast_signed(),
+        "messages": event.messages.cast_signed(),
+        "at": DateTime::from_millis(event.at),
+        "kind": event.r#type,
+        "author": event.author,
+        "author_name": event.author_name,
+    };
+    if let Some(body) = event.body {
+        document.insert("body", body);
+    }
+    if let Some(nonce) = event.nonce {
+        document.insert("nonce", nonce);
+    }
+    document
+}

@@ -1,0 +1,78 @@
+//! Rate limits that all nodes share: the generic cell rate algorithm in one atomic update, by
+//! MongoDB's clock. What is counted may be lost in a failover; that forgives a little.
+
+use std::time::Duration;
+
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ReturnDocument;
+
+use super::retry::trying;
+use super::{Collections, unreadable};
+use crate::domain::Rate;
+use crate::store::{Buckets, StoreError};
+
+/// As a number of milliseconds.
+fn ms(span: Duration) -> Bson {
+    Bson::Int64(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[async_trait::async_trait]
+impl Buckets for Collections {
+    async fn take(&self, key: &str, rate: Rate) -> Result<Result<(), Duration>, StoreError> {
+        // When the bucket would be full again, were one more taken.
+        let full = doc! { "$ifNull": ["$full_at", "$$NOW"] };
+        let next = doc! { "$add": [ { "$max": [full, "$$NOW"] }, ms(rate.every) ] };
+        let room_at = doc! { "$subtract": ["$next", ms(rate.every * rate.burst)] };
+        let update = vec![
+            doc! { "$set": { "next": next } },
+            doc! { "$set": { "wait_ms": { "$subtract": [room_at, "$$NOW"] } } },
+            doc! { "$set": { "full_at": {
+                "$cond": [ { "$lte": ["$wait_ms", 0] }, "$next", "$full_at" ]
+            } } },
+            doc! { "$unset": "next" },
+        ];
+        // Repeated after a lost answer it counts twice, on the safe side.
+        let counted: Option<Document> = trying("count for a limit", || {
+            self.limits
+                .find_one_and_update(doc! { "_id": key }, update.clone())
+                .upsert(true)
+                .return_document(ReturnDocument::After)
+        })
+        .await?;
+        let wait_ms = counted
+            .unwrap_or_default()
+            .get_i64("wait_ms")
+            .map_err(unreadable("count for a limit"))?;
+        Ok(match u64::try_from(wait_ms) {
+            Ok(wait_ms) if wait_ms > 0 => Err(Duration::from_millis(wait_ms)),
+            _ => Ok(()),
+        })
+    }
+
+    async fn give_back(&self, key: &str, rate: Rate) -> Result<(), StoreError> {
+        let less = doc! { "$subtract": ["$full_at", ms(rate.every)] };
+        let update = vec![doc! { "$set": { "full_at": less } }];
+        trying("give back to a limit", || {
+            self.limits.update_one(doc! { "_id": key }, update.clone())
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn remember(&self, key: &str, lasts: Duration) -> Result<(), StoreError> {
+        let update = vec![doc! { "$set": { "full_at": { "$add": ["$$NOW", ms(lasts)] } } }];
+        trying("remember a network", || {
+            self.limits
+                .update_one(doc! { "_id": key }, update.clone())
+                .upsert(true)
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn is_remembered(&self, key: &str) -> Result<bool, StoreError> {
+        let still = doc! { "_id": key, "$expr": { "$gt": ["$full_at", "$$NOW"] } };
+        let find = || self.limits.find_one(still.clone());
+        Ok(trying("look for a network", find).await?.is_some())
+    }
+}

@@ -1,0 +1,451 @@
+//! Tries the rules of `numbering.rs` against a replica set that does everything a real one may:
+//! writes that are lost, late, done twice or rolled back, primaries that have been replaced and do
+//! not know it, nodes that crash. Also shows that it would notice: two plausible wrong ways of
+//! learning the head are found out.
+
+use std::sync::Arc;
+
+use mongodb::bson::oid::ObjectId;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::Instant;
+
+use super::numbering::{Found, Head, Inserted, Numbering, Step, Waiting};
+use crate::domain::{Author, Event, EventKind, MessageBody, NewEvent, Nonce, RoomId, UserId};
+use crate::store::{Appended, StoreError};
+
+const NODES: usize = 3;
+const AUTHORS: usize = 2;
+
+/// What may happen next.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// Somebody posts at a node; with a nonce, perhaps not for the first time.
+    Post {
+        node: usize,
+        author: usize,
+        nonce: Option<u8>,
+        body: u8,
+    },
+    /// A node takes its next step.
+    Step { node: usize, fate: Fate },
+    /// A write that was on its way arrives.
+    Arrive { which: usize },
+    /// A majority has some more of what the primary has.
+    Commit { more: usize },
+    /// Another member becomes primary; it has what is committed and some of the rest. The old one
+    /// does not know yet.
+    Elect { keeps: usize },
+    /// The old primary learns that it is none.
+    StepDown,
+    /// A node dies and comes back.
+    Crash { node: usize },
+    /// The first who waits at a node is told that it did not work out.
+    GiveUp { node: usize },
+}
+
+/// What becomes of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is done, by a majority, and answered.
+    Done,
+    /// It never arrives.
+    Lost,
+    /// It is done by the primary; the answer is lost.
+    AnswerLost,
+    /// It is given up on, and arrives later.
+    Late,
+    /// It is done and answered, and a copy arrives later.
+    Twice,
+    /// It goes to the old primary, if there is one.
+    ToOldPrimary,
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let fate = prop_oneof![
+        6 => Just(Fate::Done),
+        1 => Just(Fate::Lost),
+        2 => Just(Fate::AnswerLost),
+        2 => Just(Fate::Late),
+        1 => Just(Fate::Twice),
+        2 => Just(Fate::ToOldPrimary),
+    ];
+    let happening = prop_oneof![
+        6 => (0..NODES, 0..AUTHORS, prop::option::of(0..4_u8), 0..2_u8)
+            .prop_map(|(node, author, nonce, body)| Happening::Post { node, author, nonce, body }),
+        16 => (0..NODES, fate).prop_map(|(node, fate)| Happening::Step { node, fate }),
+        2 => (0..8_usize).prop_map(|which| Happening::Arrive { which }),
+        2 => (1..3_usize).prop_map(|more| Happening::Commit { more }),
+        2 => (0..3_usize).prop_map(|keeps| Happening::Elect { keeps }),
+        1 => Just(Happening::StepDown),
+        1 => (0..NODES).prop_map(|node| Happening::Crash { node }),
+        1 => (0..NODES).prop_map(|node| Happening::GiveUp { node }),
+    ];
+    prop::collection::vec(happening, 1..80)
+}
+
+/// Where a node learns the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HeadFrom {
+    /// As it should be.
+    MajorityRead,
+    /// Wrong: what the primary has may be rolled back.
+    LocalRead,
+    /// Wrong: who took a number may never write it.
+    Counter,
+}
+
+#[derive(Debug, Clone)]
+struct Document {
+    id: ObjectId,
+    nonce: Option<String>,
+    event: Arc<Event>,
+}
+
+/// One member's log, and how much of it the member knows to be committed.
+#[derive(Debug, Clone, Default)]
+struct Member {
+    log: Vec<Document>,
+    committed: usize,
+}
+
+impl Member {
+    /// An ordered insert.
+    fn insert(&mut self, documents: &[Document]) -> Inserted {
+        for (durable, new) in documents.iter().enumerate() {
+            let is =
+                |same: fn(&Document, &Document) -> bool| self.log.iter().any(|old| same(old, new));
+            if is(|old, new| old.event.seq == new.event.seq) {
+                return Inserted::LostRace { durable };
+            }
+            let same_nonce = |old: &Document, new: &Document| {
+                old.nonce.is_some()
+                    && old.nonce == new.nonce
+                    && old.event.author.id == new.event.author.id
+            };
+            if is(|old, new| old.id == new.id) || is(same_nonce) {
+                return Inserted::Repeated { durable };
+            }
+            self.log.push(new.clone());
+        }
+        Inserted::All
+    }
+
+    fn majority_read(&self) -> &[Document] {
+        &self.log[..self.committed]
+    }
+}
+
+type Answer = oneshot::Receiver<Result<Appended, StoreError>>;
+
+struct World {
+    head_from: HeadFrom,
+    counter: u64,
+    primary: Member,
+    old_primary: Option<Member>,
+    on_their_way: Vec<Vec<Document>>,
+    nodes: Vec<Numbering>,
+    callers: Vec<(NewEvent, Answer)>,
+    /// What somebody was told, with what they had asked for.
+    told: Vec<(NewEvent, Appended)>,
+    authors: Vec<UserId>,
+}
+
+fn numbering() -> Numbering {
+    Numbering::new(RoomId::parse("tea").unwrap())
+}
+
+impl World {
+    fn new(head_from: HeadFrom) -> Self {
+        Self {
+            head_from,
+            counter: 0,
+            primary: Member::default(),
+            old_primary: None,
+            on_their_way: Vec::new(),
+            nodes: (0..NODES).map(|_| numbering()).collect(),
+            callers: Vec::new(),
+            told: Vec::new(),
+            authors: (0..AUTHORS).map(|_| UserId::new()).collect(),
+        }
+    }
+
+    fn run(head_from: HeadFrom, happenings: &[Happening]) -> Result<(), TestCaseError> {
+        let mut world = Self::new(head_from);
+        for happening in happenings {
+            world.happens(happening);
+            world.check()?;
+        }
+        world.calm_down()?;
+        world.check()
+    }
+
+    fn happens(&mut self, happening: &Happening) {
+        match *happening {
+            Happening::Post {
+                node,
+                author,
+                nonce,
+                body,
+            } => self.post(node, author, nonce, body),
+            Happening::Step { node, fate } => self.step(node, fate),
+            Happening::Arrive { which } => {
+                if which < self.on_their_way.len() {
+                    let documents = self.on_their_way.remove(which);
+                    self.primary.insert(&documents);
+                }
+            }
+            Happening::Commit { more } => {
+                let committed = self.primary.committed + more;
+                self.primary.committed = committed.min(self.primary.log.len());
+            }
+            Happening::Elect { keeps } => {
+                let mut next = self.primary.clone();
+                next.log.truncate(next.committed + keeps);
+                self.old_primary = Some(std::mem::replace(&mut self.primary, next));
+            }
+            Happening::StepDown => self.old_primary = None,
+            Happening::Crash { node } => self.nodes[node] = numbering(),
+            Happening::GiveUp { node } => {
+                // All who wait have the same time here; the first is enough.
+                let waiting = self.nodes[node].waiting().front();
+                if let Some(until) = waiting.map(|waiting| waiting.until) {
+                    drop(self.nodes[node].give_up_late(until));
+                }
+            }
+        }
+    }
+
+    fn post(&mut self, node: usize, author: usize, nonce: Option<u8>, body: u8) {
+        let event = NewEvent {
+            author: Author {
+                id: self.authors[author],
+                username: "ana".into(),
+            },
+            kind: EventKind::Message {
+                body: MessageBody::parse(&format!("body {body}")).unwrap(),
+            },
+            nonce: nonce.map(|nonce| Nonce::parse(&format!("nonce-{nonce}")).unwrap()),
+        };
+        let (answer, answered) = oneshot::channel();
+        self.nodes[node].take(Waiting {
+            id: ObjectId::new(),
+            event: event.clone(),
+            until: Instant::now(),
+            answer,
+        });
+        self.callers.push((event, answered));
+    }
+
+    fn step(&mut self, node: usize, fate: Fate) {
+        let to_old = fate == Fate::ToOldPrimary && self.old_primary.is_some();
+        match self.nodes[node].step() {
+            Step::Rest => {}
+            // Whose answer does not come is simply asked again.
+            Step::LookUp | Step::ReadHead { .. }
+                if matches!(fate, Fate::Lost | Fate::AnswerLost | Fate::Late) => {}
+            Step::LookUp => {
+                let asked = if to_old {
+                    self.old_primary.as_ref()
+                } else {
+                    None
+                };
+                let found = self.look_up(node, asked.unwrap_or(&self.primary));
+                for settled in self.nodes[node].looked_up(found) {
+                    let _ = settled.answer.send(settled.result);
+                }
+            }
+            Step::ReadHead { .. } => {
+                let asked = if to_old {
+                    self.old_primary.as_ref()
+                } else {
+                    None
+                };
+                let asked = asked.unwrap_or(&self.primary);
+                let newest = match self.head_from {
+                    HeadFrom::MajorityRead => asked.majority_read().last(),
+                    HeadFrom::LocalRead | HeadFrom::Counter => asked.log.last(),
+                };
+                let mut head = newest.map_or(Head::EMPTY, |newest| Head::from(&*newest.event));
+                if self.head_from == HeadFrom::Counter {
+                    head.seq = self.counter;
+                    self.counter += self.nodes[node].waiting().len() as u64;
+                }
+                self.nodes[node].read_head(head);
+            }
+            Step::Insert(events) => self.insert(node, fate, events),
+        }
+    }
+
+    fn look_up(&self, node: usize, asked: &Member) -> Vec<Found> {
+        let waiting = self.nodes[node].waiting();
+        let is_asked_for = |document: &&Document| {
+            waiting.iter().any(|waiting| {
+                let nonce = waiting.event.nonce.as_ref().map(Nonce::as_str);
+                let is_repeat = nonce.is_some()
+                    && nonce == document.nonce.as_deref()
+                    && waiting.event.author.id == document.event.author.id;
+                waiting.id == document.id || is_repeat
+            })
+        };
+        let found = asked.majority_read().iter().filter(is_asked_for);
+        found
+            .map(|document| Found {
+                id: Some(document.id),
+                nonce: document.nonce.clone(),
+                event: Arc::clone(&document.event),
+            })
+            .collect()
+    }
+
+    fn insert(&mut self, node: usize, fate: Fate, events: Vec<Arc<Event>>) {
+        let waiting = self.nodes[node].waiting().iter();
+        let documents: Vec<Document> = waiting
+            .zip(&events)
+            .map(|(waiting, event)| Document {
+                id: waiting.id,
+                nonce: waiting
+                    .event
+                    .nonce
+                    .as_ref()
+                    .map(|nonce| nonce.as_str().to_owned()),
+                event: Arc::clone(event),
+            })
+            .collect();
+        let how = match fate {
+            Fate::Done | Fate::Twice => {
+                let how = self.primary.insert(&documents);
+                let durable = match how {
+                    Inserted::All => documents.len(),
+                    Inserted::LostRace { durable } | Inserted::Repeated { durable } => durable,
+                    Inserted::Unknown => 0,
+                };
+                if durable > 0 {
+                    // The answer waited for a majority to have what it says is there.
+                    self.primary.committed = self.primary.log.len();
+                }
+                if fate == Fate::Twice {
+                    self.on_their_way.push(documents);
+                }
+                how
+            }
+            Fate::AnswerLost => {
+                self.primary.insert(&documents);
+                Inserted::Unknown
+            }
+            Fate::Late => {
+                self.on_their_way.push(documents);
+                Inserted::Unknown
+            }
+            Fate::Lost => Inserted::Unknown,
+            Fate::ToOldPrimary => {
+                // It has no majority any more, so it never says that it is done.
+                if let Some(old) = &mut self.old_primary {
+                    old.insert(&documents);
+                }
+                Inserted::Unknown
+            }
+        };
+        for settled in self.nodes[node].inserted(events, &how) {
+            let _ = settled.answer.send(settled.result);
+        }
+    }
+
+    /// The promises.
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        let log = self.primary.majority_read();
+        for (document, seq) in log.iter().zip(1..) {
+            prop_assert_eq!(document.event.seq, seq, "the log has a gap");
+            prop_assert_eq!(document.event.messages, seq, "the messages are miscounted");
+        }
+        let told = &mut self.told;
+        self.callers
+            .retain_mut(|(asked, answer)| match answer.try_recv() {
+                Ok(Ok(appended)) => {
+                    told.push((asked.clone(), appended));
+                    false
+                }
+                // Told that it did not work out, or gone with its node.
+                Ok(Err(_)) | Err(TryRecvError::Closed) => false,
+                Err(TryRecvError::Empty) => true,
+            });
+        for (asked, appended) in &self.told {
+            let event = appended.event();
+            let stands = log.iter().find(|document| document.event.seq == event.seq);
+            let Some(stands) = stands else {
+                return Err(TestCaseError::fail("acknowledged and not there"));
+            };
+            prop_assert_eq!(
+                &*stands.event,
+                &**event,
+                "acknowledged, and another stands there"
+            );
+            prop_assert_eq!(&event.kind, &asked.kind);
+            prop_assert_eq!(&event.author, &asked.author);
+            if let Some(nonce) = &asked.nonce {
+                prop_assert_eq!(stands.nonce.as_deref(), Some(nonce.as_str()));
+            }
+        }
+        let mut new: Vec<_> = self
+            .told
+            .iter()
+            .filter(|(_, appended)| matches!(appended, Appended::New(_)))
+            .map(|(_, appended)| appended.event().seq)
+            .collect();
+        let count = new.len();
+        new.sort_unstable();
+        new.dedup();
+        prop_assert_eq!(new.len(), count, "two were told that one event is theirs");
+        Ok(())
+    }
+
+    /// Once everything works again, everybody who waits is answered.
+    fn calm_down(&mut self) -> Result<(), TestCaseError> {
+        self.old_primary = None;
+        self.primary.committed = self.primary.log.len();
+        for _ in 0..100 {
+            for node in 0..NODES {
+                self.step(node, Fate::Done);
+                self.check()?;
+            }
+        }
+        prop_assert!(self.callers.is_empty(), "somebody waits for ever");
+        prop_assert!(self.nodes.iter().all(|node| node.waiting().is_empty()));
+        Ok(())
+    }
+}
+
+fn try_to_break(head_from: HeadFrom) -> Result<(), TestError<Vec<Happening>>> {
+    let config = Config {
+        cases: 3_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    TestRunner::new(config).run(&happenings(), |happenings| {
+        World::run(head_from, &happenings)
+    })
+}
+
+#[test]
+fn no_failure_breaks_the_promises() {
+    if let Err(broken) = try_to_break(HeadFrom::MajorityRead) {
+        panic!("{broken}");
+    }
+}
+
+#[test]
+fn a_head_that_may_be_rolled_back_is_found_out() {
+    assert!(matches!(
+        try_to_break(HeadFrom::LocalRead),
+        Err(TestError::Fail(..))
+    ));
+}
+
+#[test]
+fn a_counter_first_and_the_write_later_is_found_out() {
+    assert!(matches!(
+        try_to_break(HeadFrom::Counter),
+        Err(TestError::Fail(..))
+    ));
+}

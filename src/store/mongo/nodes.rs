@@ -1,0 +1,239 @@
+//! The nodes that live, and who is where on each of them.
+//!
+//! A node says every few seconds that it lives. One that has not for [`LOST_AFTER`] is removed by
+//! whichever node looks first, and with it those it showed; should it still live, it finds itself
+//! removed, takes a new name, and says again who is there. All moments are MongoDB's clock's, so
+//! the nodes' own clocks don't matter.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mongodb::Collection;
+use mongodb::bson::{Bson, Document, doc};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::retry::{once, trying};
+use super::{Collections, is_only_repeated, unreadable, users};
+use crate::domain::{NodeId, RoomId, User, UserId};
+use crate::store::{Change, OnChange, StoreError};
+
+/// How often a node says that it lives.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// A node that has said nothing for so long is gone: its people disappear within this and one
+/// [`BEAT_EVERY`].
+const LOST_AFTER: Duration = Duration::from_secs(16);
+
+/// How many of the people here are told of at once.
+const TELL_MAX: usize = 1_000;
+
+/// Somebody on another node.
+pub(super) struct Elsewhere {
+    pub(super) node: NodeId,
+    pub(super) room: RoomId,
+    pub(super) user: UserId,
+}
+
+/// This node among the others. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Nodes(Arc<Shared>);
+
+struct Shared {
+    nodes: Collection<Document>,
+    presence: Collection<Document>,
+    on_change: OnChange,
+    /// Our names, the present one last.
+    names: Mutex<Vec<NodeId>>,
+}
+
+impl Nodes {
+    /// Makes ourselves known.
+    pub(super) async fn join(
+        collections: &Collections,
+        on_change: OnChange,
+    ) -> Result<Self, StoreError> {
+        let nodes = Self(Arc::new(Shared {
+            nodes: collections.nodes.clone(),
+            presence: collections.presence.clone(),
+            on_change,
+            names: Mutex::default(),
+        }));
+        nodes.take_name().await?;
+        Ok(nodes)
+    }
+
+    /// Says for ever that we live, and removes those who don't say so.
+    pub(super) async fn live(self) {
+        let mut due = interval(BEAT_EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            if let Err(error) = self.beat().await {
+                tracing::warn!(?error, "cannot say that this node lives");
+            }
+        }
+    }
+
+    async fn beat(&self) -> Result<(), StoreError> {
+        if !self.say_alive().await? {
+            tracing::warn!("other nodes took this one for dead; it was not heard of for too long");
+            self.take_name().await?;
+            (self.0.on_change)(Change::ShowPresentAgain);
+        }
+        self.remove_lost().await
+    }
+
+    async fn take_name(&self) -> Result<(), StoreError> {
+        let name = NodeId::new();
+        self.names().push(name);
+        let own = doc! { "_id": name.to_string() };
+        let update = doc! { "$currentDate": { "beat_at": true } };
+        trying("join the nodes", || {
+            let join = self.0.nodes.update_one(own.clone(), update.clone());
+            join.upsert(true)
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn say_alive(&self) -> Result<bool, StoreError> {
+        let Some(name) = self.name() else {
+            return Ok(false);
+        };
+        let own = doc! { "_id": name.to_string() };
+        let update = doc! { "$currentDate": { "beat_at": true } };
+        let updated = once("say that we live", self.0.nodes.update_one(own, update)).await?;
+        Ok(updated.matched_count == 1)
+    }
+
+    async fn remove_lost(&self) -> Result<(), StoreError> {
+        let oldest = doc! { "$subtract": ["$$NOW", LOST_AFTER.as_millis() as i64] };
+        let lost = doc! { "$expr": { "$lt": ["$beat_at", oldest] } };
+        let gone = once("remove lost nodes", self.0.nodes.delete_many(lost)).await?;
+        if gone.deleted_count > 0 {
+            tracing::warn!(nodes = gone.deleted_count, "nodes are gone");
+        }
+        // Who is shown first, the nodes second: a node joins before it shows anybody.
+        let shown = once("look at who is shown", async {
+            self.0.presence.distinct("_id.node", doc! {}).await
+        })
+        .await?;
+        let living = once("look at the nodes", async {
+            self.0.nodes.distinct("_id", doc! {}).await
+        })
+        .await?;
+        let orphans: Vec<Bson> = shown
+            .into_iter()
+            .filter(|node| !living.contains(node))
+            .collect();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let theirs = doc! { "_id.node": { "$in": orphans } };
+        once(
+            "remove lost nodes’ people",
+            self.0.presence.delete_many(theirs),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Shows who has come here, and no longer those who have gone. May be repeated.
+    pub(super) async fn show(
+        &self,
+        here: &[(RoomId, User)],
+        gone: &[(RoomId, UserId)],
+    ) -> Result<(), StoreError> {
+        let Some(name) = self.name() else {
+            return Ok(());
+        };
+        let place = |room: &RoomId, user: UserId| {
+            doc! {
+                "node": name.to_string(),
+                "room": room.as_str(),
+                "user": user.to_string(),
+            }
+        };
+        for gone in gone.chunks(TELL_MAX) {
+            let places: Vec<_> = gone.iter().map(|(room, user)| place(room, *user)).collect();
+            let delete = self
+                .0
+                .presence
+                .delete_many(doc! { "_id": { "$in": places } });
+            once("show who has gone", delete).await?;
+        }
+        for here in here.chunks(TELL_MAX) {
+            let shown = here.iter().map(|(room, user)| {
+                doc! { "_id": place(room, user.id), "username": user.username.as_str() }
+            });
+            let insert = self.0.presence.insert_many(shown).ordered(false);
+            match once("show who is here", insert).await {
+                Err(error) if !is_only_repeated(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes ourselves and those we show away: at an orderly end.
+    pub(super) async fn leave(&self) -> Result<(), StoreError> {
+        let names: Vec<String> = self.names().iter().map(NodeId::to_string).collect();
+        let ours = doc! { "_id": { "$in": &names } };
+        once("leave the nodes", self.0.nodes.delete_many(ours)).await?;
+        let ours = doc! { "_id.node": { "$in": names } };
+        let delete = self.0.presence.delete_many(ours);
+        once("leave the nodes", delete).await.map(drop)
+    }
+
+    /// Everybody who is shown on other nodes.
+    pub(super) async fn elsewhere(&self) -> Result<Vec<(NodeId, RoomId, User)>, StoreError> {
+        let shown: Vec<Document> = trying("look at who is shown", || async {
+            self.0.presence.find(doc! {}).await?.try_collect().await
+        })
+        .await?;
+        let shown = shown.iter().filter_map(|document| {
+            let shown = self.arrived(document).transpose()?;
+            Some(shown.map(|(place, user)| (place.node, place.room, user)))
+        });
+        shown.collect()
+    }
+
+    /// Who a document of the presence collection shows; `None` for our own people.
+    pub(super) fn arrived(
+        &self,
+        document: &Document,
+    ) -> Result<Option<(Elsewhere, User)>, StoreError> {
+        let missing = unreadable("read who is shown");
+        let Some(place) = self.place(document.get_document("_id").map_err(&missing)?)? else {
+            return Ok(None);
+        };
+        let username = document.get_str("username").map_err(&missing)?;
+        let user = users::user_of(place.user, username);
+        Ok(Some((place, user)))
+    }
+
+    /// Where a document's id says that somebody is; `None` for our own people.
+    pub(super) fn place(&self, id: &Document) -> Result<Option<Elsewhere>, StoreError> {
+        let missing = unreadable("read who is shown");
+        let text = |key| id.get_str(key).map_err(&missing);
+        let invalid = |error| StoreError::backend("read who is shown", error);
+        let node = NodeId::parse(text("node")?).map_err(invalid)?;
+        if self.names().contains(&node) {
+            return Ok(None);
+        }
+        Ok(Some(Elsewhere {
+            node,
+            room: RoomId::parse(text("room")?).map_err(invalid)?,
+            user: UserId::parse(text("user")?).map_err(invalid)?,
+        }))
+    }
+
+    fn name(&self) -> Option<NodeId> {
+        self.names().last().copied()
+    }
+
+    fn names(&self) -> MutexGuard<'_, Vec<NodeId>> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,200 @@
+//! Those who write, and those who read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::history::History;
+use crate::support::{Listener, Person};
+
+pub const ROOMS: [&str; 3] = ["hot", "tea", "den"];
+
+/// A message that was acknowledged.
+#[derive(Debug, Clone)]
+pub struct Acknowledged {
+    pub room: &'static str,
+    pub seq: u64,
+    pub body: String,
+}
+
+/// Posts until `stop`, each message until it is acknowledged: again with the same nonce, at
+/// whichever node. Answers what was acknowledged.
+pub async fn writer(
+    name: String,
+    at: Vec<Person>,
+    history: History,
+    stop: Arc<AtomicBool>,
+) -> Vec<Acknowledged> {
+    let mut choices = history.choices(&name);
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        // Half of it in one room.
+        let room = ROOMS[choices.usize(..4).saturating_sub(1)];
+        let body = format!("{name} {number}");
+        let nonce = body.replace(' ', "-");
+        // Once everything works again it does not take long.
+        let longest = Instant::now() + Duration::from_secs(90);
+        loop {
+            let node = choices.usize(..at.len());
+            let patience = Duration::from_millis(choices.u64(1_500..20_000));
+            let posting = at[node].tries_to_say(room, &body, Some(&nonce));
+            let answer = match timeout(patience, posting).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(error)) => {
+                    history.note(
+                        &name,
+                        json!({ "post": body, "node": node, "failed": error.to_string() }),
+                    );
+                    pause(&mut choices).await;
+                    continue;
+                }
+                Err(_) => {
+                    history.note(
+                        &name,
+                        json!({ "post": body, "node": node, "failed": "gave up" }),
+                    );
+                    continue;
+                }
+            };
+            let status = answer.status();
+            let retry_after = answer.headers().contains_key("retry-after");
+            let Ok(said) = answer.json::<Value>().await else {
+                continue;
+            };
+            history.note(
+                &name,
+                json!({ "post": body, "room": room, "node": node, "status": status.as_u16(), "seq": said["seq"] }),
+            );
+            match status {
+                StatusCode::CREATED => {
+                    if said["body"] != body {
+                        history.broken(&name, format!("{body} was answered with {said}"));
+                    }
+                    let seq = said["seq"].as_u64().unwrap();
+                    acknowledged.push(Acknowledged { room, seq, body });
+                    break;
+                }
+                StatusCode::SERVICE_UNAVAILABLE if retry_after => pause(&mut choices).await,
+                _ => {
+                    history.broken(&name, format!("{body} at node {node}: {status} {said}"));
+                    pause(&mut choices).await;
+                }
+            }
+            if Instant::now() > longest {
+                history.broken(&name, format!("{body} was not taken for 90 seconds"));
+                break;
+            }
+        }
+        sleep(Duration::from_millis(choices.u64(1..20))).await;
+    }
+    acknowledged
+}
+
+async fn pause(choices: &mut fastrand::Rng) {
+    sleep(Duration::from_millis(choices.u64(20..300))).await;
+}
+
+/// What a reader was told to do.
+pub struct Orders {
+    /// Where to stop, once it is known: 0 means not yet.
+    pub until: AtomicU64,
+}
+
+/// Follows a room from its first event, cutting its stream now and then and resuming with the id it
+/// read last, on one node or, with several, on any. Answers the bodies, in order.
+pub async fn reader(
+    name: String,
+    room: &'static str,
+    at: Vec<Person>,
+    history: History,
+    orders: Arc<Orders>,
+) -> Vec<Value> {
+    let mut choices = history.choices(&name);
+    let mut read: Vec<Value> = Vec::new();
+    let mut last_progress = Instant::now();
+    loop {
+        let head = orders.until.load(Ordering::Relaxed);
+        if head > 0 && read.len() as u64 >= head {
+            return read;
+        }
+        if head == 0 {
+            last_progress = Instant::now();
+        } else if last_progress.elapsed() > Duration::from_secs(60) {
+            history.broken(&name, format!("stands still at {} of {head}", read.len()));
+            return read;
+        }
+        let node = choices.usize(..at.len());
+        let cut_after = Duration::from_millis(choices.u64(50..4_000));
+        let before = read.len();
+        let _ = timeout(
+            cut_after,
+            read_on(&name, room, &at[node], node, &history, &mut read, &orders),
+        )
+        .await;
+        if read.len() > before {
+            last_progress = Instant::now();
+        } else {
+            sleep(Duration::from_millis(choices.u64(10..100))).await;
+        }
+    }
+}
+
+/// One stream, to its end or the log's.
+async fn read_on(
+    name: &str,
+    room: &str,
+    person: &Person,
+    node: usize,
+    history: &History,
+    read: &mut Vec<Value>,
+    orders: &Orders,
+) {
+    let mut headers = HeaderMap::new();
+    if !read.is_empty() {
+        headers.insert("last-event-id", read.len().to_string().parse().unwrap());
+    }
+    let path = format!("/rooms/{room}/events?after=0");
+    let request = person.request(reqwest::Method::GET, &path);
+    let Ok(answer) = request.headers(headers).send().await else {
+        return;
+    };
+    let mut stream = Listener::new(answer);
+    match stream.status {
+        StatusCode::OK => {}
+        StatusCode::SERVICE_UNAVAILABLE => return,
+        status => return history.broken(name, format!("node {node} answers {status}")),
+    }
+    while let Some(event) = stream.next().await {
+        match event.name.as_deref() {
+            Some("message" | "joined") => {}
+            Some("presence" | "goodbye") => continue,
+            other => {
+                let after = read.len();
+                return history.broken(
+                    name,
+                    format!("{other:?} from node {node} after {after}: {}", event.data),
+                );
+            }
+        }
+        let expected = read.len() as u64 + 1;
+        let seq = event.seq();
+        if seq != expected {
+            return history.broken(
+                name,
+                format!("{seq} from node {node} instead of {expected}"),
+            );
+        }
+        read.push(event.json());
+        if orders.until.load(Ordering::Relaxed) == seq {
+            return;
+        }
+    }
+}

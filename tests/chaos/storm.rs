@@ -1,0 +1,149 @@
+//! The suite: eight writers, twelve readers, one fault after another. After each fault: every
+//! acknowledged message is in the log once, the logs have no gap, every reader has read the log.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use crate::actors::{Acknowledged, Orders, ROOMS, reader, writer};
+use crate::cluster::{Cluster, NODES, Shared};
+use crate::faults::{Fault, break_things};
+use crate::history::History;
+use crate::support::Person;
+
+const WRITERS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_whatever_breaks() {
+    let seconds = std::env::var("CHAOS_SECONDS").map_or(20, |seconds| {
+        seconds.parse().expect("CHAOS_SECONDS takes a whole number")
+    });
+    let history = History::new();
+    let cluster = Cluster::start(Duration::from_secs(2), &[]).await;
+    let bases: Vec<String> = (0..NODES).map(|node| cluster.base(node)).collect();
+    let mut people = Vec::new();
+    for number in 0..WRITERS {
+        let person = cluster.person(&format!("writer-{number}")).await;
+        for room in ROOMS {
+            person.enters(room).await;
+        }
+        people.push(person);
+    }
+    let cluster: Shared = Arc::new(Mutex::new(cluster));
+
+    let mut acknowledged = Vec::new();
+    for fault in [
+        Fault::Calm,
+        Fault::PrimaryKilled,
+        Fault::StepDowns,
+        Fault::NodesKilled,
+        Fault::NetworkCut,
+        Fault::EverythingAtOnce,
+    ] {
+        history.note("suite", json!(format!("{fault:?}")));
+        let before = acknowledged.len();
+        let storm = Storm {
+            fault,
+            people: &people,
+            bases: &bases,
+            history: &history,
+            cluster: &cluster,
+        };
+        storm
+            .rage(Duration::from_secs(seconds), &mut acknowledged)
+            .await;
+        eprintln!("{fault:?}: {} posts", acknowledged.len() - before);
+        history.check();
+    }
+    drop(cluster);
+}
+
+struct Storm<'a> {
+    fault: Fault,
+    people: &'a [Person],
+    bases: &'a [String],
+    history: &'a History,
+    cluster: &'a Shared,
+}
+
+impl Storm<'_> {
+    async fn rage(&self, longest: Duration, acknowledged: &mut Vec<Acknowledged>) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut writers = JoinSet::new();
+        for (number, person) in self.people.iter().enumerate() {
+            let name = format!("{:?}-w{number}", self.fault);
+            let at = self.everywhere(person);
+            writers.spawn(writer(name, at, self.history.clone(), Arc::clone(&stop)));
+        }
+        let orders = ROOMS.map(|_| {
+            Arc::new(Orders {
+                until: AtomicU64::new(0),
+            })
+        });
+        let mut readers = JoinSet::new();
+        for (room, orders) in ROOMS.into_iter().zip(&orders) {
+            let everywhere = self.everywhere(&self.people[0]);
+            let own_node = everywhere.iter().map(|person| vec![person.clone()]);
+            let all: Vec<Vec<Person>> = own_node.chain([everywhere.clone()]).collect();
+            for (number, at) in all.into_iter().enumerate() {
+                let name = format!("{:?}-{room}-r{number}", self.fault);
+                let reading = reader(
+                    name.clone(),
+                    room,
+                    at,
+                    self.history.clone(),
+                    Arc::clone(orders),
+                );
+                readers.spawn(async move { (name, room, reading.await) });
+            }
+        }
+
+        break_things(self.fault, longest, self.cluster, self.history).await;
+        self.cluster.lock().await.is_ready().await;
+        stop.store(true, Ordering::Relaxed);
+        acknowledged.extend(writers.join_all().await.into_iter().flatten());
+
+        let mut logs = Vec::new();
+        for (room, orders) in ROOMS.into_iter().zip(&orders) {
+            let log = self.people[0].log(room).await;
+            orders.until.store(log.len() as u64, Ordering::Relaxed);
+            logs.push((room, log));
+        }
+        for (room, log) in &logs {
+            self.check_log(room, log, acknowledged);
+        }
+        for (name, room, read) in readers.join_all().await {
+            let log = logs.iter().find(|(of, _)| *of == room).map(|(_, log)| log);
+            if log != Some(&read) {
+                self.history
+                    .broken(&name, "has not read the log".to_owned());
+            }
+        }
+    }
+
+    fn everywhere(&self, person: &Person) -> Vec<Person> {
+        self.bases.iter().map(|base| person.at(base)).collect()
+    }
+
+    /// `log` has no gap: whoever read it has checked that.
+    fn check_log(&self, room: &str, log: &[Value], acknowledged: &[Acknowledged]) {
+        for Acknowledged { seq, body, .. } in acknowledged.iter().filter(|said| said.room == room) {
+            let stands = log.get(*seq as usize - 1).map(|event| &event["body"]);
+            if stands.and_then(Value::as_str) != Some(body) {
+                let how = format!("{body} was acknowledged as {seq}, where {stands:?} stands");
+                self.history.broken(room, how);
+            }
+        }
+        let mut bodies = HashSet::new();
+        for body in log.iter().filter_map(|event| event["body"].as_str()) {
+            if !bodies.insert(body) {
+                self.history.broken(room, format!("{body} stands twice"));
+            }
+        }
+    }
+}
