@@ -6,8 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
+use mongodb::options::ReadConcern;
 use reqwest::StatusCode;
 use tempfile::TempDir;
 
@@ -15,7 +17,6 @@ use crate::net::{Cut, Net};
 use crate::support::{Person, eventually, free_port, tool};
 
 pub const MEMBERS: usize = 3;
-pub const NODES: usize = 3;
 
 /// Hosts of the network: the members first, then the nodes.
 fn host_of_node(node: usize) -> usize {
@@ -86,8 +87,8 @@ impl Drop for Process {
 
 impl Cluster {
     /// Members vote for another primary after `election`.
-    pub async fn start(election: Duration, settings: &[(&str, &str)]) -> Self {
-        let net = Net::with_hosts(MEMBERS + NODES);
+    pub async fn start(nodes: usize, election: Duration) -> Self {
+        let net = Net::with_hosts(MEMBERS + nodes);
         let dir = tempfile::tempdir().unwrap();
         let mut members: Vec<Process> = (0..MEMBERS)
             .map(|number| member(net.as_ref(), dir.path(), number))
@@ -101,8 +102,8 @@ impl Cluster {
         let uri = format!("mongodb://{}/parlor?replicaSet=rs0", hosts.join(","));
         let admin = Client::with_uri_str(format!("{uri}&serverSelectionTimeoutMS=3000"));
         let mut cluster = Self {
-            nodes: (0..NODES)
-                .map(|number| node(net.as_ref(), dir.path(), number, &uri, settings))
+            nodes: (0..nodes)
+                .map(|number| node(net.as_ref(), dir.path(), number, &uri))
                 .collect(),
             net,
             members,
@@ -140,6 +141,24 @@ impl Cluster {
             .position(|member| member.address == primary)
     }
 
+    /// The newest events that a member has itself, committed or not.
+    pub async fn local_events(&self, member: usize) -> Vec<Document> {
+        let uri = format!(
+            "mongodb://{}/parlor?directConnection=true",
+            self.members[member].address
+        );
+        let client = Client::with_uri_str(uri).await.unwrap();
+        let events = client.database("parlor").collection::<Document>("events");
+        let newest = events.find(doc! {}).sort(doc! { "_id": -1 }).limit(100);
+        newest
+            .read_concern(ReadConcern::local())
+            .await
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap()
+    }
+
     pub fn kill_member(&mut self, member: usize) {
         self.members[member].kill();
     }
@@ -173,7 +192,7 @@ impl Cluster {
     /// Lets everything through, and starts what was killed.
     pub fn heal(&mut self) {
         if let Some(net) = &self.net {
-            (0..MEMBERS + NODES).for_each(|host| net.heal(host));
+            (0..MEMBERS + self.nodes.len()).for_each(|host| net.heal(host));
         }
         let all = self.members.iter_mut().chain(&mut self.nodes);
         all.filter(|process| !process.is_running())
@@ -249,32 +268,23 @@ fn member(net: Option<&Net>, dir: &Path, number: usize) -> Process {
     }
 }
 
-fn node(
-    net: Option<&Net>,
-    dir: &Path,
-    number: usize,
-    uri: &str,
-    settings: &[(&str, &str)],
-) -> Process {
+fn node(net: Option<&Net>, dir: &Path, number: usize, uri: &str) -> Process {
     let host = host_of_node(number);
     let address = address(net, host, 3_000);
     let data = dir.join(format!("node-{number}"));
     std::fs::create_dir(&data).unwrap();
     let mut command = on(net, host);
     command.push(env!("CARGO_BIN_EXE_parlor").to_owned());
-    let mut all = vec![
+    let settings = [
         ("BIND_ADDR", address.as_str()),
         ("MONGODB_URI", uri),
         ("JWT_SECRET", "chaos-chaos-chaos-chaos-chaos-chaos"),
         ("RATE_LIMITS", "off"),
         ("STREAMS_PER_USER", "1000"),
-        ("RUST_BACKTRACE", "1"),
     ];
-    all.extend(settings);
-    let settings = all
-        .into_iter()
+    let settings = settings
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+        .into();
     Process {
         command,
         settings,
@@ -303,7 +313,14 @@ async fn initiate(members: &[Process], election: Duration) {
     // The others may still be starting.
     let initiated = async || {
         let initiate = doc! { "replSetInitiate": config.clone() };
-        admin.run_command(initiate).await.is_ok()
+        match admin.run_command(initiate).await {
+            Ok(_) => true,
+            // By an attempt before, whose answer did not come.
+            Err(error) => {
+                eprintln!("{error}");
+                error.to_string().contains("already initialized")
+            }
+        }
     };
     eventually("the set is initiated", Duration::from_secs(60), initiated).await;
     let has_primary = async || {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::{MEMBERS, NODES, Shared};
+use crate::cluster::{MEMBERS, Shared};
 use crate::history::History;
 use crate::net::Cut;
 
@@ -75,7 +75,7 @@ async fn break_one(
             secs(2.0, 4.0, choices)
         }
         Fault::NodesKilled => {
-            let node = choices.usize(..NODES);
+            let node = choices.usize(..cluster.nodes.len());
             history.note("faults", json!({ "kill node": node }));
             cluster.nodes[node].kill();
             secs(0.2, 2.0, choices)
@@ -96,7 +96,7 @@ async fn break_one(
                     cluster.cut_member(primary, cut);
                 }
                 None if choices.bool() => {
-                    let node = choices.usize(..NODES);
+                    let node = choices.usize(..cluster.nodes.len());
                     history.note(
                         "faults",
                         json!({ "cut node": node, "how": format!("{cut:?}") }),

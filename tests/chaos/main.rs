@@ -1,5 +1,5 @@
 //! Several nodes on a replica set of three, and everything that can break, breaking. `tests/run`
-//! runs this for about three minutes; `CHAOS_SECONDS` is how long each kind of fault lasts (20),
+//! runs this for about three minutes; `CHAOS_SECONDS` is how long each kind of fault lasts (15),
 //! `CHAOS_SEED` repeats a run's choices.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,6 +1,7 @@
 //! A network of the test's own: a namespace for each host, on one bridge.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::tool;
 
@@ -30,13 +31,15 @@ impl Net {
             return None;
         }
         let (_, _) = (tool("ip"), tool("iptables"));
-        let number = std::process::id();
+        // What was taken down may linger for a moment, so each has names of its own.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = std::process::id().wrapping_mul(7) + MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("pl{}", number % 100_000);
         let subnet = format!("10.{}.{}", 200 + number % 50, number / 50 % 250);
         let hosts: Vec<String> = (0..hosts).map(|host| format!("{name}-{host}")).collect();
         let end = format!(
             "cat > /dev/null; for host in {}; do ip netns pids $host | xargs -r kill -9; \
-             ip netns del $host; done; ip link del {name}",
+             ip link del $host; ip netns del $host; done; ip link del {name}",
             hosts.join(" ")
         );
         let guard = Command::new("sh")
@@ -54,13 +57,13 @@ impl Net {
             guard,
         };
         for (number, host) in hosts.iter().enumerate() {
-            let (outside, address) = (format!("{}v{number}", net.name), net.address(number));
+            let address = net.address(number);
             run(&format!("ip netns add {host}"));
             run(&format!(
-                "ip link add {outside} type veth peer name eth0 netns {host}"
+                "ip link add {host} type veth peer name eth0 netns {host}"
             ));
-            run(&format!("ip link set {outside} master {}", net.name));
-            run(&format!("ip link set {outside} up"));
+            run(&format!("ip link set {host} master {}", net.name));
+            run(&format!("ip link set {host} up"));
             run(&format!("ip -n {host} addr add {address}/24 dev eth0"));
             run(&format!("ip -n {host} link set eth0 up"));
             run(&format!("ip -n {host} link set lo up"));

@@ -11,20 +11,21 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::actors::{Acknowledged, Orders, ROOMS, reader, writer};
-use crate::cluster::{Cluster, NODES, Shared};
+use crate::cluster::{Cluster, Shared};
 use crate::faults::{Fault, break_things};
 use crate::history::History;
 use crate::support::Person;
 
 const WRITERS: usize = 8;
+const NODES: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_whatever_breaks() {
-    let seconds = std::env::var("CHAOS_SECONDS").map_or(20, |seconds| {
+    let seconds = std::env::var("CHAOS_SECONDS").map_or(15, |seconds| {
         seconds.parse().expect("CHAOS_SECONDS takes a whole number")
     });
     let history = History::new();
-    let cluster = Cluster::start(Duration::from_secs(2), &[]).await;
+    let cluster = Cluster::start(NODES, Duration::from_secs(2)).await;
     let bases: Vec<String> = (0..NODES).map(|node| cluster.base(node)).collect();
     let mut people = Vec::new();
     for number in 0..WRITERS {

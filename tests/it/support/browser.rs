@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::mongo::free_port;
+use super::free_port;
 use super::tool;
 
 /// One browser with a profile of its own. It ends with the test, also when that fails.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::mongo::free_port;
+use super::free_port;
 use super::{Backend, MongoDb, Person, eventually};
 
 /// A running `parlor`, with a data directory or database of its own. Killed when dropped.

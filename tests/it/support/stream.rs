@@ -55,11 +55,23 @@ impl Listener {
             if let Some(event) = self.read.pop_front() {
                 return Some(event);
             }
-            let more = timeout(PATIENCE, self.bytes.next()).await;
-            let more = more.expect("nothing came for too long")?.ok()?;
-            self.raw += &String::from_utf8_lossy(&more);
-            self.rest.extend_from_slice(&more);
-            self.parse();
+            if !self.more().await {
+                return None;
+            }
+        }
+    }
+
+    /// Waits for more bytes, whatever they are; `false` when the stream has ended.
+    pub async fn more(&mut self) -> bool {
+        let more = timeout(PATIENCE, self.bytes.next()).await;
+        match more.expect("nothing came for too long") {
+            Some(Ok(more)) => {
+                self.raw += &String::from_utf8_lossy(&more);
+                self.rest.extend_from_slice(&more);
+                self.parse();
+                true
+            }
+            _ => false,
         }
     }
 
