@@ -8,8 +8,8 @@ use super::{Invalid, MessageBody, RoomId, Timestamp, User, UserId};
 /// An event's number in its room's log: 1, 2, 3 … without gaps. 0 stands before the first.
 pub type Seq = u64;
 
-/// Which life of the store an id belongs to: 0, and one more after each restore of a backup that
-/// took back events somebody may have seen.
+/// Which life of the store an id belongs to: 0, and another, higher one after each restore of a
+/// backup, which takes back events somebody may have seen.
 pub type Epoch = u64;
 
 /// Where a reader is: `42`, or `1-42` in a store that was restored. What a stream's `id:` says
@@ -23,6 +23,12 @@ pub struct EventId {
 }
 
 impl EventId {
+    /// The number that a reader of a store of this epoch is at; `None` when it was given in another
+    /// life of the store. Before the first event is the same place in all of them.
+    pub fn within(self, epoch: Epoch) -> Option<Seq> {
+        (self.epoch == epoch || self.seq == 0).then_some(self.seq)
+    }
+
     /// # Errors
     ///
     /// [`Invalid`] for anything but digits with at most one `-` between them.

@@ -75,10 +75,10 @@ fn encode(event: &Event, format: Format, epoch: Epoch) -> String {
     };
     match format {
         Format::Json => sse(Some(id), Some(event.kind.name()), &json(event)),
-        Format::Html => sse(Some(id), None, &views::event_row(event)),
+        Format::Html => sse(Some(id), None, &views::event_row(event, id.epoch)),
         Format::Text => text_line(event),
         Format::Ndjson => json(event) + "\n",
-        Format::Page => views::event_row(event),
+        Format::Page => views::event_row(event, id.epoch),
     }
 }
 

@@ -7,7 +7,9 @@
 use askama::Template;
 use linkify::{LinkFinder, LinkKind};
 
-use crate::domain::{Event, EventId, EventKind, RoomId, RoomSummary, Seq, Timestamp, User, UserId};
+use crate::domain::{
+    Epoch, Event, EventId, EventKind, RoomId, RoomSummary, Timestamp, User, UserId,
+};
 use crate::live::Present;
 use crate::web::assets;
 
@@ -111,7 +113,7 @@ pub struct RoomPage<'a> {
     /// The newest events, oldest first.
     pub rows: Vec<Row<'a>>,
     /// Where older ones end, if there are any.
-    pub older: Option<Seq>,
+    pub older: Option<EventId>,
     /// The last event on the page: the stream goes on from there.
     pub cursor: EventId,
     /// Where to write.
@@ -137,9 +139,9 @@ pub struct HistoryPage<'a> {
     /// Events, oldest first.
     pub rows: Vec<Row<'a>>,
     /// Where older ones end, if there are any.
-    pub older: Option<Seq>,
+    pub older: Option<EventId>,
     /// Where newer ones begin, if there are any.
-    pub newer: Option<Seq>,
+    pub newer: Option<EventId>,
 }
 
 /// Older events, put in place of the link that asked for them.
@@ -151,7 +153,7 @@ pub struct HistoryFragment<'a> {
     /// Events, oldest first.
     pub rows: Vec<Row<'a>>,
     /// Where still older ones end, if there are any.
-    pub older: Option<Seq>,
+    pub older: Option<EventId>,
 }
 
 /// Where to write, with what was refused and why.
@@ -206,7 +208,7 @@ pub struct ErrorNotice<'a> {
 /// One event of the log, as the page shows it.
 pub struct Row<'a> {
     room: &'a RoomId,
-    seq: Seq,
+    id: EventId,
     at: Timestamp,
     author: &'a str,
     author_id: UserId,
@@ -235,10 +237,13 @@ struct EventRow<'a> {
 
 impl<'a> Row<'a> {
     /// How an event is shown.
-    pub fn new(event: &'a Event) -> Self {
+    pub fn new(event: &'a Event, epoch: Epoch) -> Self {
         Self {
             room: &event.room,
-            seq: event.seq,
+            id: EventId {
+                epoch,
+                seq: event.seq,
+            },
             at: event.at,
             author: &event.author.username,
             author_id: event.author.id,
@@ -259,9 +264,9 @@ impl<'a> Row<'a> {
 }
 
 /// The row of one event, for all streams.
-pub fn event_row(event: &Event) -> String {
+pub fn event_row(event: &Event, epoch: Epoch) -> String {
     render(&EventRow {
-        row: Row::new(event),
+        row: Row::new(event, epoch),
     })
 }
 

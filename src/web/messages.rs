@@ -36,6 +36,8 @@ struct LogPage<'a> {
     events: &'a [Arc<Event>],
     /// The log's highest number.
     head: Seq,
+    /// Where to go on: what `after` takes. It is the last event's id, or what was asked for.
+    cursor: String,
 }
 
 /// Where in the log, and how much.
@@ -53,11 +55,10 @@ enum End {
 impl Range {
     /// From `before=N` or `after=N`, `limit=1..200` and `wait=0..30`; the newest events without.
     fn parse(query: &Query, epoch: Epoch) -> Result<Self, Invalid> {
-        let place = |raw: &str| match EventId::parse(raw)? {
-            id if id.epoch == epoch => Ok(id.seq),
-            _ => Err(Invalid(
+        let place = |raw: &str| {
+            EventId::parse(raw)?.within(epoch).ok_or(Invalid(
                 "This place is from before the store was restored. Read from the start or the end.",
-            )),
+            ))
         };
         let mut range = Self {
             end: End::Before(Seq::MAX),
@@ -100,7 +101,8 @@ pub(super) async fn index(
     RoomMember { signed_in, room }: RoomMember,
     query: Query,
 ) -> Result<Response, AppError> {
-    let range = Range::parse(&query, app.store.epoch())?;
+    let epoch = app.store.epoch();
+    let range = Range::parse(&query, epoch)?;
     let events = match range.end {
         End::Before(before) => app.store.page_before(&room, before, range.limit).await?,
         End::After(after) => {
@@ -118,18 +120,26 @@ pub(super) async fn index(
         Form::Fragment => {
             let fragment = HistoryFragment {
                 room: &room,
-                rows: events.iter().map(|event| Row::new(event)).collect(),
+                rows: events.iter().map(|event| Row::new(event, epoch)).collect(),
                 older: match range.end {
-                    End::Before(_) => older(&events),
+                    End::Before(_) => older(&events, epoch),
                     End::After(_) => None,
                 },
             };
             Ok(answer::html(StatusCode::OK, &fragment))
         }
         Form::Json | Form::Ndjson => {
-            let head = head(&app, &room).await?;
-            let events = &events;
-            Ok(Json(LogPage { events, head }).into_response())
+            let seq = match (events.last(), range.end) {
+                (Some(last), _) => last.seq,
+                (None, End::After(after)) => after,
+                (None, End::Before(_)) => 0,
+            };
+            let page = LogPage {
+                head: head(&app, &room).await?,
+                events: &events,
+                cursor: EventId { epoch, seq }.to_string(),
+            };
+            Ok(Json(page).into_response())
         }
         Form::Text => Ok(answer::text(StatusCode::OK, lines(&events))),
     }
@@ -175,10 +185,7 @@ pub(super) async fn show(
     Path((_, seq)): Path<(String, String)>,
 ) -> Result<Response, AppError> {
     let id = EventId::parse(&seq).map_err(|_| AppError::NotFound)?;
-    if id.epoch != app.store.epoch() {
-        return Err(AppError::NotFound);
-    }
-    let seq = id.seq;
+    let seq = id.within(app.store.epoch()).ok_or(AppError::NotFound)?;
     let found = app
         .store
         .page_after(&room, seq.saturating_sub(1), 1)
@@ -206,16 +213,20 @@ async fn page(
     marked: Option<Seq>,
 ) -> Result<Response, AppError> {
     let head = head(app, room).await?;
-    let row = |event| Row::new(event).marked_if(Some(event.seq) == marked);
+    let epoch = app.store.epoch();
+    let row = |event| Row::new(event, epoch).marked_if(Some(event.seq) == marked);
     let page = HistoryPage {
         user,
         room,
         rows: events.iter().map(|event| row(event)).collect(),
-        older: older(events),
+        older: older(events, epoch),
         newer: events
             .last()
-            .map(|last| last.seq)
-            .filter(|last| *last < head),
+            .map(|last| EventId {
+                epoch,
+                seq: last.seq,
+            })
+            .filter(|last| last.seq < head),
     };
     Ok(answer::html(StatusCode::OK, &page))
 }
@@ -242,7 +253,7 @@ pub(super) async fn create(
         Err(error) => return Err(error),
     };
     match post(&app, &user, &room, &headers, typed, nonce).await {
-        Ok(event) => Ok(posted(form, &room, &event)),
+        Ok(event) => Ok(posted(form, app.store.epoch(), &event)),
         Err(error) if form.is_html() => Ok(refused(form, &room, typed, nonce, &error)),
         Err(error) => Err(error),
     }
@@ -273,11 +284,10 @@ async fn post(
     Ok(Arc::clone(appended.event()))
 }
 
-fn posted(form: Form, room: &RoomId, event: &Event) -> Response {
-    let location = [(
-        header::LOCATION,
-        format!("/rooms/{room}/messages/{}", event.seq),
-    )];
+fn posted(form: Form, epoch: Epoch, event: &Event) -> Response {
+    let (room, seq) = (&event.room, event.seq);
+    let id = EventId { epoch, seq };
+    let location = [(header::LOCATION, format!("/rooms/{room}/messages/{id}"))];
     match form {
         Form::Page => Redirect::to(&format!("/rooms/{room}")).into_response(),
         Form::Fragment => {
@@ -333,8 +343,10 @@ pub(super) fn new_nonce() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-fn older(events: &[Arc<Event>]) -> Option<Seq> {
-    events.first().map(|first| first.seq).filter(|seq| *seq > 1)
+/// Where what is older than these ends, if there is anything.
+pub(super) fn older(events: &[Arc<Event>], epoch: Epoch) -> Option<EventId> {
+    let seq = events.first()?.seq;
+    (seq > 1).then_some(EventId { epoch, seq })
 }
 
 fn lines(events: &[Arc<Event>]) -> String {

@@ -12,7 +12,7 @@ use futures_util::stream;
 use super::answer::Form;
 use super::extract::{RoomMember, SignedIn};
 use super::query::Query;
-use crate::domain::{Epoch, EventId, Invalid, RoomId};
+use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq};
 use crate::error::AppError;
 use crate::live::{Ending, Follower, Format, Next, Present, sse};
 use crate::state::AppState;
@@ -89,7 +89,7 @@ async fn open(
         // is reset, as if its epoch were over.
         Some(Err(_)) if format == Format::Html => Some(EventId {
             epoch: Epoch::MAX,
-            seq: 0,
+            seq: Seq::MAX,
         }),
         Some(Err(invalid)) => return Err(invalid.into()),
     };
@@ -103,8 +103,10 @@ async fn open(
     let epoch = app.store.epoch();
     let knows_its_place = match after {
         None => true,
-        Some(after) if after.epoch == epoch => follower.start_after(after.seq).await?,
-        Some(_) => false,
+        Some(after) => match after.within(epoch) {
+            Some(seq) => follower.start_after(seq).await?,
+            None => false,
+        },
     };
     let mut preamble = preamble(format, room);
     if !knows_its_place {

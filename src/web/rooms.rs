@@ -93,7 +93,10 @@ pub(super) async fn show(
     RoomMember { signed_in, room }: RoomMember,
 ) -> Result<Response, AppError> {
     let events = app.store.page_before(&room, u64::MAX, NEWEST).await?;
-    let head = events.last().map_or(0, |event| event.seq);
+    let (epoch, head) = (
+        app.store.epoch(),
+        events.last().map_or(0, |event| event.seq),
+    );
     let present = app.hub.present(&room);
     Ok(match form {
         Form::Page | Form::Fragment => {
@@ -101,14 +104,11 @@ pub(super) async fn show(
                 user: &signed_in.user,
                 room: &room,
                 here: views::here(&present),
-                rows: events.iter().map(|event| Row::new(event)).collect(),
-                older: events.first().map(|first| first.seq).filter(|seq| *seq > 1),
+                rows: events.iter().map(|event| Row::new(event, epoch)).collect(),
+                older: super::messages::older(&events, epoch),
                 // The last event on this very page, so that nothing falls between it and the
                 // stream.
-                cursor: EventId {
-                    epoch: app.store.epoch(),
-                    seq: head,
-                },
+                cursor: EventId { epoch, seq: head },
                 composer: Composer {
                     nonce: super::messages::new_nonce(),
                     text: "",

@@ -28,9 +28,11 @@ macro_rules! on_both_stores {
 mod accounts;
 mod browser;
 mod durability;
+mod embedded;
 mod hostile;
 mod limits;
 mod messages;
+mod moving;
 mod nodes;
 mod process;
 mod readme;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use mongodb::bson::{Bson, doc};
 use reqwest::StatusCode;
 
-use crate::support::{Backend, Server};
+use crate::support::{Backend, Listener, MongoDb, PASSWORD, Person, Server, eventually, free_port};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_show_each_others_messages() {
@@ -146,4 +147,208 @@ async fn a_nonce_holds_on_every_node() {
         .unwrap();
     assert_eq!(other.status(), StatusCode::CONFLICT);
     assert_eq!(ana.log("tea").await.len(), 2);
+}
+
+/// Waits until a stream says that these are in the room, and no others.
+async fn shows(stream: &mut Listener, names: &[&str]) {
+    loop {
+        let notice = stream.next_notice("presence").await.json();
+        if notice["names"] == serde_json::json!(names) {
+            assert_eq!(notice["count"], names.len());
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_show_each_others_people() {
+    let one = Server::start(Backend::MongoDb).await;
+    let mut two = one.another_node().await;
+    let mut three = one.another_node().await;
+    let [ana, ben, cem] = [
+        one.person("ana").await,
+        two.person("ben").await,
+        three.person("cem").await,
+    ];
+    for person in [&ana, &ben, &cem] {
+        person.enters("tea").await;
+    }
+    let mut anas = ana.listens("tea", 0).await;
+    shows(&mut anas, &["ana"]).await;
+    let _bens = ben.listens("tea", 0).await;
+    shows(&mut anas, &["ana", "ben"]).await;
+    let _cems = cem.listens("tea", 0).await;
+    shows(&mut anas, &["ana", "ben", "cem"]).await;
+
+    // A node that starts later knows them too.
+    let four = one.another_node().await;
+    let later = ana.at(&four.base);
+    let mut stream = later.listens("tea", 0).await;
+    shows(&mut stream, &["ana", "ben", "cem"]).await;
+
+    // One stops in order, one is killed.
+    let began = Instant::now();
+    two.terminate();
+    shows(&mut anas, &["ana", "cem"]).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+    let began = Instant::now();
+    three.kill();
+    shows(&mut anas, &["ana"]).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_at_two_nodes_is_not_twice_as_fast() {
+    let one = Server::start_with(Backend::MongoDb, &[("RATE_LIMITS", "on")]).await;
+    let two = one.another_node().await;
+    one.person("ana").await;
+    let nobodies = [Person::nobody(&one.base), Person::nobody(&two.base)];
+    let try_pair = async |number: usize, password: &str| {
+        let form = [("username", "ana"), ("password", password)];
+        nobodies[number % 2].post("/login", &form).await.status()
+    };
+    // Ten at once, then one every twenty seconds.
+    for number in 0..10 {
+        let status = try_pair(number, "not the right one").await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{number}");
+    }
+    for number in 0..2 {
+        assert_eq!(
+            try_pair(number, "another").await,
+            StatusCode::TOO_MANY_REQUESTS
+        );
+    }
+    // What was right did not count: a class signs in behind one address.
+    two.person("ben").await;
+    for number in 0..12 {
+        let form = [("username", "ben"), ("password", PASSWORD)];
+        let answer = nobodies[number % 2].post("/login", &form).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{number}");
+    }
+}
+
+/// A node whose MongoDB connection fails as it is told to, and another whose does not.
+async fn one_that_fails(app: &str) -> (Server, Server, &'static MongoDb, String) {
+    let set = MongoDb::shared().await;
+    let good = Server::start(Backend::MongoDb).await;
+    let uri = format!("{}&appName={app}", good.mongodb_uri());
+    let metrics = format!("127.0.0.1:{}", free_port());
+    let settings = [("MONGODB_URI", uri.as_str()), ("METRICS_ADDR", &metrics)];
+    let bad = good.another_node_with(&settings).await;
+    (good, bad, set, format!("http://{metrics}/metrics"))
+}
+
+async fn metric(metrics: &str, name: &str) -> u64 {
+    let text = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    value.trim().parse().unwrap()
+}
+
+// One after the other: there is one fail point.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_change_stream_a_node_reads_the_logs() {
+    let (good, bad, set, metrics) = one_that_fails("stalls").await;
+    let ana = good.person("ana").await;
+    ana.enters("tea").await;
+    let there = ana.at(&bad.base);
+    let mut stream = there.listens("tea", 1).await;
+    ana.says("tea", "heard").await;
+    assert_eq!(stream.numbers(1).await, [2]);
+    assert_eq!(metric(&metrics, "parlor_change_stream_up").await, 1);
+
+    // Its answers do not come any more.
+    let stall = doc! {
+        "failCommands": ["getMore", "aggregate"],
+        "blockConnection": true,
+        "blockTimeMS": 12_000,
+    };
+    set.fails("stalls", Bson::String("alwaysOn".to_owned()), stall)
+        .await;
+    let nobody = Person::nobody(&bad.base);
+    let is_unready =
+        async || nobody.get("/readyz").await.status() == StatusCode::SERVICE_UNAVAILABLE;
+    eventually(
+        "a stalled node is not ready",
+        Duration::from_secs(15),
+        is_unready,
+    )
+    .await;
+    let says = async || {
+        let output = bad.output();
+        output.contains("the change stream has stalled: reading the logs instead")
+    };
+    eventually("the log says so", Duration::from_secs(3), says).await;
+    assert_eq!(metric(&metrics, "parlor_change_stream_up").await, 0);
+    set.works().await;
+    let is_ready = async || nobody.get("/readyz").await.status() == StatusCode::OK;
+    eventually("it is ready again", Duration::from_secs(30), is_ready).await;
+    let is_up = async || metric(&metrics, "parlor_change_stream_up").await == 1;
+    eventually("the stream is up", Duration::from_secs(10), is_up).await;
+
+    // Where it was has left the oplog.
+    let lost = doc! { "failCommands": ["getMore"], "errorCode": 286 };
+    let restarts = metric(&metrics, "parlor_change_stream_restarts_total").await;
+    set.fails("stalls", Bson::String("alwaysOn".to_owned()), lost)
+        .await;
+    let began = Instant::now();
+    ana.says("tea", "read").await;
+    assert_eq!(stream.numbers(1).await, [3]);
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(metric(&metrics, "parlor_change_stream_restarts_total").await > restarts);
+    assert!(metric(&metrics, "parlor_log_sweeps_total").await > 0);
+    assert!(
+        bad.output()
+            .contains("the change stream ended: opening a new one")
+    );
+    set.works().await;
+    eventually("the stream is up again", Duration::from_secs(10), is_up).await;
+    ana.says("tea", "heard again").await;
+    assert_eq!(stream.numbers(1).await, [4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_comes_late_is_waited_for() {
+    let port = free_port();
+    let uri = format!("mongodb://127.0.0.1:{port}/parlor");
+    let late = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        MongoDb::standalone(port).await
+    });
+    let began = Instant::now();
+    // And a mongod that is no replica set serves one node, which says what it lacks.
+    let server = Server::start_with(Backend::MongoDb, &[("MONGODB_URI", &uri)]).await;
+    assert!(began.elapsed() > Duration::from_secs(3));
+    let _mongod = late.await.unwrap();
+    let output = server.output();
+    assert!(
+        output.contains("no MongoDB primary answers; trying again"),
+        "{output}"
+    );
+    assert!(
+        output.contains("this mongod is not a member of a replica set"),
+        "{output}"
+    );
+    assert!(output.contains("--replSet"), "{output}");
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    let mut stream = ana.listens("tea", 0).await;
+    ana.says("tea", "alone").await;
+    assert_eq!(stream.numbers(2).await, [1, 2]);
+    assert_eq!(
+        Person::nobody(&server.base).get("/readyz").await.status(),
+        StatusCode::OK
+    );
 }

@@ -95,14 +95,14 @@ fn a_bad_setting_stops_the_start_with_one_line() {
                 "mongodb://ana:hunter2@127.0.0.1:1/?serverSelectionTimeoutMS=500",
             ),
             ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
-            ("STARTUP_WAIT", "2"),
+            ("STARTUP_WAIT", "3"),
         ],
     );
     assert!(!says.status.success());
     let tried_again = String::from_utf8(says.stdout).unwrap();
     assert_contains(&tried_again, "trying again");
     let says = String::from_utf8(says.stderr).unwrap();
-    assert_contains(&says, "at MONGODB_URI within 2 seconds (STARTUP_WAIT)");
+    assert_contains(&says, "at MONGODB_URI within 3 seconds (STARTUP_WAIT)");
     assert_eq!(says.lines().count(), 1, "{says}");
     assert!(!says.contains("hunter2"), "{says}");
 }

@@ -96,27 +96,24 @@ impl Feed {
     /// Has the logs read now and then, whatever the stream says; oftener while it says nothing.
     pub(super) async fn sweep(self) {
         let mut was_stalled = false;
+        let mut swept_at = Instant::now();
         loop {
+            sleep(SWEEP_EVERY_WHEN_STALLED).await;
             let is_stalled = self.pulse.check().is_err();
-            if is_stalled != was_stalled {
-                was_stalled = is_stalled;
-                match is_stalled {
-                    true => {
-                        tracing::warn!("the change stream has stalled: reading the logs instead")
-                    }
-                    false => tracing::info!("the change stream answers again"),
-                }
+            if is_stalled && !was_stalled {
+                tracing::warn!("the change stream has stalled: reading the logs instead");
+                self.metrics.change_stream_up.set(0);
+            } else if was_stalled && !is_stalled {
+                tracing::info!("the change stream answers again");
             }
-            sleep(match is_stalled {
-                true => SWEEP_EVERY_WHEN_STALLED,
-                false => SWEEP_EVERY,
-            })
-            .await;
+            was_stalled = is_stalled;
             if is_stalled {
                 self.metrics.log_sweeps.inc();
-                self.metrics.change_stream_up.set(0);
             }
-            (self.on_change)(Change::MaybeMissed);
+            if is_stalled || swept_at.elapsed() >= SWEEP_EVERY {
+                swept_at = Instant::now();
+                (self.on_change)(Change::MaybeMissed);
+            }
         }
     }
 

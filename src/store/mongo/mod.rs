@@ -48,6 +48,9 @@ use crate::metrics::Metrics;
 /// How long being ready may take to find out.
 const READY_WITHIN: Duration = Duration::from_secs(3);
 
+/// How soon the log says that nobody answers at the start; the driver goes on looking.
+const GREET_WITHIN: Duration = Duration::from_secs(2);
+
 /// The error code of a write that met an equal key in a unique index.
 const DUPLICATE_KEY: i32 = 11_000;
 
@@ -200,12 +203,12 @@ async fn greet(database: &Database, wait: Duration) -> anyhow::Result<Document> 
     let mut backoff = Backoff::new();
     loop {
         let hello = once("greet MongoDB", database.run_command(doc! { "hello": 1 }));
-        match timeout_at(until, hello).await {
+        match timeout_at(until.min(Instant::now() + GREET_WITHIN), hello).await {
             Ok(Ok(hello)) => return Ok(hello),
             Ok(Err(refused)) if !is_passing(&refused) => {
                 return Err(refused).context("MongoDB at MONGODB_URI refuses us");
             }
-            Ok(Err(_)) if Instant::now() < until => {}
+            Ok(Err(_)) | Err(_) if Instant::now() < until => {}
             Ok(Err(_)) | Err(_) => bail!(
                 "no MongoDB primary answered at MONGODB_URI within {} seconds (STARTUP_WAIT): \
                  is mongod running, and the replica set initiated?",

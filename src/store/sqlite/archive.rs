@@ -249,7 +249,10 @@ pub fn restore(dir: &Path, file: &Path) -> anyhow::Result<Option<PathBuf>> {
 
 /// Links a database that is to be replaced to another name, so that at no moment there is none.
 fn set_aside(path: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let aside = beside(path, &format!("replaced-{}", seconds_since_1970()));
+    let name = |number| beside(path, &format!("replaced-{}-{number}", seconds_since_1970()));
+    let is_free = |aside: &PathBuf| !aside.try_exists().unwrap_or(true);
+    let aside = (1..1_000).map(name).find(is_free);
+    let aside = aside.with_context(|| format!("cannot keep {}", path.display()))?;
     let is_there = path.try_exists()?;
     if is_there {
         // Brings its write-ahead log into it, unless it is too damaged for that.

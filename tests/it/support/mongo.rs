@@ -4,8 +4,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mongodb::Client;
-use mongodb::bson::doc;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::{Client, Database};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -16,7 +16,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A `mongod` of its own, as a replica set of one member.
 pub struct MongoDb {
-    port: u16,
+    pub port: u16,
     _dir: TempDir,
     /// A shell that ends `mongod` when our end of its input closes, so also when we are killed.
     _guard: Child,
@@ -29,22 +29,34 @@ impl MongoDb {
     }
 
     async fn start() -> Self {
+        // Test commands make it fail as it is told to, for the clients of one application name.
+        let options = "--replSet rs0 --setParameter enableTestCommands=1";
+        let set = Self::launch(options, free_port());
+        set.initiate().await;
+        set
+    }
+
+    /// One that is no replica set, at a port where perhaps somebody is waiting for it.
+    pub async fn standalone(port: u16) -> Self {
+        let alone = Self::launch("", port);
+        let admin = alone.admin().await;
+        let answers = async || admin.run_command(doc! { "ping": 1 }).await.is_ok();
+        eventually("mongod answers", Duration::from_secs(30), answers).await;
+        alone
+    }
+
+    fn launch(options: &str, port: u16) -> Self {
         let mongod = tool("mongod");
         let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
         let log = dir.path().join("log");
+        let always = format!("--bind_ip 127.0.0.1 --wiredTigerCacheSizeGB 0.5 --port {port}");
         let guard = Command::new("sh")
             .arg("-c")
             .arg("\"$@\" & cat > /dev/null; kill -9 $!")
             .arg("sh")
             .arg(mongod)
-            .args(["--replSet", "rs0", "--bind_ip", "127.0.0.1"])
-            .args([
-                "--wiredTigerCacheSizeGB",
-                "0.5",
-                "--port",
-                &port.to_string(),
-            ])
+            .args(options.split_whitespace())
+            .args(always.split_whitespace())
             .arg("--dbpath")
             .arg(dir.path())
             .stdin(Stdio::piped())
@@ -52,19 +64,37 @@ impl MongoDb {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        let set = Self {
+        Self {
             port,
             _dir: dir,
             _guard: guard,
-        };
-        set.initiate().await;
-        set
+        }
+    }
+
+    async fn admin(&self) -> Database {
+        let uri = format!(
+            "mongodb://127.0.0.1:{}/?directConnection=true&serverSelectionTimeoutMS=30000",
+            self.port
+        );
+        Client::with_uri_str(uri).await.unwrap().database("admin")
+    }
+
+    /// Has commands of clients of this application name fail as `data` says.
+    pub async fn fails(&self, app: &str, mode: Bson, mut data: Document) {
+        data.insert("appName", app);
+        let fail = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data };
+        self.admin().await.run_command(fail).await.unwrap();
+    }
+
+    /// And no longer.
+    pub async fn works(&self) {
+        let work = doc! { "configureFailPoint": "failCommand", "mode": "off" };
+        self.admin().await.run_command(work).await.unwrap();
     }
 
     async fn initiate(&self) {
         let host = format!("127.0.0.1:{}", self.port);
-        let uri = format!("mongodb://{host}/?directConnection=true&serverSelectionTimeoutMS=30000");
-        let admin = Client::with_uri_str(uri).await.unwrap().database("admin");
+        let admin = self.admin().await;
         let members = vec![doc! { "_id": 0, "host": host }];
         let config = doc! { "_id": "rs0", "members": members };
         admin

@@ -137,12 +137,13 @@ impl Person {
     /// The whole log, page by page, checked to be 1, 2, 3, ….
     pub async fn log(&self, room: &str) -> Vec<Value> {
         let mut log: Vec<Value> = Vec::new();
+        let mut after = "0".to_owned();
         loop {
-            let after = log.len();
             let path = format!("/rooms/{room}/messages?after={after}&limit=200");
             let page = self.json(&path).await;
             let events = page["events"].as_array().unwrap();
             log.extend(events.iter().cloned());
+            after = page["cursor"].as_str().unwrap().to_owned();
             if log.len() as u64 == page["head"].as_u64().unwrap() {
                 break;
             }

@@ -42,8 +42,16 @@ impl Server {
 
     /// Another node on the same database, at an address of its own.
     pub async fn another_node(&self) -> Self {
+        self.another_node_with(&[]).await
+    }
+
+    /// The same, with other settings besides.
+    pub async fn another_node_with(&self, others: &[(&str, &str)]) -> Self {
         let mut settings = self.settings.clone();
         settings.insert("BIND_ADDR".to_owned(), format!("127.0.0.1:{}", free_port()));
+        for (name, value) in others {
+            settings.insert((*name).to_owned(), (*value).to_owned());
+        }
         Self::launch(settings, Arc::clone(&self.dir)).await
     }
 

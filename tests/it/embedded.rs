@@ -1,0 +1,351 @@
+//! What the embedded store survives: full disks, torn files, kills at every moment.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::support::{Backend, Person, Server, assert_contains, eventually, tool};
+
+/// A small disk of its own; gone when dropped, also if we are killed.
+struct SmallDisk {
+    path: PathBuf,
+    guard: std::process::Child,
+}
+
+impl SmallDisk {
+    fn of(mebibytes: u32) -> Self {
+        let root = Command::new("id").arg("-u").output().unwrap();
+        assert_eq!(
+            root.stdout, b"0\n",
+            "only root can mount a small disk: run the tests as root"
+        );
+        let path = std::env::temp_dir().join(format!("parlor-disk-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        let size = format!("size={mebibytes}m");
+        let mounted = Command::new(tool("mount"))
+            .args(["-t", "tmpfs", "-o", &size, "none"])
+            .arg(&path)
+            .status();
+        assert!(mounted.unwrap().success());
+        let guard = Command::new("sh")
+            .args(["-c", "cat > /dev/null; umount -l \"$0\"; rmdir \"$0\""])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { path, guard }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_said_and_nothing_is_lost() {
+    let disk = SmallDisk::of(8);
+    let data = disk.path.join("data");
+    let server = Server::start_with(Backend::Sqlite, &[("DATA_DIR", data.to_str().unwrap())]).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    let mut stream = ana.listens("tea", 0).await;
+    assert_eq!(stream.numbers(1).await, [1]);
+
+    // Something else takes most of the room, messages the rest.
+    let hog = disk.path.join("hog");
+    fs::write(&hog, vec![0; 3 << 20]).unwrap();
+    let mut acknowledged = 1;
+    let refused = loop {
+        let body = format!("{acknowledged} {}", "x".repeat(3_900));
+        let answer = ana
+            .tries_to_say("tea", &body, Some(&format!("n-{acknowledged}")))
+            .await
+            .unwrap();
+        if answer.status() != StatusCode::CREATED {
+            break answer;
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 10_000, "the disk does not fill");
+    };
+    assert_eq!(refused.status(), StatusCode::INSUFFICIENT_STORAGE);
+    assert!(refused.headers().contains_key("retry-after"));
+    let says: Value = refused.json().await.unwrap();
+    assert_contains(says["detail"].as_str().unwrap(), "disk is full");
+    // A browser gets its text back.
+    let long = format!("please keep this {}", "x".repeat(3_900));
+    let form = [("body", long.as_str()), ("nonce", "kept")];
+    let page = ana.post("/rooms/tea/messages", &form).await;
+    assert_eq!(page.status(), StatusCode::INSUFFICIENT_STORAGE);
+    let page = page.text().await.unwrap();
+    assert_contains(&page, &long);
+    assert_contains(&page, "value=\"kept\"");
+
+    // Readers don't notice.
+    assert_eq!(ana.log("tea").await.len(), acknowledged);
+    let numbers = stream.numbers(acknowledged - 1).await;
+    assert_eq!(*numbers.last().unwrap(), acknowledged as u64);
+    assert_eq!(ana.get("/rooms/tea").await.status(), StatusCode::OK);
+
+    // There is room again.
+    fs::remove_file(&hog).unwrap();
+    let works = async || {
+        let body = format!("{acknowledged} {}", "x".repeat(3_900));
+        let nonce = format!("n-{acknowledged}");
+        let answer = ana.tries_to_say("tea", &body, Some(&nonce)).await.unwrap();
+        answer.status() == StatusCode::CREATED
+    };
+    eventually("posting works again", Duration::from_secs(10), works).await;
+    assert_eq!(stream.numbers(1).await, [acknowledged as u64 + 1]);
+    assert_eq!(ana.log("tea").await.len(), acknowledged + 1);
+}
+
+/// Runs `parlor` to its end and answers what it says.
+fn fails_to_start(command: &mut Command) -> String {
+    let output = command.env("BIND_ADDR", "127.0.0.1:0").output().unwrap();
+    assert!(!output.status.success(), "it starts");
+    let says = String::from_utf8(output.stderr).unwrap();
+    assert!(says.starts_with("parlor: "), "{says}");
+    assert_eq!(says.lines().count(), 1, "{says}");
+    says
+}
+
+fn parlor(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parlor"));
+    command.env_clear().env("DATA_DIR", data).current_dir("/");
+    command
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    for path in [dir.path(), &data] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    // Root may write anywhere, so it is not root who tries.
+    let program = dir
+        .path()
+        .parent()
+        .unwrap()
+        .join(format!("parlor-{}", std::process::id()));
+    fs::copy(env!("CARGO_BIN_EXE_parlor"), &program).unwrap();
+    let mut command = Command::new(tool("setpriv"));
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&program)
+        .env_clear()
+        .env("DATA_DIR", &data)
+        .current_dir("/");
+    let says = fails_to_start(&mut command);
+    fs::remove_file(&program).unwrap();
+    assert_contains(&says, "cannot write in the data directory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_file_is_said_and_not_served() {
+    let mut server = Server::start(Backend::Sqlite).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    for number in 0..300 {
+        ana.says("tea", &format!("{number} {}", "x".repeat(500)))
+            .await;
+    }
+    server.terminate();
+    let data = server.dir().join("data");
+    let file = data.join("parlor.db");
+    let whole = fs::read(&file).unwrap();
+    let tear = |torn: &[u8]| {
+        fs::write(&file, torn).unwrap();
+        fails_to_start(&mut parlor(&data))
+    };
+    let mut zeroed = whole.clone();
+    let page = whole.len() / 2 / 4_096 * 4_096;
+    zeroed[page..page + 8_192].fill(0);
+    let mut noise = whole.clone();
+    noise[page..page + 4_096]
+        .iter_mut()
+        .enumerate()
+        .for_each(|(at, byte)| *byte = (at * 37) as u8);
+    for torn in [
+        &whole[..whole.len() / 2],
+        &whole[..5_000],
+        &zeroed,
+        &noise,
+        b"not a database, but long enough to be one"
+            .repeat(100)
+            .as_slice(),
+    ] {
+        let says = tear(torn);
+        assert_contains(&says, "cannot use the database");
+        assert_contains(&says, "parlor.db");
+    }
+    fs::write(&file, &whole).unwrap();
+    server.start_again().await;
+    assert_eq!(ana.log("tea").await.len(), 301);
+}
+
+/// An orderly end leaves one file and says what it looked like, so that the next start need not
+/// read all of it; a file that looks otherwise is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_end_leaves_one_file() {
+    let mut server = Server::start(Backend::Sqlite).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    let data = server.dir().join("data");
+    let note = || fs::read_to_string(data.join("parlor.lock")).unwrap();
+    assert_eq!(note(), "");
+    server.terminate();
+    assert!(
+        !data.join("parlor.db-wal").exists()
+            || fs::metadata(data.join("parlor.db-wal")).unwrap().len() == 0
+    );
+    assert!(note().starts_with("closed "), "{:?}", note());
+    server.start_again().await;
+    assert_eq!(note(), "", "a running server has not ended in order");
+    assert_eq!(ana.log("tea").await.len(), 1);
+}
+
+/// Kills whatever `line` does at many moments, then looks whether the store is as it was.
+async fn killed_at_every_moment(
+    line: &str,
+    server: &Server,
+    input: Option<&Path>,
+    mut check: impl AsyncFnMut(),
+) {
+    let settings = [("DATA_DIR", server.dir().join("data"))];
+    let began = Instant::now();
+    let run = || {
+        let stdin = input.map_or(Stdio::null(), |input| fs::File::open(input).unwrap().into());
+        Command::new(env!("CARGO_BIN_EXE_parlor"))
+            .args(line.split_whitespace())
+            .env_clear()
+            .envs(settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(server.dir())
+            .stdin(stdin)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut moment = Duration::ZERO;
+    loop {
+        let mut process = run();
+        sleep(moment).await;
+        let has_ended = process.try_wait().unwrap().is_some();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        check().await;
+        if has_ended {
+            break;
+        }
+        moment += Duration::from_millis(3);
+    }
+    assert!(
+        moment > Duration::from_millis(6),
+        "it was never killed half-way: {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moving_killed_at_every_moment_leaves_a_whole_store() {
+    let mut server = Server::start(Backend::Sqlite).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    for number in 0..200 {
+        ana.says("tea", &format!("{number} {}", "x".repeat(3_000)))
+            .await;
+    }
+    let log = ana.log("tea").await;
+    let dir = server.dir().to_path_buf();
+    // A backup has its name only once it is whole.
+    killed_at_every_moment("backup copy.db", &server, None, async || {
+        let copy = dir.join("copy.db");
+        if copy.exists() {
+            let says = Command::new(env!("CARGO_BIN_EXE_parlor"))
+                .args(["restore", "copy.db"])
+                .env_clear()
+                .env("DATA_DIR", "try")
+                .current_dir(&dir)
+                .output()
+                .unwrap();
+            assert!(says.status.success(), "{says:?}");
+            fs::rename(&copy, dir.join("whole.db")).unwrap();
+        }
+    })
+    .await;
+
+    // A restore leaves the old store or the new one, and never none.
+    ana.says("tea", "after the backup").await;
+    server.terminate();
+    let server = std::sync::Arc::new(tokio::sync::Mutex::new(server));
+    let restored = {
+        let guard = server.lock().await;
+        let (dir, ana, log) = (guard.dir().to_path_buf(), &ana, &log);
+        let data = dir.join("data");
+        let mut seen = Vec::new();
+        killed_at_every_moment("restore whole.db", &guard, None, async || {
+            let other = dir.join("check");
+            let _ = fs::remove_dir_all(&other);
+            fs::create_dir(&other).unwrap();
+            for file in fs::read_dir(&data).unwrap() {
+                let file = file.unwrap().path();
+                let name = file.file_name().unwrap();
+                if name.to_str().unwrap().starts_with("parlor.db") {
+                    fs::copy(&file, other.join(name)).unwrap();
+                }
+            }
+            fs::copy(data.join("jwt-secret"), other.join("jwt-secret")).unwrap();
+            let settings = [("DATA_DIR", other.to_str().unwrap())];
+            let copy = Server::start_with(Backend::Sqlite, &settings).await;
+            let now = ana.at(&copy.base).log("tea").await;
+            assert!(now.len() >= log.len() && now[..log.len()] == log[..]);
+            seen.push(now.len());
+        })
+        .await;
+        seen
+    };
+    assert_eq!(restored.first(), Some(&(log.len() + 1)), "{restored:?}");
+    assert_eq!(restored.last(), Some(&log.len()), "{restored:?}");
+}
+
+/// The other kills, at random moments of posting, are `kill_nine_under_six_writers`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_while_it_starts_starts_again() {
+    let mut server = Server::start(Backend::Sqlite).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    server.kill();
+    let data = server.dir().join("data");
+    for moment in 0..30 {
+        // The first of these makes a database, too.
+        for data in [&data, &server.dir().join("new")] {
+            let mut process = parlor(data)
+                .env("BIND_ADDR", "127.0.0.1:0")
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            sleep(Duration::from_millis(moment)).await;
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+    server.start_again().await;
+    assert_eq!(ana.log("tea").await.len(), 1);
+    let new = server.dir().join("new");
+    let fresh = Server::start_with(Backend::Sqlite, &[("DATA_DIR", new.to_str().unwrap())]).await;
+    Person::sign_up(&fresh.base, "ben")
+        .await
+        .enters("tea")
+        .await;
+}
