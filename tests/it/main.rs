@@ -26,6 +26,7 @@ macro_rules! on_both_stores {
 }
 
 mod accounts;
+mod balancer;
 mod browser;
 mod durability;
 mod embedded;
