@@ -19,8 +19,10 @@ pub async fn export(config: &Config) -> anyhow::Result<()> {
     let mut progress = Progress::new("exported");
     let mut output = BufWriter::new(io::stdout());
     let mut put = |record: &_, counts: &Counts| {
-        serde_json::to_writer(&mut output, record)?;
-        output.write_all(b"\n")?;
+        serde_json::to_writer(&mut output, record)
+            .map_err(io::Error::from)
+            .and_then(|()| output.write_all(b"\n"))
+            .context("cannot write the export")?;
         progress.tell(counts);
         Ok(())
     };
@@ -54,6 +56,20 @@ pub async fn import(config: &Config, is_older: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `parlor went-back`: makes the store one that has gone back in time.
+///
+/// # Errors
+///
+/// One line for whoever called: the store is in use or fails.
+pub async fn went_back(config: &Config) -> anyhow::Result<()> {
+    match &config.mongodb_uri {
+        Some(uri) => mongo::archive::has_gone_back(uri.expose(), config.startup_wait).await?,
+        None => sqlite::archive::has_gone_back(&config.data_dir)?,
+    }
+    eprintln!("readers start over, and everybody has to sign in");
+    Ok(())
+}
+
 /// `parlor backup FILE`: a copy of the embedded database, which may be in use.
 ///
 /// # Errors
@@ -74,7 +90,7 @@ pub fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
 pub fn restore(config: &Config, file: &Path) -> anyhow::Result<()> {
     is_embedded(config)?;
     let replaced = sqlite::archive::restore(&config.data_dir, file)?;
-    eprintln!("restored {}", file.display());
+    eprintln!("restored {}; everybody has to sign in", file.display());
     if let Some(replaced) = replaced {
         eprintln!("what was there before is {}", replaced.display());
     }

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -20,7 +21,11 @@ use parlor::store::Store;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::{SqliteStore, make_data_dir};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
+
+/// How long taking leave of the store may take, after the requests under way.
+const LEAVE_MAX: Duration = Duration::from_millis(800);
 
 /// A self-hosted chat server. Without a command it serves, as the settings in the environment or
 /// in .env say; see .env.example.
@@ -43,6 +48,9 @@ enum Command {
         #[arg(long)]
         older: bool,
     },
+    /// Say that the database was put back to an earlier state by other means, as by mongorestore; no
+    /// server may be running
+    WentBack,
     /// Copy the embedded database to a new file; a server may be running
     Backup {
         /// The file to make
@@ -79,6 +87,7 @@ async fn run() -> anyhow::Result<()> {
         None | Some(Command::Serve) => serve(config).await,
         Some(Command::Export) => commands::export(&config).await,
         Some(Command::Import { older }) => commands::import(&config, older).await,
+        Some(Command::WentBack) => commands::went_back(&config).await,
         Some(Command::Backup { file }) => commands::backup(&config, &file),
         Some(Command::Restore { file }) => commands::restore(&config, &file),
     }
@@ -119,8 +128,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     tracing::info!(%address, url = %config.public_url, connections_max, "parlor is up");
     server::serve(listener, app, &hub, connections_max, stop).await;
-    if let Err(error) = store.leave().await {
-        tracing::warn!(?error, "the store was not left in order");
+    match timeout(LEAVE_MAX, store.leave()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(?error, "the store was not left in order"),
+        Err(_) => tracing::warn!("the store was not left in order: it does not answer"),
     }
     tracing::info!("parlor is down");
     Ok(())
@@ -151,7 +162,7 @@ fn jwt_secret(config: &Config) -> anyhow::Result<Secret> {
     }
 }
 
-/// Resolves at the first SIGTERM or Ctrl-C; the second one ends the process as usual.
+/// Resolves at the first SIGTERM or Ctrl-C. What follows takes five seconds at most.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     Ok(async move {

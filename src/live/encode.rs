@@ -2,6 +2,7 @@ use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::domain::{Epoch, Event, EventId, Seq};
 use crate::views;
@@ -77,9 +78,21 @@ fn encode(event: &Event, format: Format, epoch: Epoch) -> String {
         Format::Json => sse(Some(id), Some(event.kind.name()), &json(event)),
         Format::Html => sse(Some(id), None, &views::event_row(event, id.epoch)),
         Format::Text => text_line(event),
-        Format::Ndjson => json(event) + "\n",
+        Format::Ndjson => json_with_id(event, id) + "\n",
         Format::Page => views::event_row(event, id.epoch),
     }
+}
+
+/// Without a frame around it the id stands inside: what `after` takes to go on from there.
+fn json_with_id(event: &Event, id: EventId) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        id: String,
+        #[serde(flatten)]
+        event: &'a Event,
+    }
+    let id = id.to_string();
+    serde_json::to_string(&Line { id, event }).unwrap_or_default()
 }
 
 fn json(event: &Event) -> String {

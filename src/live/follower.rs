@@ -114,13 +114,26 @@ impl Follower {
                     self.cursor = upto;
                     return Next::Events(bytes);
                 }
-                Taken::Behind => match self.read_on().await {
-                    Ok(next) => return next,
-                    Err(error) => {
-                        tracing::warn!(room = %self.room.id, ?error, "a stream cannot read on");
-                        try_again_in = Some(READ_AGAIN_IN);
+                Taken::Behind => {
+                    let read = read_on(&self.hub, &self.room, self.cursor, self.format);
+                    let read = tokio::select! {
+                        biased;
+                        ending = self.stream.ended() => return Next::End(ending),
+                        read = read => read,
+                        // It begins again after that.
+                        _ = self.heartbeat.changed() => return self.on_heartbeat(),
+                    };
+                    match read {
+                        Ok((bytes, upto)) => {
+                            self.cursor = upto;
+                            return Next::Events(bytes);
+                        }
+                        Err(error) => {
+                            tracing::warn!(room = %self.room.id, ?error, "a stream cannot read on");
+                            try_again_in = Some(READ_AGAIN_IN);
+                        }
                     }
-                },
+                }
                 Taken::Nothing => {}
             }
             if let Some(present) = present
@@ -143,18 +156,6 @@ impl Follower {
         }
     }
 
-    async fn read_on(&mut self) -> Result<Next, StoreError> {
-        let store = self.hub.store()?;
-        let events = store
-            .page_after(&self.room.id, self.cursor, READ_ON)
-            .await?;
-        let Some((bytes, upto)) = self.room.encode(events, self.format) else {
-            return Err(StoreError::backend("read a log", "it ends before its head"));
-        };
-        self.cursor = upto;
-        Ok(Next::Events(bytes))
-    }
-
     fn on_heartbeat(&self) -> Next {
         if Timestamp::now() >= self.stream.session.expires_at {
             Next::End(Ending::SignedOut)
@@ -162,4 +163,16 @@ impl Follower {
             Next::Heartbeat
         }
     }
+}
+
+/// Reads what comes after `cursor` from the store, for a stream that is behind.
+async fn read_on(
+    hub: &Hub,
+    room: &Room,
+    cursor: Seq,
+    format: Format,
+) -> Result<(Bytes, Seq), StoreError> {
+    let events = hub.store()?.page_after(&room.id, cursor, READ_ON).await?;
+    room.encode(events, format)
+        .ok_or_else(|| StoreError::backend("read a log", "it ends before its head"))
 }

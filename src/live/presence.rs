@@ -39,12 +39,15 @@ struct Rooms {
     told: HashSet<(RoomId, UserId)>,
     /// Of whom they may have to be told something else now.
     untold: HashSet<(RoomId, UserId)>,
+    /// Goes up when what was told is forgotten.
+    telling: u64,
 }
 
 /// What the other nodes have not been told yet.
 pub(super) struct Untold {
     pub(super) here: Vec<(RoomId, User)>,
     pub(super) gone: Vec<(RoomId, UserId)>,
+    telling: u64,
 }
 
 #[derive(Default)]
@@ -147,6 +150,7 @@ impl Presence {
         let mut untold = Untold {
             here: Vec::new(),
             gone: Vec::new(),
+            telling: rooms.telling,
         };
         for (room, user) in &rooms.untold {
             let person = rooms.find(room, *user).filter(|person| person.is_here());
@@ -163,6 +167,10 @@ impl Presence {
     /// The other nodes were told.
     pub(super) fn told(&self, told: Untold) {
         let mut rooms = locked(&self.0);
+        if told.telling != rooms.telling {
+            // Forgotten already.
+            return;
+        }
         for (room, user) in told.here {
             rooms.told.insert((room, user.id));
         }
@@ -184,6 +192,7 @@ impl Presence {
         let mut rooms = locked(&self.0);
         let told = std::mem::take(&mut rooms.told);
         rooms.untold.extend(told);
+        rooms.telling += 1;
     }
 
     /// Who was last shown to be in the room.

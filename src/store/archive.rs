@@ -6,7 +6,7 @@
 //! refers to what is read later and not the other way round. So an export of a store in use is
 //! whole: it has every user whom it mentions, and of each room a part of the log without gaps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -182,6 +182,8 @@ pub struct Importer<'a> {
     log: (String, Seq, u64),
     /// How many events of it each room has; filled by the rooms, checked by the events.
     rooms: HashMap<String, Seq>,
+    /// Users and rooms that were mentioned and have not come yet.
+    owed: HashSet<String>,
     is_over: bool,
     progress: &'a mut dyn FnMut(&Counts),
 }
@@ -196,6 +198,7 @@ impl<'a> Importer<'a> {
             counts: Counts::default(),
             log: (String::new(), 0, 0),
             rooms: HashMap::new(),
+            owed: HashSet::new(),
             is_over: false,
             progress,
         }
@@ -261,17 +264,19 @@ impl<'a> Importer<'a> {
         let stage = match record {
             Record::Parlor { .. } => 0,
             Record::Membership { user, room, .. } => {
-                UserId::parse(user)?;
-                RoomId::parse(room)?;
+                self.owes_user(user)?;
+                is_written_like(room, &RoomId::parse(room)?)?;
+                self.owed.insert(format!("room {room}"));
                 1
             }
             Record::Session { id, user, .. } => {
-                SessionId::parse(id)?;
-                UserId::parse(user)?;
+                is_written_like(id, &SessionId::parse(id)?)?;
+                self.owes_user(user)?;
                 2
             }
             Record::Room { id, .. } => {
-                RoomId::parse(id)?;
+                is_written_like(id, &RoomId::parse(id)?)?;
+                self.owed.remove(&format!("room {id}"));
                 self.rooms.insert(id.clone(), 0);
                 3
             }
@@ -280,10 +285,17 @@ impl<'a> Importer<'a> {
                 4
             }
             Record::User { id, .. } => {
-                UserId::parse(id)?;
+                is_written_like(id, &UserId::parse(id)?)?;
+                self.owed.remove(&format!("user {id}"));
                 5
             }
             Record::End(counts) => {
+                let missing = self.owed.iter().next();
+                ensure!(
+                    missing.is_none(),
+                    "{} is missing",
+                    missing.map_or("", |it| it)
+                );
                 ensure!(
                     *counts == self.counts,
                     "the end counts other records than there are"
@@ -296,8 +308,14 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
+    fn owes_user(&mut self, user: &str) -> anyhow::Result<()> {
+        is_written_like(user, &UserId::parse(user)?)?;
+        self.owed.insert(format!("user {user}"));
+        Ok(())
+    }
+
     fn check_event(&mut self, event: &mut EventRecord) -> anyhow::Result<()> {
-        UserId::parse(&event.author)?;
+        self.owes_user(&event.author)?;
         let (room, head, messages) = &mut self.log;
         if *room != event.room {
             let seen = self.rooms.get(&event.room);
@@ -322,6 +340,12 @@ impl<'a> Importer<'a> {
         self.rooms.insert(event.room.clone(), *head);
         Ok(())
     }
+}
+
+/// An id in another spelling would be kept and never found.
+fn is_written_like(id: &str, parsed: &impl ToString) -> anyhow::Result<()> {
+    ensure!(parsed.to_string() == id, "{id:?} is no id");
+    Ok(())
 }
 
 /// For a store that goes back in time: higher than the newest epoch that is known and, being the

@@ -152,7 +152,8 @@ fn within_bytes<E>(
 }
 
 /// Everything the product keeps. All methods may be called at once from anywhere; each is one
-/// transaction, or one document, or safe to repeat. A caller that goes away does not stop a write.
+/// transaction, or one document, or safe to repeat. A caller that goes away does not stop an append,
+/// an entry or a revocation.
 ///
 /// # Errors
 ///

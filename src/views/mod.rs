@@ -128,6 +128,14 @@ pub struct LivePage<'a> {
     pub room: &'a RoomId,
 }
 
+/// Said in the document that never ends when its place in the log is no more.
+#[derive(Template)]
+#[template(path = "messages/_reset.html")]
+pub struct ResetRow<'a> {
+    /// Which room.
+    pub room: &'a RoomId,
+}
+
 /// A page of the log on its own, for browsers without scripts and for permanent links.
 #[derive(Template)]
 #[template(path = "messages/index.html")]

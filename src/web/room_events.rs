@@ -16,7 +16,7 @@ use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq};
 use crate::error::AppError;
 use crate::live::{Ending, Follower, Format, Next, Present, sse};
 use crate::state::AppState;
-use crate::views::{self, LivePage};
+use crate::views::{self, LivePage, ResetRow};
 
 /// How long a client waits before it comes back, in milliseconds.
 const RETRY_MS: u32 = 2_000;
@@ -218,7 +218,7 @@ fn reset(format: Format, room: &RoomId, head: EventId) -> String {
             serde_json::json!({ "type": "reset", "room": room, "head": head }).to_string() + "\n"
         }
         Format::Text => format!("the log ends at {head}; going on from there\n"),
-        Format::Page => String::new(),
+        Format::Page => views::render(&ResetRow { room }),
     }
 }
 

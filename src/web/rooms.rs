@@ -28,6 +28,8 @@ struct Lobby<'a> {
 struct Room<'a> {
     room: &'a RoomId,
     head: Seq,
+    /// Where a stream goes on.
+    cursor: String,
     present: &'a Present,
     /// The newest, oldest first.
     events: &'a [Arc<Event>],
@@ -120,6 +122,7 @@ pub(super) async fn show(
         Form::Json | Form::Ndjson => Json(Room {
             room: &room,
             head,
+            cursor: EventId { epoch, seq: head }.to_string(),
             present: &present,
             events: &events,
         })

@@ -254,7 +254,8 @@ fn member(net: Option<&Net>, dir: &Path, number: usize) -> Process {
     let mut command = on(net, number);
     command.push(tool("mongod").display().to_string());
     let options = format!(
-        "--replSet rs0 --bind_ip {ip} --port {port} --wiredTigerCacheSizeGB 0.25 --dbpath {}",
+        "--replSet rs0 --bind_ip {ip} --port {port} --nounixsocket --wiredTigerCacheSizeGB 0.25 \
+         --dbpath {}",
         data.display()
     );
     command.extend(options.split_whitespace().map(str::to_owned));
@@ -316,10 +317,7 @@ async fn initiate(members: &[Process], election: Duration) {
         match admin.run_command(initiate).await {
             Ok(_) => true,
             // By an attempt before, whose answer did not come.
-            Err(error) => {
-                eprintln!("{error}");
-                error.to_string().contains("already initialized")
-            }
+            Err(error) => error.to_string().contains("already initialized"),
         }
     };
     eventually("the set is initiated", Duration::from_secs(60), initiated).await;

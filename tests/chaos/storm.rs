@@ -14,7 +14,7 @@ use crate::actors::{Acknowledged, Orders, ROOMS, reader, writer};
 use crate::cluster::{Cluster, Shared};
 use crate::faults::{Fault, break_things};
 use crate::history::History;
-use crate::support::Person;
+use crate::support::{Person, eventually};
 
 const WRITERS: usize = 8;
 const NODES: usize = 3;
@@ -61,7 +61,21 @@ async fn nothing_is_lost_whatever_breaks() {
         eprintln!("{fault:?}: {} posts", acknowledged.len() - before);
         history.check();
     }
+    // Of those who read and wrote, only who is here now is shown, on every node; and then nobody.
+    let stream = people[0].at(&bases[0]).listens("tea", 0).await;
+    everywhere_shown(&people[1], &bases, &["writer-0"]).await;
+    drop(stream);
+    everywhere_shown(&people[1], &bases, &[]).await;
     drop(cluster);
+}
+
+async fn everywhere_shown(person: &Person, bases: &[String], names: &[&str]) {
+    for base in bases {
+        let there = person.at(base);
+        let shown = async || there.json("/rooms/tea").await["present"]["names"] == json!(names);
+        let what = format!("{base} shows that {names:?} are here");
+        eventually(&what, Duration::from_secs(40), shown).await;
+    }
 }
 
 struct Storm<'a> {

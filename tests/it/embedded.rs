@@ -189,6 +189,10 @@ async fn a_torn_file_is_said_and_not_served() {
         assert_contains(&says, "cannot use the database");
         assert_contains(&says, "parlor.db");
     }
+    // Nothing left of it is not a reason to start with nothing, unless somebody says so.
+    assert_contains(&tear(b""), "is gone or empty: put it back");
+    fs::remove_file(&file).unwrap();
+    assert_contains(&fails_to_start(&mut parlor(&data)), "is gone or empty");
     fs::write(&file, &whole).unwrap();
     server.start_again().await;
     assert_eq!(ana.log("tea").await.len(), 301);
@@ -203,7 +207,7 @@ async fn an_orderly_end_leaves_one_file() {
     ana.enters("tea").await;
     let data = server.dir().join("data");
     let note = || fs::read_to_string(data.join("parlor.lock")).unwrap();
-    assert_eq!(note(), "");
+    assert_eq!(note(), "open\n");
     server.terminate();
     assert!(
         !data.join("parlor.db-wal").exists()
@@ -211,7 +215,7 @@ async fn an_orderly_end_leaves_one_file() {
     );
     assert!(note().starts_with("closed "), "{:?}", note());
     server.start_again().await;
-    assert_eq!(note(), "", "a running server has not ended in order");
+    assert_eq!(note(), "open\n", "a running server has not ended in order");
     assert_eq!(ana.log("tea").await.len(), 1);
 }
 
@@ -272,6 +276,7 @@ async fn moving_killed_at_every_moment_leaves_a_whole_store() {
     killed_at_every_moment("backup copy.db", &server, None, async || {
         let copy = dir.join("copy.db");
         if copy.exists() {
+            let _ = fs::remove_dir_all(dir.join("try"));
             let says = Command::new(env!("CARGO_BIN_EXE_parlor"))
                 .args(["restore", "copy.db"])
                 .env_clear()
@@ -308,8 +313,15 @@ async fn moving_killed_at_every_moment_leaves_a_whole_store() {
             fs::copy(data.join("jwt-secret"), other.join("jwt-secret")).unwrap();
             let settings = [("DATA_DIR", other.to_str().unwrap())];
             let copy = Server::start_with(Backend::Sqlite, &settings).await;
-            let now = ana.at(&copy.base).log("tea").await;
-            assert!(now.len() >= log.len() && now[..log.len()] == log[..]);
+            // Restored and of a new epoch, or neither.
+            let is_signed_in = ana
+                .at(&copy.base)
+                .get_as("application/json", "/rooms")
+                .await;
+            let is_old = is_signed_in.status() == StatusCode::OK;
+            let now = ana.at(&copy.base).signs_in_again().await.log("tea").await;
+            assert!(now[..log.len()] == log[..]);
+            assert_eq!(now.len(), log.len() + usize::from(is_old));
             seen.push(now.len());
         })
         .await;
@@ -317,6 +329,49 @@ async fn moving_killed_at_every_moment_leaves_a_whole_store() {
     };
     assert_eq!(restored.first(), Some(&(log.len() + 1)), "{restored:?}");
     assert_eq!(restored.last(), Some(&log.len()), "{restored:?}");
+}
+
+/// An import killed at any moment has left nothing: the next one goes in whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_killed_at_every_moment_leaves_an_empty_store() {
+    let mut server = Server::start(Backend::Sqlite).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    for number in 0..300 {
+        ana.says("tea", &format!("{number}")).await;
+    }
+    server.terminate();
+    let (data, export) = (server.dir().join("data"), server.dir().join("export"));
+    let run = |line: &str, input: Option<&Path>, output: Option<&Path>| {
+        let stdin = input.map_or(Stdio::null(), |path| fs::File::open(path).unwrap().into());
+        let stdout = output.map_or(Stdio::null(), |path| fs::File::create(path).unwrap().into());
+        let ran = Command::new(env!("CARGO_BIN_EXE_parlor"))
+            .arg(line)
+            .env_clear()
+            .env("DATA_DIR", &data)
+            .stdin(stdin)
+            .stdout(stdout)
+            .output()
+            .unwrap();
+        (ran.status.success(), String::from_utf8(ran.stderr).unwrap())
+    };
+    assert!(run("export", None, Some(&export)).0);
+    fs::remove_dir_all(&data).unwrap();
+    let (second, was_whole) = (server.dir().join("second"), std::cell::Cell::new(false));
+    killed_at_every_moment("import", &server, Some(&export), async || {
+        // It may not even be a database yet.
+        let _ = run("export", None, Some(&second));
+        let users = fs::read_to_string(&second)
+            .unwrap()
+            .matches("\"record\":\"user\"")
+            .count();
+        was_whole.set(users == 1);
+        let (went_well, says) = run("import", Some(&export), None);
+        assert_eq!(went_well, users == 0, "{says}");
+        fs::remove_dir_all(&data).unwrap();
+    })
+    .await;
+    assert!(was_whole.get());
 }
 
 /// The other kills, at random moments of posting, are `kill_nine_under_six_writers`.

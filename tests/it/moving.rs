@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::support::{Backend, MongoDb, Person, Server, assert_contains};
+use crate::support::{Backend, Listener, MongoDb, Person, Server, assert_contains};
 
 /// Runs `parlor` with these settings, reading from one file and writing to another.
 fn parlor(settings: &[(&str, &str)], line: &str, input: Option<&Path>, output: &Path) -> Ran {
@@ -227,11 +227,22 @@ async fn a_damaged_export_is_refused_whole() {
         // Nothing of it is there: the whole one goes in.
         parlor(&borrowed(&to), "import", Some(&export), &unread).went_well();
     }
+    // Two who could be taken for each other, and somebody who is mentioned and missing.
+    let nobody = without("\"username\":\"ana\"");
+    let twins = text.replace("\"username\":\"Żaneta\"", "\"username\":\"ANA\"");
+    for backend in [Backend::Sqlite, Backend::MongoDb] {
+        for (content, why) in [(&nobody, "is missing"), (&twins, "does not take")] {
+            fs::write(&damaged, content).unwrap();
+            let to = fresh(backend, &dir.path().join(why)).await;
+            parlor(&borrowed(&to), "import", Some(&damaged), &unread).failed_because(why);
+        }
+    }
     // On MongoDB a part of it may be; no server starts on that.
     fs::write(&damaged, without("\"seq\":7,")).unwrap();
     let to = fresh(Backend::MongoDb, dir.path()).await;
     parlor(&borrowed(&to), "import", Some(&damaged), &unread).failed_because("has a gap at 7");
     parlor(&borrowed(&to), "", None, &unread).failed_because("an import into the database");
+    parlor(&borrowed(&to), "import", Some(&export), &unread).failed_because("did not finish");
 }
 
 /// What a restored store must never do: let a reader who saw more go on as if nothing had happened.
@@ -258,6 +269,10 @@ async fn a_restored_backup_is_a_new_epoch() {
     assert_contains(&restore.says, "what was there before is");
     restore.went_well();
     server.start_again().await;
+    // Who signed out since the backup stays signed out, so everybody signs in again.
+    let refused = ana.get_as("application/json", "/rooms").await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let ana = ana.signs_in_again().await;
     for number in 0..20 {
         ana.says("tea", &format!("after {number}")).await;
     }
@@ -289,11 +304,24 @@ async fn a_restored_backup_is_a_new_epoch() {
     assert_eq!(event.id.as_deref(), Some(format!("{epoch}-12").as_str()));
     assert_eq!(event.json()["body"], "after 0");
 
+    // Lines of JSON carry what it takes to go on from them; the frame for browsers without scripts
+    // says what happened.
+    let path = format!("/rooms/tea/events?after={epoch}-29");
+    let lines = ana.get_as("application/x-ndjson", &path).await;
+    let mut lines = Listener::new(lines);
+    let raw = lines.text_until("after 19").await;
+    assert_contains(
+        &raw,
+        &format!("{{\"id\":\"{epoch}-31\",\"room\":\"tea\",\"seq\":31,"),
+    );
+    let mut frame = Listener::new(ana.get("/rooms/tea/live?after=16").await);
+    frame.text_until("Some messages are no longer there.").await;
+
     // Once more from the same backup, and the epoch is another again.
     server.kill();
-    sleep(Duration::from_millis(1_100)).await;
     parlor(&settings, "restore old.db", None, &data.join("../unread")).went_well();
     server.start_again().await;
+    let ana = ana.signs_in_again().await;
     let mut headers = HeaderMap::new();
     headers.insert("last-event-id", head.parse().unwrap());
     let mut stream = ana.listens_at("/rooms/tea/events", headers).await;
@@ -356,6 +384,7 @@ async fn a_backup_under_load_is_restored() {
         let line = format!("restore {round}.db");
         parlor(&settings, &line, None, &data.join("../unread")).went_well();
         server.start_again().await;
+        let ana = ana.signs_in_again().await;
         for (room, before) in rooms.iter().zip(before) {
             let log = ana.log(room).await;
             assert!(log.len() >= before.len());
@@ -388,6 +417,12 @@ async fn what_is_no_backup_is_not_restored() {
     restore("none.db").failed_because("there is no backup none.db");
     fs::write(dir.join("text.db"), "hello ".repeat(2_000)).unwrap();
     restore("text.db").failed_because("text.db cannot be restored");
+    fs::write(dir.join("empty.db"), "").unwrap();
+    restore("empty.db").failed_because("empty.db cannot be restored");
+    // A copy of a database in use, whose newest messages are in the file beside it.
+    fs::copy(dir.join("data/parlor.db"), dir.join("raw.db")).unwrap();
+    fs::copy(dir.join("data/parlor.db-wal"), dir.join("raw.db-wal")).unwrap();
+    restore("raw.db").failed_because("raw.db is not a backup but a database in use");
     fs::write(dir.join("half.db"), &whole[..whole.len() / 2]).unwrap();
     restore("half.db").failed_because("half.db cannot be restored");
     assert!(!dir.join("elsewhere/parlor.db").exists());
@@ -400,4 +435,45 @@ async fn what_is_no_backup_is_not_restored() {
         &fs::metadata(dir.join("whole.db")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// A database that was put back by other means can be told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_put_back_by_hand_is_a_new_epoch() {
+    for backend in [Backend::Sqlite, Backend::MongoDb] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut server, settings, ana) = lived_in(backend, &dir.path().join("data")).await;
+        let unread = dir.path().join("unread");
+        let went_back = || parlor(&borrowed(&settings), "went-back", None, &unread);
+        assert!(!went_back().went_well, "a server is using it");
+        server.terminate();
+        went_back().went_well();
+        server.start_again().await;
+        let ana = ana.signs_in_again().await;
+        let mut headers = HeaderMap::new();
+        headers.insert("last-event-id", "280".parse().unwrap());
+        let mut stream = ana.listens_at("/rooms/tea/events", headers).await;
+        let reset = stream.next_notice("reset").await.json();
+        assert!(reset["head"].as_str().unwrap().ends_with("-282"), "{reset}");
+    }
+}
+
+/// An export that is older than what people have seen of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_export_is_a_new_epoch() {
+    for backend in [Backend::Sqlite, Backend::MongoDb] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_server, settings, ana) = lived_in(Backend::Sqlite, &dir.path().join("from")).await;
+        let (export, unread) = (dir.path().join("export"), dir.path().join("unread"));
+        parlor(&borrowed(&settings), "export", None, &export).went_well();
+        let to = fresh(backend, &dir.path().join("to")).await;
+        parlor(&borrowed(&to), "import --older", Some(&export), &unread).went_well();
+        let moved = Server::start_with(Backend::Sqlite, &borrowed(&to)).await;
+        let ana = ana.at(&moved.base).signs_in_again().await;
+        let mut headers = HeaderMap::new();
+        headers.insert("last-event-id", "280".parse().unwrap());
+        let mut stream = ana.listens_at("/rooms/tea/events", headers).await;
+        stream.next_notice("reset").await;
+        assert_eq!(ana.log("tea").await.len(), 282);
+    }
 }

@@ -6,7 +6,7 @@ use mongodb::Collection;
 use mongodb::bson::{DateTime, Document, doc};
 
 use super::retry::trying;
-use super::{Collections, Meta, connect, greet, is_only_repeated, is_replicated, log};
+use super::{Collections, Meta, connect, greet, is_only_repeated, is_replicated, log, nodes};
 use crate::domain::{Email, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{Counts, EventRecord, Exporter, Importer, Record, newer_epoch};
@@ -20,7 +20,7 @@ pub async fn export(
     wait: std::time::Duration,
     mut exporter: Exporter<'_>,
 ) -> anyhow::Result<Counts> {
-    let database = connect(uri).await?;
+    let database = connect(uri, wait).await?;
     greet(&database, wait).await?;
     let collections = Collections::of(database, false);
     exporter.begin(collections.epoch().await?)?;
@@ -133,19 +133,31 @@ fn moment(document: &Document, key: &str) -> anyhow::Result<i64> {
 }
 
 /// Reads an export into the database, which must be empty. One that stops half-way leaves a mark,
-/// because of which no server uses the database. With `is_older` the store gets a new epoch.
+/// because of which no server uses the database. With `is_older` the store gets a new epoch, and
+/// everybody has to sign in.
 pub async fn import(
     uri: &str,
     wait: std::time::Duration,
     mut importer: Importer<'_>,
     is_older: bool,
 ) -> anyhow::Result<Counts> {
-    let database = connect(uri).await?;
+    let database = connect(uri, wait).await?;
     let hello = greet(&database, wait).await?;
     let collections = Collections::of(database, is_replicated(&hello));
     let epoch = importer.begin()?;
     collections.make_indexes().await?;
-    for collection in [&collections.users, &collections.rooms, &collections.events] {
+    ensure!(
+        collections.get(Meta::Importing).await?.is_none(),
+        "an import into the database {} did not finish: drop it and import again",
+        collections.database.name()
+    );
+    for collection in [
+        &collections.users,
+        &collections.rooms,
+        &collections.events,
+        &collections.memberships,
+        &collections.sessions,
+    ] {
         let any = trying("look for what is there", || collection.find_one(doc! {})).await?;
         ensure!(
             any.is_none(),
@@ -153,6 +165,7 @@ pub async fn import(
             collections.database.name()
         );
     }
+    is_unused(&collections).await?;
     collections.set(Meta::Importing, 1).await?;
     let epoch = match is_older {
         true => newer_epoch(epoch),
@@ -162,6 +175,9 @@ pub async fn import(
 
     let mut batch = Batch::default();
     while let Some(record) = importer.next()? {
+        if is_older && matches!(record, Record::Session { .. }) {
+            continue;
+        }
         let (collection, document) = document_of(&collections, record);
         if batch.documents.len() >= BATCH_MAX || batch.is_for_another(collection) {
             batch.insert().await?;
@@ -172,6 +188,29 @@ pub async fn import(
     batch.insert().await?;
     collections.unset(Meta::Importing).await?;
     Ok(importer.counts())
+}
+
+/// A running server would not hear of what is done here.
+async fn is_unused(collections: &Collections) -> anyhow::Result<()> {
+    ensure!(
+        !nodes::is_any_alive(collections).await?,
+        "a server is using the database {}: stop it; if it was killed, wait 20 seconds",
+        collections.database.name()
+    );
+    Ok(())
+}
+
+/// Makes the database one that has gone back in time: a new epoch, and nobody signed in.
+pub async fn has_gone_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
+    let database = connect(uri, wait).await?;
+    let hello = greet(&database, wait).await?;
+    let collections = Collections::of(database, is_replicated(&hello));
+    is_unused(&collections).await?;
+    let newest = collections.epoch().await?;
+    let delete = || collections.sessions.delete_many(doc! {});
+    trying("end all sessions", delete).await?;
+    let epoch = newer_epoch(newest).cast_signed();
+    Ok(collections.set(Meta::Epoch, epoch).await?)
 }
 
 /// Documents for one collection.
@@ -195,7 +234,7 @@ impl Batch {
         let insert = || collection.insert_many(&self.documents).ordered(false);
         let inserted = trying("import", insert).await;
         if let Err(error) = inserted
-            && !is_only_repeated(&error)
+            && !is_only_repeated(&error, "_id_")
         {
             return Err(error).context("the database does not take the records");
         }

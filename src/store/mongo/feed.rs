@@ -29,7 +29,10 @@ const SWEEP_EVERY_WHEN_STALLED: Duration = Duration::from_secs(1);
 /// How long MongoDB holds an empty answer back. It is what shows that the stream is alive.
 const AWAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A stream that has not even said "nothing new" for so long has stalled.
+/// A stream that is late with saying "nothing new". Revocations are to be heard within two seconds.
+const LATE_AFTER: Duration = Duration::from_secs(2);
+
+/// A stream that has not even said that for so long has stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(8);
 
 /// What follows the change stream. Cheap to clone.
@@ -52,14 +55,18 @@ pub(super) struct Pulse {
 impl Pulse {
     /// Fails while other nodes' messages come only with the sweep.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let beat = Duration::from_millis(self.beat_ms.load(Ordering::Relaxed));
-        match self.epoch.elapsed().saturating_sub(beat) > STALLED_AFTER {
+        match self.age() > STALLED_AFTER {
             true => Err(StoreError::backend(
                 "follow the change stream",
                 "it has stalled",
             )),
             false => Ok(()),
         }
+    }
+
+    fn age(&self) -> Duration {
+        let beat = Duration::from_millis(self.beat_ms.load(Ordering::Relaxed));
+        self.epoch.elapsed().saturating_sub(beat)
     }
 
     fn beat(&self) {
@@ -110,9 +117,18 @@ impl Feed {
             if is_stalled {
                 self.metrics.log_sweeps.inc();
             }
-            if is_stalled || swept_at.elapsed() >= SWEEP_EVERY {
+            let is_due = swept_at.elapsed() >= SWEEP_EVERY;
+            if is_due {
                 swept_at = Instant::now();
+            }
+            if is_due || self.pulse.age() > LATE_AFTER {
                 (self.on_change)(Change::MaybeMissed);
+            }
+            if is_due
+                && is_stalled
+                && let Ok(elsewhere) = self.nodes.elsewhere().await
+            {
+                (self.on_change)(Change::Elsewhere(elsewhere));
             }
         }
     }
@@ -166,28 +182,35 @@ impl Feed {
             Err(error) => return error.into(),
         }
         loop {
+            let next = match timeout(STALLED_AFTER, stream.next_if_any()).await {
+                Ok(Ok(next)) => next,
+                Ok(Err(error)) => return error.into(),
+                // The future of a stream given up on must not be polled again: drop it all.
+                Err(late) => return late.into(),
+            };
+            if !stream.is_alive() {
+                // Its database was dropped, say. There is no going on from there.
+                *place = None;
+                return "the server closed it".into();
+            }
             self.pulse.beat();
             self.metrics.change_stream_up.set(1);
             // Also after an answer without changes: a quiet night's token stays young.
             *place = stream.resume_token();
-            match timeout(STALLED_AFTER, stream.next_if_any()).await {
-                Ok(Ok(Some(change))) => match self.change_from(&change) {
-                    Ok(Some(change)) => {
-                        if let Change::Appended(event) = &change {
-                            self.logs.hear(event);
-                        }
+            match next.map(|change| self.change_from(&change)).transpose() {
+                Ok(change) => {
+                    let change = change.flatten();
+                    if let Some(Change::Appended(event)) = &change {
+                        self.logs.hear(event);
+                    }
+                    if let Some(change) = change {
                         (self.on_change)(change);
                     }
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::error!(?error, "cannot read what the change stream tells");
-                        (self.on_change)(Change::MaybeMissed);
-                    }
-                },
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => return error.into(),
-                // The future of a stream given up on must not be polled again: drop it all.
-                Err(late) => return late.into(),
+                }
+                Err(error) => {
+                    tracing::error!(?error, "cannot read what the change stream tells");
+                    (self.on_change)(Change::MaybeMissed);
+                }
             }
         }
     }
@@ -216,6 +239,15 @@ impl Feed {
             },
             _ => Ok(revoked(change).map(Change::SessionRevoked)),
         }
+    }
+}
+
+/// Has the logs read now and then where there is no stream: an event whose insert was given up on
+/// may have come after all.
+pub(super) async fn sweep_alone(on_change: OnChange) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        on_change(Change::MaybeMissed);
     }
 }
 

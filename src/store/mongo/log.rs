@@ -30,6 +30,9 @@ const BATCH_MAX: usize = 500;
 /// How long a writer waits for more before it ends. It keeps one small struct per room.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
+/// What is left of a caller's time at least, when it comes to appending.
+const ATTEMPT_WORTH: Duration = Duration::from_secs(2);
+
 /// How long a writer that lost a race waits to hear of the number it lost, before it reads.
 const HEAR_WITHIN: Duration = Duration::from_millis(50);
 
@@ -85,7 +88,9 @@ impl Logs {
         room: &RoomId,
         event: NewEvent,
     ) -> Result<Appended, StoreError> {
-        let until = deadline();
+        // Long enough for an attempt even at the end of a request that had to wait before: who is
+        // told that it did not work out should find that it did not.
+        let until = deadline().max(Instant::now() + ATTEMPT_WORTH);
         let (answer, answered) = oneshot::channel();
         self.send(
             room,
@@ -146,12 +151,16 @@ async fn write_room(
         hears,
     };
     let mut backoff = Backoff::new();
+    // Why those who wait for long do.
+    let mut trouble = String::new();
     loop {
         while log.numbering.waiting().len() < BATCH_MAX
             && let Ok(waiting) = queue.try_recv()
         {
             log.numbering.take(waiting);
         }
+        // Before each step: whoever has been told that it did not work out must not be surprised.
+        log.give_up_late(&trouble);
         match log.take_step().await {
             Ok(Did::Nothing) => match timeout(IDLE_MAX, queue.recv()).await {
                 Ok(Some(waiting)) => log.numbering.take(waiting),
@@ -168,12 +177,12 @@ async fn write_room(
             Ok(Did::LoseRace) => {
                 shared.metrics.append_races_lost.inc();
                 // Waiting to hear of the winner's events is pause enough.
-                log.give_up_late("other nodes were always faster");
+                "other nodes were always faster".clone_into(&mut trouble);
             }
             Err(error) => {
                 shared.metrics.append_retries.inc();
                 tracing::warn!(%room, ?error, "appending again");
-                log.give_up_late(&format!("{error:?}"));
+                trouble = format!("{error:?}");
                 backoff.pause().await;
             }
         }

@@ -19,7 +19,7 @@ mod sessions;
 mod users;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -60,6 +60,8 @@ pub struct MongoStore {
     logs: Logs,
     /// `None` on a standalone `mongod`, which has no oplog and serves one node.
     cluster: Option<Cluster>,
+    /// End when this is dropped, or at an orderly end.
+    tasks: Mutex<JoinSet<()>>,
     epoch: Epoch,
 }
 
@@ -67,8 +69,6 @@ pub struct MongoStore {
 struct Cluster {
     nodes: Nodes,
     pulse: Arc<Pulse>,
-    /// Ends its tasks when it is dropped.
-    _tasks: JoinSet<()>,
 }
 
 /// The collections, each with majority reads and writes.
@@ -101,7 +101,7 @@ impl MongoStore {
         on_change: OnChange,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
-        let database = connect(uri).await?;
+        let database = connect(uri, wait).await?;
         let hello = greet(&database, wait).await?;
         let is_replicated = is_replicated(&hello);
         if !is_replicated {
@@ -126,53 +126,52 @@ impl MongoStore {
             Arc::clone(&on_change),
             metrics.clone(),
         );
-        let cluster = match is_replicated {
-            true => Some(Cluster::join(&collections, &logs, on_change, metrics).await?),
-            false => None,
+        let mut tasks = JoinSet::new();
+        let cluster = if is_replicated {
+            let nodes = Nodes::join(&collections, Arc::clone(&on_change)).await?;
+            let feed = Feed::new(
+                collections.database.clone(),
+                nodes.clone(),
+                logs.clone(),
+                on_change,
+                metrics,
+            );
+            let pulse = feed.pulse();
+            tasks.spawn(feed.clone().sweep());
+            tasks.spawn(feed.follow());
+            tasks.spawn(nodes.clone().live());
+            Some(Cluster { nodes, pulse })
+        } else {
+            tasks.spawn(feed::sweep_alone(on_change));
+            None
         };
         Ok(Self {
             cluster,
             logs,
             collections,
+            tasks: Mutex::new(tasks),
             epoch,
         })
     }
 }
 
-impl Cluster {
-    async fn join(
-        collections: &Collections,
-        logs: &Logs,
-        on_change: OnChange,
-        metrics: Metrics,
-    ) -> Result<Self, StoreError> {
-        let nodes = Nodes::join(collections, Arc::clone(&on_change)).await?;
-        let feed = Feed::new(
-            collections.database.clone(),
-            nodes.clone(),
-            logs.clone(),
-            on_change,
-            metrics,
-        );
-        let pulse = feed.pulse();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(feed.clone().sweep());
-        tasks.spawn(feed.follow());
-        tasks.spawn(nodes.clone().live());
-        Ok(Self {
-            nodes,
-            pulse,
-            _tasks: tasks,
-        })
-    }
-}
-
-/// The database that `uri` names. Nothing is asked of it yet.
-async fn connect(uri: &str) -> anyhow::Result<Database> {
-    // Neither error is passed on with its source: it may quote the address, password and all.
-    let mut options = ClientOptions::parse(uri)
-        .await
-        .map_err(|_| anyhow::anyhow!("MONGODB_URI is not a MongoDB connection string"))?;
+/// The database that `uri` names. Nothing is asked of it yet; of the DNS, where `uri` says so.
+async fn connect(uri: &str, wait: Duration) -> anyhow::Result<Database> {
+    let until = Instant::now() + wait;
+    let mut backoff = Backoff::new();
+    // No error is passed on with its source: it may quote the address, password and all.
+    let mut options = loop {
+        match ClientOptions::parse(uri).await {
+            Ok(options) => break options,
+            Err(error) if !matches!(*error.kind, ErrorKind::DnsResolve { .. }) => {
+                bail!("MONGODB_URI is not a MongoDB connection string");
+            }
+            Err(_) if Instant::now() >= until => {
+                bail!("the DNS does not know the hosts that MONGODB_URI names");
+            }
+            Err(_) => backoff.pause().await,
+        }
+    };
     options.app_name.get_or_insert_with(|| "parlor".to_owned());
     options.server_selection_timeout = Some(ATTEMPT_MAX);
     options.connect_timeout.get_or_insert(ATTEMPT_MAX);
@@ -223,17 +222,13 @@ async fn greet(database: &Database, wait: Duration) -> anyhow::Result<Document> 
 
 impl Collections {
     fn of(database: Database, is_replicated: bool) -> Self {
-        // What is lost of these in a failover is said again or forgiven.
-        let quick = || {
-            let concern = WriteConcern::builder().w(Acknowledgment::Nodes(1));
-            CollectionOptions::builder()
-                .write_concern(concern.build())
-                .build()
-        };
+        // A try that a failover forgets is forgiven.
+        let quick = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+        let quick = CollectionOptions::builder().write_concern(quick).build();
         Self {
-            limits: database.collection_with_options("limits", quick()),
-            nodes: database.collection_with_options("nodes", quick()),
-            presence: database.collection_with_options("presence", quick()),
+            limits: database.collection_with_options("limits", quick),
+            nodes: database.collection("nodes"),
+            presence: database.collection("presence"),
             is_replicated,
             users: database.collection("users"),
             sessions: database.collection("sessions"),
@@ -399,6 +394,28 @@ async fn find_certain(
     .await
 }
 
+/// Inserts a document, or finds it there: by an attempt whose answer was lost, or by somebody else.
+/// Durable in either case: what is only there yet is waited for.
+async fn insert_once(
+    operation: &'static str,
+    collections: &Collections,
+    into: &Collection<Document>,
+    key: Document,
+    new: Document,
+) -> Result<(), StoreError> {
+    let error = match trying(operation, || into.insert_one(&new)).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    if duplicate_key(&error).is_none() {
+        return Err(error);
+    }
+    match find_certain(operation, collections, into, key).await? {
+        Some(_) => Ok(()),
+        None => Err(error),
+    }
+}
+
 /// The message of a duplicate key error of a single write, which names the index.
 fn duplicate_key(error: &StoreError) -> Option<&str> {
     let StoreError::Backend { source, .. } = error else {
@@ -412,8 +429,8 @@ fn duplicate_key(error: &StoreError) -> Option<&str> {
     }
 }
 
-/// Whether everything that an unordered insert refused was there already.
-fn is_only_repeated(error: &StoreError) -> bool {
+/// Whether everything that an unordered insert refused was there already, in this index.
+fn is_only_repeated(error: &StoreError, index: &str) -> bool {
     let StoreError::Backend { source, .. } = error else {
         return false;
     };
@@ -422,11 +439,10 @@ fn is_only_repeated(error: &StoreError) -> bool {
     else {
         return false;
     };
-    let refused = failure.write_errors.iter().flatten();
+    let index = format!("index: {index} ");
+    let mut refused = failure.write_errors.iter().flatten();
     failure.write_concern_error.is_none()
-        && refused
-            .into_iter()
-            .all(|refused| refused.code == DUPLICATE_KEY)
+        && refused.all(|refused| refused.code == DUPLICATE_KEY && refused.message.contains(&index))
 }
 
 /// What a document lacks that one of ours has.
@@ -474,10 +490,17 @@ impl Store for MongoStore {
     }
 
     async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError> {
-        sessions::revoke(&self.collections, id).await?;
-        // The feed tells the other nodes, and this one again, which does no harm.
-        self.logs.tell(super::Change::SessionRevoked(id));
-        Ok(())
+        // A task, because a client that hangs up drops its handler, not what it began.
+        let (collections, logs) = (self.collections.clone(), self.logs.clone());
+        let revoking = tokio::spawn(async move {
+            sessions::revoke(&collections, id).await?;
+            // The feed tells the other nodes, and this one again, which does no harm.
+            logs.tell(super::Change::SessionRevoked(id));
+            Ok(())
+        });
+        revoking
+            .await
+            .map_err(|panicked| StoreError::backend("revoke a session", panicked))?
     }
 
     async fn enter(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
@@ -545,6 +568,12 @@ impl Store for MongoStore {
     }
 
     async fn leave(&self) -> Result<(), StoreError> {
+        // A beat that finds us gone would have us join again.
+        let tasks = match self.tasks.lock() {
+            Ok(mut tasks) => std::mem::take(&mut *tasks),
+            Err(_) => JoinSet::new(),
+        };
+        drop(tasks);
         match &self.cluster {
             Some(cluster) => cluster.nodes.leave().await,
             None => Ok(()),

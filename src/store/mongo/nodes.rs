@@ -5,13 +5,14 @@
 //! removed, takes a new name, and says again who is there. All moments are MongoDB's clock's, so
 //! the nodes' own clocks don't matter.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::retry::{once, trying};
 use super::{Collections, is_only_repeated, unreadable, users};
@@ -35,6 +36,18 @@ pub(super) struct Elsewhere {
     pub(super) user: UserId,
 }
 
+/// Whether some node has said lately that it lives.
+pub(super) async fn is_any_alive(collections: &Collections) -> Result<bool, StoreError> {
+    let alive = doc! { "$expr": { "$gte": ["$beat_at", lost_before()] } };
+    let find = || collections.nodes.find_one(alive.clone());
+    Ok(trying("look for running servers", find).await?.is_some())
+}
+
+/// Who has not been heard of since then is lost.
+fn lost_before() -> Document {
+    doc! { "$subtract": ["$$NOW", LOST_AFTER.as_millis() as i64] }
+}
+
 /// This node among the others. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Nodes(Arc<Shared>);
@@ -45,6 +58,8 @@ struct Shared {
     on_change: OnChange,
     /// Our names, the present one last.
     names: Mutex<Vec<NodeId>>,
+    /// Whether those who are here were shown under a name that is no more.
+    must_show_again: AtomicBool,
 }
 
 impl Nodes {
@@ -58,6 +73,7 @@ impl Nodes {
             presence: collections.presence.clone(),
             on_change,
             names: Mutex::default(),
+            must_show_again: AtomicBool::new(false),
         }));
         nodes.take_name().await?;
         Ok(nodes)
@@ -67,10 +83,20 @@ impl Nodes {
     pub(super) async fn live(self) {
         let mut due = interval(BEAT_EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Since when we could say so each time.
+        let mut heard_since = None;
         loop {
             due.tick().await;
-            if let Err(error) = self.beat().await {
-                tracing::warn!(?error, "cannot say that this node lives");
+            let since = heard_since.take().unwrap_or_else(Instant::now);
+            let beaten = match self.beat().await {
+                // After an election nobody has been heard of for a while. The others get the time
+                // to say that they live, too.
+                Ok(()) if since.elapsed() > 2 * BEAT_EVERY => self.remove_lost().await,
+                beaten => beaten,
+            };
+            match beaten {
+                Ok(()) => heard_since = Some(since),
+                Err(error) => tracing::warn!(?error, "cannot say that this node lives"),
             }
         }
     }
@@ -78,10 +104,13 @@ impl Nodes {
     async fn beat(&self) -> Result<(), StoreError> {
         if !self.say_alive().await? {
             tracing::warn!("other nodes took this one for dead; it was not heard of for too long");
+            self.0.must_show_again.store(true, Ordering::Relaxed);
             self.take_name().await?;
+        }
+        if self.0.must_show_again.swap(false, Ordering::Relaxed) {
             (self.0.on_change)(Change::ShowPresentAgain);
         }
-        self.remove_lost().await
+        Ok(())
     }
 
     async fn take_name(&self) -> Result<(), StoreError> {
@@ -108,8 +137,7 @@ impl Nodes {
     }
 
     async fn remove_lost(&self) -> Result<(), StoreError> {
-        let oldest = doc! { "$subtract": ["$$NOW", LOST_AFTER.as_millis() as i64] };
-        let lost = doc! { "$expr": { "$lt": ["$beat_at", oldest] } };
+        let lost = doc! { "$expr": { "$lt": ["$beat_at", lost_before()] } };
         let gone = once("remove lost nodes", self.0.nodes.delete_many(lost)).await?;
         if gone.deleted_count > 0 {
             tracing::warn!(nodes = gone.deleted_count, "nodes are gone");
@@ -169,7 +197,7 @@ impl Nodes {
             });
             let insert = self.0.presence.insert_many(shown).ordered(false);
             match once("show who is here", insert).await {
-                Err(error) if !is_only_repeated(&error) => return Err(error),
+                Err(error) if !is_only_repeated(&error, "_id_") => return Err(error),
                 _ => {}
             }
         }
@@ -192,11 +220,16 @@ impl Nodes {
             self.0.presence.find(doc! {}).await?.try_collect().await
         })
         .await?;
-        let shown = shown.iter().filter_map(|document| {
-            let shown = self.arrived(document).transpose()?;
-            Some(shown.map(|(place, user)| (place.node, place.room, user)))
-        });
-        shown.collect()
+        let shown = shown
+            .iter()
+            .filter_map(|document| match self.arrived(document) {
+                Ok(shown) => shown.map(|(place, user)| (place.node, place.room, user)),
+                Err(error) => {
+                    tracing::warn!(?error, "somebody is shown whom this version cannot read");
+                    None
+                }
+            });
+        Ok(shown.collect())
     }
 
     /// Who a document of the presence collection shows; `None` for our own people.

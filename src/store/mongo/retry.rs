@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::store::StoreError;
 use crate::store::patience::deadline;
@@ -15,6 +15,15 @@ pub(super) const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// The longest pause after a first failure, and after many.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How long an attempt gets in any case, however little of the caller's time is left.
+const ATTEMPT_MIN: Duration = Duration::from_secs(1);
+
+/// Server errors that pass.
+const PASSING_CODES: [i32; 18] = [
+    6, 7, 43, 50, 89, 91, 133, 134, 189, 237, 262, 9_001, 10_058, 10_107, 11_600, 11_602, 13_435,
+    13_436,
+];
 
 /// Does something that may be repeated until it is done or refused, or the caller's time is over.
 /// It gets one attempt in any case.
@@ -28,9 +37,11 @@ where
     let until = deadline();
     let mut backoff = Backoff::new();
     loop {
-        let failed = match once(operation, attempt()).await {
-            Ok(value) => return Ok(value),
-            Err(failed) => failed,
+        let longest = until.max(Instant::now() + ATTEMPT_MIN);
+        let failed = match timeout_at(longest, once(operation, attempt())).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(failed)) => failed,
+            Err(late) => StoreError::backend(operation, late),
         };
         if !is_passing(&failed) || Instant::now() >= until {
             return Err(failed);
@@ -60,29 +71,16 @@ pub(super) fn is_passing(error: &StoreError) -> bool {
         return source.is::<tokio::time::error::Elapsed>();
     };
     match &*error.kind {
+        _ if error.contains_label("RetryableWriteError") => true,
         ErrorKind::Io(_)
         | ErrorKind::ServerSelection { .. }
         | ErrorKind::ConnectionPoolCleared { .. }
         | ErrorKind::DnsResolve { .. }
         | ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
-        // The codes of the driver specifications' "retryable errors", and of reads that came
-        // before there was a majority to read from: ReadConcernMajorityNotAvailableYet, MaxTimeMSExpired.
-        ErrorKind::Command(refused) => matches!(
-            refused.code,
-            6 | 7
-                | 50
-                | 89
-                | 91
-                | 134
-                | 189
-                | 262
-                | 9_001
-                | 10_107
-                | 11_600
-                | 11_602
-                | 13_435
-                | 13_436
-        ),
+        // The codes that drivers retry reads on, and those of a read that came before there was a
+        // majority to read from (50) or whose cursor went with its primary (43, 237).
+        // Source: the drivers' "Retryable Reads" specification.
+        ErrorKind::Command(refused) => PASSING_CODES.contains(&refused.code),
         _ => false,
     }
 }

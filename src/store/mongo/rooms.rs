@@ -5,7 +5,7 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use super::retry::trying;
-use super::{Collections, duplicate_key, log, unreadable};
+use super::{Collections, insert_once, log, unreadable};
 use crate::domain::{Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User};
 use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError, newest_first};
 
@@ -30,7 +30,8 @@ pub(super) async fn enter(
     let (room, user) = (room.clone(), user.clone());
     let entering = tokio::spawn(async move {
         let new = doc! { "_id": room.as_str(), "created_at": DateTime::now() };
-        insert_once(&collections.rooms, &new).await?;
+        let by_id = doc! { "_id": room.as_str() };
+        insert_once("make a room", &collections, &collections.rooms, by_id, new).await?;
 
         let joined = NewEvent {
             author: Author::from(&user),
@@ -39,24 +40,15 @@ pub(super) async fn enter(
         };
         logs.append(&room, joined).await?;
 
-        let membership = doc! {
-            "user": user.id.to_string(),
-            "room": room.as_str(),
-            "joined_at": DateTime::now(),
-        };
-        insert_once(&collections.memberships, &membership).await
+        let key = doc! { "user": user.id.to_string(), "room": room.as_str() };
+        let mut new = key.clone();
+        new.insert("joined_at", DateTime::now());
+        let memberships = &collections.memberships;
+        insert_once("enter a room", &collections, memberships, key, new).await
     });
     entering
         .await
         .map_err(|panicked| StoreError::backend("enter a room", panicked))?
-}
-
-async fn insert_once(into: &Collection<Document>, new: &Document) -> Result<(), StoreError> {
-    match trying("enter a room", || into.insert_one(new)).await {
-        Ok(_) => Ok(()),
-        Err(error) if duplicate_key(&error).is_some() => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 pub(super) async fn access(

@@ -4,24 +4,20 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
 use super::retry::trying;
-use super::{Collections, duplicate_key, find_certain, unreadable, users};
+use super::{Collections, find_certain, insert_once, unreadable, users};
 use crate::domain::{Session, SessionId, Timestamp, User};
 use crate::store::StoreError;
 
 pub(super) async fn add(collections: &Collections, session: Session) -> Result<(), StoreError> {
+    let by_id = doc! { "_id": session.id.to_string() };
     let document = doc! {
         "_id": session.id.to_string(),
         "user": session.user.to_string(),
         "created_at": DateTime::from_millis(session.created_at.as_millis()),
         "expires_at": DateTime::from_millis(session.expires_at.as_millis()),
     };
-    let insert = || collections.sessions.insert_one(&document);
-    match trying("add a session", insert).await {
-        Ok(_) => Ok(()),
-        // By an attempt whose answer was lost: nobody else has this id.
-        Err(error) if duplicate_key(&error).is_some() => Ok(()),
-        Err(error) => Err(error),
-    }
+    let sessions = &collections.sessions;
+    insert_once("add a session", collections, sessions, by_id, document).await
 }
 
 pub(super) async fn find(
@@ -45,8 +41,9 @@ pub(super) async fn find(
         return Ok(None);
     }
     let user = session.get_str("user").map_err(&missing)?;
-    let find = || collections.users.find_one(doc! { "_id": user });
-    let Some(user) = trying("find a session’s user", find).await? else {
+    let by_id = doc! { "_id": user };
+    let user = find_certain("find a user", collections, &collections.users, by_id).await?;
+    let Some(user) = user else {
         return Ok(None);
     };
     let user = users::user_from(&user)?;

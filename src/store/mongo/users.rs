@@ -1,7 +1,7 @@
 use mongodb::bson::{DateTime, Document, doc};
 
 use super::retry::trying;
-use super::{Collections, duplicate_key, unreadable};
+use super::{Collections, duplicate_key, find_certain, unreadable};
 use crate::domain::{Account, Login, NewUser, User, UserId, Username};
 use crate::store::{StoreError, UserField};
 
@@ -30,8 +30,7 @@ pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), 
     };
     // It may be our own, from an attempt whose answer was lost.
     let own = doc! { "_id": new.user.id.to_string() };
-    let find = || collections.users.find_one(own.clone());
-    match trying("find a new user", find).await? {
+    match find_certain("find a user", collections, &collections.users, own).await? {
         Some(_) => Ok(()),
         None => Err(StoreError::Taken(taken)),
     }

@@ -1,7 +1,9 @@
 //! Moving the embedded store: out as an export and in again, and as a copy of the file.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rusqlite::{Connection, OpenFlags, Row, params};
@@ -82,13 +84,17 @@ pub fn export(dir: &Path, mut exporter: Exporter<'_>) -> anyhow::Result<Counts> 
 }
 
 /// Reads an export into `dir`'s database, which must be empty and not in use: all of it, or none.
-/// With `is_older` the store gets a new epoch.
+/// With `is_older` the store gets a new epoch, and everybody has to sign in.
 pub fn import(dir: &Path, mut importer: Importer<'_>, is_older: bool) -> anyhow::Result<Counts> {
     make_data_dir(dir)?;
-    let _lock = lock(dir)?;
+    let (_lock, seal) = lock(dir)?;
     let path = dir.join(DATABASE);
+    seal.fits(&path)?;
     let mut connection = open_prepared(&path)?;
     let epoch = importer.begin()?;
+    // What comes first refers to what comes later, and the importer sees to it that it does come.
+    // SQLite would look through all of the first for each of the later.
+    connection.pragma_update(None, "foreign_keys", false)?;
     let transaction = connection.transaction()?;
     let is_empty: bool = transaction.query_row(
         "SELECT NOT EXISTS (SELECT 1 FROM users) AND NOT EXISTS (SELECT 1 FROM rooms)",
@@ -100,18 +106,18 @@ pub fn import(dir: &Path, mut importer: Importer<'_>, is_older: bool) -> anyhow:
         "{} is not empty: import into another DATA_DIR, or move the file away",
         path.display()
     );
-    // What comes first refers to what comes later.
-    transaction.pragma_update(None, "defer_foreign_keys", true)?;
     set_epoch(
         &transaction,
         if is_older { newer_epoch(epoch) } else { epoch },
     )?;
     while let Some(record) = importer.next()? {
-        put(&transaction, &record)?;
+        if !(is_older && matches!(record, Record::Session { .. })) {
+            put(&transaction, &record)?;
+        }
     }
     transaction
         .commit()
-        .context("this export mentions users or rooms that it does not have")?;
+        .context("the database does not take the import")?;
     Ok(importer.counts())
 }
 
@@ -198,65 +204,144 @@ pub fn backup(dir: &Path, file: &Path) -> anyhow::Result<()> {
         file.display()
     );
     // Whoever finds the file under its name finds all of it.
-    let part = beside(file, "part");
-    let _ = fs::remove_file(&part);
-    let copied = make_private(&part)
+    let part = Part::beside(file)?;
+    let name = part.path.to_str().context("its name is not UTF-8")?;
+    // A consistent copy under one reading transaction.
+    // Source: <https://www.sqlite.org/lang_vacuum.html#vacuuminto>
+    connection
+        .execute("VACUUM INTO ?1", [name])
         .map_err(anyhow::Error::from)
-        .and_then(|()| {
-            let part = part.to_str().context("its name is not UTF-8")?;
-            // A consistent copy under one reading transaction.
-            // Source: <https://www.sqlite.org/lang_vacuum.html#vacuuminto>
-            connection.execute("VACUUM INTO ?1", [part])?;
-            Ok(())
-        })
-        .and_then(|()| keep(&part, file));
-    if copied.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    copied.with_context(|| format!("cannot copy the database to {}", file.display()))
+        .and_then(|_| part.becomes(file))
+        .with_context(|| format!("cannot copy the database to {}", file.display()))
 }
 
 /// Puts a backup in the place of `dir`'s database, which must not be in use. What was there is
-/// kept beside it; the answer says where. The store gets a new epoch: who has seen more than the
-/// backup holds hears of it.
+/// kept beside it; the answer says where. The store gets a new epoch, so that who has seen more
+/// than the backup holds hears of it, and everybody has to sign in: who signed out since then
+/// stays signed out.
 pub fn restore(dir: &Path, file: &Path) -> anyhow::Result<Option<PathBuf>> {
-    make_data_dir(dir)?;
-    let _lock = lock(dir)?;
-    let path = dir.join(DATABASE);
-    let part = beside(&path, "restored");
-    let _ = fs::remove_file(&part);
     ensure!(file.is_file(), "there is no backup {}", file.display());
-    let prepared = make_private(&part)
-        .and_then(|()| fs::copy(file, &part).map(drop))
-        .map_err(anyhow::Error::from)
-        .and_then(|()| {
-            let mut copy = open(&part)?;
-            check(&copy)?;
-            migrate(&mut copy)?;
-            let newest = epoch(&copy)?.max(epoch_of(&path).unwrap_or(0));
-            set_epoch(&copy, newer_epoch(newest))?;
-            close(copy)
-        });
-    if let Err(error) = prepared {
-        let _ = fs::remove_file(&part);
-        return Err(error).with_context(|| format!("{} cannot be restored", file.display()));
+    ensure!(
+        !has_content(&with_suffix(file, "-wal")),
+        "{0} is not a backup but a database in use, or a copy of one: it has a {0}-wal",
+        file.display()
+    );
+    make_data_dir(dir)?;
+    let (_lock, _) = lock(dir)?;
+    let path = dir.join(DATABASE);
+    let mut part = Part::beside(&path)?;
+    let newest = epoch_of(&path).unwrap_or(0);
+    prepare(&mut part, file, newest)
+        .with_context(|| format!("{} cannot be restored", file.display()))?;
+    let replaced = set_aside(&path)?;
+    part.becomes(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(replaced)
+}
+
+/// Copies a backup, checks it, and makes it a store that goes back in time from `newest`.
+fn prepare(part: &mut Part, file: &Path, newest: Epoch) -> anyhow::Result<()> {
+    io::copy(&mut File::open(file)?, &mut part.file)?;
+    let mut copy = open(&part.path)?;
+    check(&copy)?;
+    ensure!(version(&copy)? > 0, "it is not a database of parlor’s");
+    migrate(&mut copy)?;
+    go_back(&copy, newest)?;
+    close(copy)
+}
+
+/// Makes an embedded store one that has gone back in time: after its file was put back by hand.
+pub fn has_gone_back(dir: &Path) -> anyhow::Result<()> {
+    let (_lock, _) = lock(dir)?;
+    let path = dir.join(DATABASE);
+    let connection = open_existing(&path)?;
+    go_back(&connection, 0)
+}
+
+/// A new epoch, and nobody signed in.
+fn go_back(connection: &Connection, newest: Epoch) -> anyhow::Result<()> {
+    let newest = epoch(connection)?.max(newest);
+    connection.execute("DELETE FROM sessions", [])?;
+    set_epoch(connection, newer_epoch(newest))
+}
+
+/// A file that is being written beside the one it is to become; removed if it never does.
+struct Part {
+    path: PathBuf,
+    /// Locked, so that two don't write the same one.
+    file: File,
+}
+
+impl Part {
+    fn beside(file: &Path) -> anyhow::Result<Self> {
+        let path = with_suffix(file, ".part");
+        let make = || {
+            make_private(&path)?;
+            File::options().write(true).open(&path)
+        };
+        let part = make().with_context(|| format!("cannot write {}", path.display()))?;
+        ensure!(
+            part.try_lock().is_ok(),
+            "another parlor is writing {}",
+            path.display()
+        );
+        // What one that was killed has left.
+        part.set_len(0)?;
+        remove_side_files(&path);
+        Ok(Self { path, file: part })
     }
 
-    let replaced = set_aside(&path)?;
-    keep(&part, &path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(replaced)
+    /// Gives the finished file its name, durably.
+    fn becomes(self, file: &Path) -> anyhow::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, file)?;
+        sync_directory_of(file)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // It has another name by now, or is of no use.
+        let _ = fs::remove_file(&self.path);
+        remove_side_files(&self.path);
+    }
+}
+
+/// SQLite would take them for the file's own.
+fn remove_side_files(path: &Path) {
+    for suffix in ["-journal", "-wal", "-shm"] {
+        let _ = fs::remove_file(with_suffix(path, suffix));
+    }
+}
+
+fn sync_directory_of(file: &Path) -> anyhow::Result<()> {
+    let parent = file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
 }
 
 /// Links a database that is to be replaced to another name, so that at no moment there is none.
 fn set_aside(path: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let name = |number| beside(path, &format!("replaced-{}-{number}", seconds_since_1970()));
+    let name = |number| {
+        let suffix = format!(".replaced-{}-{number}", seconds_since_1970());
+        with_suffix(path, &suffix)
+    };
     let is_free = |aside: &PathBuf| !aside.try_exists().unwrap_or(true);
     let aside = (1..1_000).map(name).find(is_free);
     let aside = aside.with_context(|| format!("cannot keep {}", path.display()))?;
     let is_there = path.try_exists()?;
     if is_there {
         // Brings its write-ahead log into it, unless it is too damaged for that.
-        let _ = open(path).and_then(close);
+        if let Ok(connection) = open(path) {
+            connection.busy_timeout(Duration::ZERO)?;
+            ensure!(
+                !matches!(checkpoint(&connection), Ok(Checkpoint::Busy)),
+                "somebody is reading {}, perhaps an export or a backup: wait for it to end",
+                path.display()
+            );
+        }
         fs::hard_link(path, &aside).with_context(|| format!("cannot keep {}", path.display()))?;
     }
     // A log that is still there belongs to the old file, and must not meet the new one.
@@ -266,22 +351,8 @@ fn set_aside(path: &Path) -> anyhow::Result<Option<PathBuf>> {
             fs::rename(&from, &to).with_context(|| format!("cannot move {}", from.display()))?;
         }
     }
+    sync_directory_of(path)?;
     Ok(is_there.then_some(aside))
-}
-
-/// Gives a finished file its name, durably.
-fn keep(part: &Path, file: &Path) -> anyhow::Result<()> {
-    File::open(part)?.sync_all()?;
-    fs::rename(part, file)?;
-    let parent = file
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-    Ok(())
-}
-
-fn beside(path: &Path, what: &str) -> PathBuf {
-    with_suffix(path, &format!(".{what}"))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -304,9 +375,8 @@ fn open_existing(path: &Path) -> anyhow::Result<Connection> {
     );
     let connection =
         open(path).with_context(|| format!("cannot open the database {}", path.display()))?;
-    let version: u32 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .with_context(|| format!("cannot read the database {}", path.display()))?;
+    let version =
+        version(&connection).with_context(|| format!("cannot read {}", path.display()))?;
     if version as usize != super::MIGRATIONS.len() {
         bail!(
             "the database {} was written by another version of parlor",
@@ -316,9 +386,32 @@ fn open_existing(path: &Path) -> anyhow::Result<Connection> {
     Ok(connection)
 }
 
+fn version(connection: &Connection) -> anyhow::Result<u32> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// Whether there is such a file, with something in it.
+pub(super) fn has_content(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.len() > 0)
+}
+
+/// How bringing everything into the one file went.
+enum Checkpoint {
+    Done,
+    Busy,
+}
+
+fn checkpoint(connection: &Connection) -> anyhow::Result<Checkpoint> {
+    let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(match is_busy {
+        true => Checkpoint::Busy,
+        false => Checkpoint::Done,
+    })
+}
+
 /// Brings everything into the one file and closes it.
 fn close(connection: Connection) -> anyhow::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    checkpoint(&connection)?;
     connection.close().map_err(|(_, error)| error)?;
     Ok(())
 }

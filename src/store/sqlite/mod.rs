@@ -60,16 +60,21 @@ impl SqliteStore {
     /// file is of a later version or damaged.
     pub fn open(dir: &Path, on_change: OnChange) -> anyhow::Result<Self> {
         let path = dir.join(DATABASE);
-        let mut lock = lock(dir)?;
-        let was_closed_like_this = take_seal(&mut lock)
-            .with_context(|| format!("cannot write in the data directory {}", dir.display()))?;
-        let is_as_it_was_closed = seal_of(&path).is_some_and(|seal| seal == was_closed_like_this);
+        let (mut lock, seal) = lock(dir)?;
+        seal.fits(&path)?;
+        let is_as_it_was_closed = seal == Seal::of(&path);
 
         let connection = open_prepared(&path)?;
         if !is_as_it_was_closed {
+            if seal != Seal::New {
+                tracing::info!("the database was not closed in order: reading all of it");
+            }
             archive::check(&connection)
                 .with_context(|| format!("cannot use the database {}", path.display()))?;
         }
+        Seal::Open
+            .put(&mut lock)
+            .with_context(|| format!("cannot write in the data directory {}", dir.display()))?;
         let epoch = archive::epoch(&connection)
             .with_context(|| format!("cannot use the database {}", path.display()))?;
 
@@ -84,26 +89,69 @@ impl SqliteStore {
     }
 }
 
-/// What the database's file looks like: after an orderly end it is all there is. `None` when there
-/// is more, or nothing.
-fn seal_of(path: &Path) -> Option<String> {
-    let wal = path.with_extension("db-wal");
-    if fs::metadata(wal).is_ok_and(|wal| wal.len() > 0) {
-        return None;
-    }
-    let file = fs::metadata(path).ok()?;
-    let changed = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(format!("closed {} {}\n", file.len(), changed.as_nanos()))
+/// What the lock file says of the database beside it.
+#[derive(Debug, PartialEq, Eq)]
+enum Seal {
+    /// There was none yet.
+    New,
+    /// It is in use, or was when its process died.
+    Open,
+    /// An orderly end left one file of so many bytes, changed at this moment.
+    Closed { bytes: u64, changed_ns: u128 },
 }
 
-/// Reads what the last orderly end has left in the lock file, and takes it away.
-fn take_seal(lock: &mut File) -> std::io::Result<String> {
-    let mut seal = String::new();
-    // What is no text is no seal.
-    let _ = lock.read_to_string(&mut seal);
-    lock.set_len(0)?;
-    lock.rewind()?;
-    Ok(seal)
+impl Seal {
+    /// What an orderly end would say of the file now.
+    fn of(path: &Path) -> Self {
+        let closed = || {
+            let file = fs::metadata(path).ok()?;
+            let changed = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+            let is_all = !archive::has_content(&path.with_extension("db-wal"));
+            is_all.then_some(Self::Closed {
+                bytes: file.len(),
+                changed_ns: changed.as_nanos(),
+            })
+        };
+        closed().unwrap_or(Self::Open)
+    }
+
+    fn parse(text: &str) -> Self {
+        let closed = || {
+            let (bytes, changed_ns) = text.strip_prefix("closed ")?.trim_end().split_once(' ')?;
+            Some(Self::Closed {
+                bytes: bytes.parse().ok()?,
+                changed_ns: changed_ns.parse().ok()?,
+            })
+        };
+        match text {
+            "" => Self::New,
+            _ => closed().unwrap_or(Self::Open),
+        }
+    }
+
+    /// Fails when there was a database and it is gone: an empty one in its place would look to
+    /// everybody as if all was lost.
+    fn fits(&self, path: &Path) -> anyhow::Result<()> {
+        if *self == Self::New || archive::has_content(path) {
+            return Ok(());
+        }
+        bail!(
+            "the database {} is gone or empty: put it back (parlor restore), or remove parlor.lock \
+             beside it to start anew",
+            path.display()
+        )
+    }
+
+    fn put(&self, lock: &mut File) -> std::io::Result<()> {
+        let text = match self {
+            Self::New => String::new(),
+            Self::Open => "open\n".to_owned(),
+            Self::Closed { bytes, changed_ns } => format!("closed {bytes} {changed_ns}\n"),
+        };
+        lock.set_len(0)?;
+        lock.rewind()?;
+        lock.write_all(text.as_bytes())
+    }
 }
 
 /// Opens a database for writing, made or brought to the newest form where it is not.
@@ -117,10 +165,11 @@ fn open_prepared(path: &Path) -> anyhow::Result<Connection> {
     Ok(connection)
 }
 
-/// Refuses a second process: two would number the same log and not hear of each other.
-fn lock(dir: &Path) -> anyhow::Result<File> {
+/// Refuses a second process: two would number the same log and not hear of each other. Says what
+/// the last one has left.
+fn lock(dir: &Path) -> anyhow::Result<(File, Seal)> {
     let path = dir.join("parlor.lock");
-    let file = File::options()
+    let mut file = File::options()
         .create(true)
         .truncate(false)
         .read(true)
@@ -128,7 +177,14 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
         .open(&path)
         .with_context(|| format!("cannot write in the data directory {}", dir.display()))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            let mut seal = String::new();
+            // What cannot be read says that there was something.
+            if file.read_to_string(&mut seal).is_err() {
+                seal = "?".to_owned();
+            }
+            Ok((file, Seal::parse(&seal)))
+        }
         Err(TryLockError::WouldBlock) => bail!(
             "another parlor is using {}: stop it first, or set another DATA_DIR",
             dir.display()
@@ -355,9 +411,12 @@ impl Store for SqliteStore {
 
     async fn leave(&self) -> Result<(), StoreError> {
         self.writer.close().await?;
-        let seal = seal_of(&self.path).unwrap_or_default();
-        (&self.lock)
-            .write_all(seal.as_bytes())
+        let mut lock = self
+            .lock
+            .try_clone()
+            .map_err(|error| StoreError::backend("note the orderly end", error))?;
+        Seal::of(&self.path)
+            .put(&mut lock)
             .map_err(|error| StoreError::backend("note the orderly end", error))
     }
 }

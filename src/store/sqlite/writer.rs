@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as StdReceiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +31,9 @@ const CHECKPOINT_EVERY: usize = 1_000;
 /// Pages in the write-ahead log past which the writer stops to have it emptied: readers always
 /// being somewhere in it keep the ordinary checkpoint from ever reaching its end.
 const WAL_PAGES_MAX: i64 = 16_000;
+
+/// How long a write waits for another process that opens the database, as a backup does.
+const BUSY_MAX: Duration = Duration::from_secs(5);
 
 /// Runs inside the transaction; what it returns runs after it, told whether it committed.
 type Job = Box<dyn FnOnce(&Connection, &mut Vec<Change>) -> Done + Send>;
@@ -229,7 +233,12 @@ impl Writing {
 
     fn empty_wal(&self, how: &str) {
         let checkpoint = format!("PRAGMA wal_checkpoint({how})");
-        let emptied = self.connection.query_row(&checkpoint, [], |_| Ok(()));
+        // Who reads for long, a backup say, must not hold up those who write. It is tried again.
+        let emptied = self
+            .connection
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| self.connection.query_row(&checkpoint, [], |_| Ok(())));
+        let _ = self.connection.busy_timeout(BUSY_MAX);
         if let Err(error) = emptied {
             tracing::warn!(%error, "cannot empty the write-ahead log");
         }

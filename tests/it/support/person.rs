@@ -42,6 +42,19 @@ impl Person {
         person
     }
 
+    /// The same person with a new session.
+    pub async fn signs_in_again(&self) -> Self {
+        let form = [("username", self.name.as_str()), ("password", PASSWORD)];
+        let browser = Self::nobody(&self.base);
+        let request = browser.request(Method::POST, "/login").form(&form);
+        let answer = request.header(ACCEPT, "application/json").send().await;
+        let session: Value = answer.unwrap().json().await.unwrap();
+        Self {
+            token: session["token"].as_str().unwrap().to_owned(),
+            ..self.at(&self.base)
+        }
+    }
+
     /// A browser in which nobody is signed in. It follows no redirects.
     pub fn nobody(base: &str) -> Self {
         Self {
@@ -142,14 +155,18 @@ impl Person {
             let path = format!("/rooms/{room}/messages?after={after}&limit=200");
             let page = self.json(&path).await;
             let events = page["events"].as_array().unwrap();
-            log.extend(events.iter().cloned());
+            for event in events {
+                log.push(event.clone());
+                assert_eq!(
+                    event["seq"],
+                    log.len(),
+                    "the log has a gap, or something twice"
+                );
+            }
             after = page["cursor"].as_str().unwrap().to_owned();
             if log.len() as u64 == page["head"].as_u64().unwrap() {
                 break;
             }
-        }
-        for (event, seq) in log.iter().zip(1_u64..) {
-            assert_eq!(event["seq"], seq, "the log has a gap");
         }
         log
     }
