@@ -91,12 +91,17 @@ impl Listener {
 
     /// The next notice of that name: everything before it is passed over.
     pub async fn next_notice(&mut self, name: &str) -> SseEvent {
-        loop {
-            let event = self.next().await.expect("the stream ended");
-            if event.id.is_none() && event.name.as_deref() == Some(name) {
-                return event;
+        let next = async {
+            loop {
+                let event = self.next().await.expect("the stream ended");
+                if event.id.is_none() && event.name.as_deref() == Some(name) {
+                    return event;
+                }
             }
-        }
+        };
+        // The slowest to come is that somebody has gone with their node.
+        let next = timeout(2 * PATIENCE, next).await;
+        next.unwrap_or_else(|_| panic!("no {name} for too long"))
     }
 
     /// The numbers of the next `count` events.
