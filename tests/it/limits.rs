@@ -100,10 +100,19 @@ async fn a_flood_of_messages_is_stopped_and_a_fast_typist_is_not() {
     }
     assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answer.headers()[RETRY_AFTER], "1");
-    let form = ana
-        .request(Method::POST, "/rooms/tea/messages")
-        .header(ACCEPT, "text/html");
-    let form = form.form(&[("body", "kept <text>")]).send().await.unwrap();
+    // On a busy machine there may be room for one more by now, but not for long.
+    let post = || {
+        let post = ana.request(Method::POST, "/rooms/tea/messages");
+        let post = post.header(ACCEPT, "text/html");
+        post.form(&[("body", "kept <text>")]).send()
+    };
+    let mut form = post().await.unwrap();
+    for _ in 0..200 {
+        if form.status() != StatusCode::SEE_OTHER {
+            break;
+        }
+        form = post().await.unwrap();
+    }
     assert_eq!(form.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_contains(&form.text().await.unwrap(), "kept &#60;text&#62;");
 }
