@@ -1,13 +1,16 @@
 // What the pages do beyond links and forms. Nothing here is needed to use them.
 'use strict';
 
-localiseTimes(document);
 const log = document.getElementById('log');
 const scroller = document.getElementById('scroller');
 const composer = document.getElementById('composer');
 if (scroller) {
-  keepPlace();
+  const list = scroller.querySelector('.log');
+  arrange(list);
   showOwn();
+  keepPlace(list);
+} else {
+  localiseTimes(document);
 }
 if (log) follow();
 if (composer && log) compose();
@@ -25,9 +28,47 @@ function localiseTimes(root) {
     if (isNaN(at)) continue;
     const clock = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
     const day = at.toLocaleDateString([], { day: 'numeric', month: 'short' });
-    time.textContent = at.toDateString() === today ? clock : `${day}, ${clock}`;
+    // In the log a line tells the days apart.
+    time.textContent = time.closest('.log') || at.toDateString() === today ? clock : `${day}, ${clock}`;
     time.title = at.toLocaleString();
   }
+}
+
+/** Tells the reader's days apart and puts messages of one author together, from `first` on. */
+function arrange(list, first = list.firstElementChild) {
+  const TOGETHER_MS = 5 * 60_000;
+  localiseTimes(first === list.firstElementChild ? list : first);
+  let above = first?.previousElementSibling ?? null;
+  while (above && !above.id.startsWith('m-')) above = above.previousElementSibling;
+  for (let row = first, next; row; row = next) {
+    next = row.nextElementSibling;
+    if (row.classList.contains('day')) {
+      row.remove();
+      continue;
+    }
+    const at = dateOf(row);
+    if (!at) continue;
+    const before = above && dateOf(above);
+    const isNewDay = !before || before.toDateString() !== at.toDateString();
+    if (isNewDay) row.before(dayLine(at));
+    row.classList.toggle('follows', !isNewDay && row.matches('.message') && above.matches('.message')
+      && row.dataset.author === above.dataset.author && at - before <= TOGETHER_MS);
+    above = row;
+  }
+}
+
+function dateOf(row) {
+  const time = row.querySelector('time');
+  return time && new Date(time.dateTime);
+}
+
+function dayLine(at) {
+  const line = document.createElement('li');
+  line.className = 'day';
+  const year = at.getFullYear() === new Date().getFullYear() ? undefined : 'numeric';
+  const day = at.toLocaleDateString([], { weekday: 'long', day: 'numeric', month: 'long', year });
+  line.append(Object.assign(document.createElement('span'), { textContent: day }));
+  return line;
 }
 
 /** Rows are the same for everybody, so what tells one's own apart is a rule of the page's. */
@@ -38,22 +79,46 @@ function showOwn() {
 }
 
 /** At the bottom the list stays at the bottom; further up nothing moves. */
-function keepPlace() {
-  const list = scroller.querySelector('.log');
+function keepPlace(list) {
+  const below = document.getElementById('below');
   const marked = list.querySelector('.marked');
   let atBottom = !marked;
+  let unseen = 0;
   const toBottom = () => { if (atBottom) scroller.scrollTop = scroller.scrollHeight; };
+  const tellUnseen = () => {
+    if (!below) return;
+    below.hidden = unseen === 0;
+    below.textContent = unseen === 1 ? '1 new message' : `${unseen} new messages`;
+  };
   if (marked) marked.scrollIntoView({ block: 'center' });
   toBottom();
   scroller.addEventListener('scroll', () => {
     atBottom = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
+    if (atBottom && unseen) {
+      unseen = 0;
+      tellUnseen();
+    }
   }, { passive: true });
+  below?.addEventListener('click', () => {
+    scroller.toBottom();
+    document.getElementById('composer-text')?.focus();
+  });
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes) {
-      for (const node of addedNodes) if (node.querySelectorAll) localiseTimes(node);
+      for (const row of addedNodes) {
+        if (!row.id?.startsWith('m-') || row.dataset.seen) continue;
+        row.dataset.seen = 'true';
+        // Only what comes below what is there: older ones are arranged all together.
+        if (row.nextElementSibling) continue;
+        arrange(list, row);
+        settle(row);
+        if (!atBottom && row.matches('.message')) unseen += 1;
+      }
     }
+    tellUnseen();
     toBottom();
   }).observe(list, { childList: true });
+  for (const row of list.children) row.dataset.seen = 'true';
   // The composer grows, the keyboard opens, the window turns.
   new ResizeObserver(toBottom).observe(scroller);
   scroller.toBottom = () => { atBottom = true; toBottom(); };
@@ -65,9 +130,32 @@ function keepPlace() {
   });
   document.addEventListener('htmx:after:swap', () => {
     if (fromEnd === null) return;
+    arrange(list);
     scroller.scrollTop = scroller.scrollHeight - fromEnd;
     fromEnd = null;
   });
+  // They load as one scrolls up; the link is for who has no scripts, or no patience.
+  const nearing = new IntersectionObserver(([{ isIntersecting, target }]) => {
+    if (isIntersecting && target.isConnected) target.querySelector('a').click();
+  }, { root: scroller, rootMargin: '200px 0px 0px' });
+  const watchOlder = () => {
+    const older = log && document.getElementById('older');
+    if (older) nearing.observe(older);
+  };
+  document.addEventListener('htmx:after:swap', watchOlder);
+  watchOlder();
+}
+
+/** A message of one's own has come: what stood for it goes, in the same frame. */
+function settle(row) {
+  if (row.dataset.author !== document.body.dataset.user) return;
+  for (const pending of document.querySelectorAll('#outbox > .pending')) {
+    const says = row.querySelector('.body').textContent.trim();
+    if (pending.dataset.seq === row.id || says === pending.querySelector('.body').textContent.trim()) {
+      pending.remove();
+      return;
+    }
+  }
 }
 
 /** The room's stream: opened while the page is looked at, watched, and opened again. */
@@ -147,18 +235,20 @@ function follow() {
 function compose() {
   const text = document.getElementById('composer-text');
   const notice = document.getElementById('composer-notice');
-  const mine = `parlor:${document.body.dataset.user}:${document.body.dataset.room}`;
+  const list = document.getElementById('outbox');
+  const { user, room, name, avatar } = document.body.dataset;
+  const mine = `parlor:${user}:${room}`;
   const outbox = JSON.parse(sessionStorage.getItem(`${mine}:outbox`) ?? '[]');
   let isSending = false;
+  let wake = () => {};
 
   const keepOutbox = () => sessionStorage.setItem(`${mine}:outbox`, JSON.stringify(outbox));
-  const keepDraft = () => sessionStorage.setItem(`${mine}:draft`, text.value);
-  const say = (what, isCalm = false) => {
-    notice.textContent = what;
-    notice.classList.toggle('calm', isCalm);
+  const keepDraft = () => {
+    if (text.value) localStorage.setItem(`${mine}:draft`, text.value);
+    else localStorage.removeItem(`${mine}:draft`);
   };
 
-  text.value ||= sessionStorage.getItem(`${mine}:draft`) ?? '';
+  text.value ||= localStorage.getItem(`${mine}:draft`) ?? '';
   text.addEventListener('input', keepDraft);
   text.addEventListener('keydown', (event) => {
     const sends = event.key === 'Enter' && !event.shiftKey && !event.isComposing;
@@ -174,46 +264,101 @@ function compose() {
     event.preventDefault();
     event.stopImmediatePropagation();
     if (!text.value.trim()) return;
-    outbox.push({ body: text.value, nonce: newNonce() });
+    const message = { body: text.value, nonce: newNonce() };
+    outbox.push(message);
     keepOutbox();
+    show(message);
     text.value = '';
     keepDraft();
-    say('');
+    notice.textContent = '';
     text.focus();
     scroller.toBottom();
     sendAll();
   }, true);
+
+  /** Shows a message before the server has it. */
+  function show(message) {
+    const row = document.createElement('li');
+    row.className = 'message pending';
+    row.id = `n-${message.nonce}`;
+    const picture = Object.assign(new Image(36, 36), { className: 'avatar', src: avatar, alt: '' });
+    const meta = Object.assign(document.createElement('p'), { className: 'meta' });
+    meta.append(Object.assign(document.createElement('b'), { className: 'author', textContent: name }));
+    const body = Object.assign(document.createElement('div'), { className: 'body', dir: 'auto' });
+    body.textContent = message.body.trimEnd();
+    const above = list.lastElementChild ?? log.lastElementChild;
+    row.classList.toggle('follows', above?.matches('.pending') || (above?.dataset.author === user));
+    row.append(picture, meta, body);
+    list.append(row);
+  }
+
+  /** Says under a message how its sending goes. */
+  function say(message, what, ...buttons) {
+    const row = document.getElementById(`n-${message.nonce}`);
+    if (!row) return;
+    row.querySelector('.state')?.remove();
+    if (!what) return;
+    const state = Object.assign(document.createElement('p'), { className: 'state' });
+    state.setAttribute('role', 'status');
+    state.append(what, ...buttons);
+    row.append(state);
+    scroller.toBottom();
+    return state;
+  }
+
+  const button = (label, action) => {
+    const made = Object.assign(document.createElement('button'), { type: 'button', textContent: label });
+    made.addEventListener('click', action);
+    return made;
+  };
 
   async function sendAll() {
     if (isSending) return;
     isSending = true;
     let pause = 500;
     while (outbox.length > 0) {
-      const { status, says, wait } = await post(outbox[0]);
+      const [message] = outbox;
+      const { status, says, wait, seq } = await post(message);
       if (status === 401) break; // on the way to the sign-in page, and back: the outbox waits
       if (status === 0 || status >= 500 || status === 408 || status === 429) {
         // Sending again is safe: the nonce is the same.
-        say('Not sent yet. Trying again…', true);
-        await new Promise((done) => setTimeout(done, Math.max(pause, wait * 1000)));
+        say(message, 'Not sent yet.', button('Try again', () => wake()));
+        await new Promise((done) => {
+          wake = done;
+          setTimeout(done, Math.max(pause, wait * 1000));
+        });
         pause = Math.min(pause * 2, 5_000);
         continue;
       }
-      const { body } = outbox.shift();
+      outbox.shift();
       keepOutbox();
       pause = 500;
-      if (notice.classList.contains('calm')) say('');
-      if (status >= 400) {
-        text.value = text.value ? `${body}\n${text.value}` : body;
-        keepDraft();
-        say(says || 'This was not taken. Change it and send again.');
-      }
+      if (status >= 400) refuse(message, says);
+      else sent(message, seq);
     }
     isSending = false;
   }
 
+  /** The server has it; the stream brings it, or has brought it already. */
+  function sent(message, seq) {
+    const row = document.getElementById(`n-${message.nonce}`);
+    if (!row) return;
+    say(message, '');
+    if (document.getElementById(seq)) row.remove();
+    else row.dataset.seq = seq;
+  }
+
+  /** It will not be taken as it is: its author gets it back, with the reason. */
+  function refuse({ body, nonce }, says) {
+    document.getElementById(`n-${nonce}`)?.remove();
+    text.value = text.value ? `${body}\n${text.value}` : body;
+    keepDraft();
+    notice.textContent = says || 'This was not taken. Change it and send again.';
+  }
+
   /** Posts one message by the form's own means and says how it ended. */
   async function post(values) {
-    let answer = { status: 0, says: '', wait: 0 };
+    let answer = { status: 0, says: '', wait: 0, seq: '' };
     const finished = (event) => {
       const response = event.detail.ctx?.response;
       if (!response) return;
@@ -222,6 +367,7 @@ function compose() {
         status: response.status,
         says: page.getElementById('composer-notice')?.textContent ?? '',
         wait: Number(response.headers.get('Retry-After') ?? 0),
+        seq: `m-${(response.headers.get('Location') ?? '').split(/[-/]/).at(-1)}`,
       };
     };
     composer.addEventListener('htmx:finally:request', finished);
@@ -240,5 +386,6 @@ function compose() {
     return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
   }
 
+  outbox.forEach(show);
   sendAll();
 }

@@ -44,6 +44,18 @@ impl Timestamp {
         self.format(format_description!("[hour]:[minute]:[second]"))
     }
 
+    /// Hour and minute in UTC, `09:00`: what a page shows before a script localises it.
+    pub fn minute(self) -> String {
+        self.format(format_description!("[hour]:[minute]"))
+    }
+
+    /// The day in UTC, `22 November 2026`.
+    pub fn day(self) -> String {
+        self.format(format_description!(
+            "[day padding:none] [month repr:long] [year]"
+        ))
+    }
+
     /// Day and minute in UTC, `2026-11-22 09:00`: what a page shows before a script localises it.
     pub fn day_and_minute(self) -> String {
         self.format(format_description!("[year]-[month]-[day] [hour]:[minute]"))

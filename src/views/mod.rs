@@ -4,14 +4,19 @@
 //! the same for every viewer, because all streams share its bytes: what depends on the viewer is
 //! done by the page around it.
 
-use askama::Template;
-use linkify::{LinkFinder, LinkKind};
+mod avatar;
+mod row;
 
-use crate::domain::{
-    Epoch, Event, EventId, EventKind, RoomId, RoomSummary, Timestamp, User, UserId,
-};
+use askama::Template;
+
+use crate::domain::{Event, EventId, RoomId, RoomSummary, User};
 use crate::live::Present;
 use crate::web::assets;
+
+pub use avatar::Avatar;
+pub use row::{Row, event_row, rows};
+// The pages' templates include the rows'.
+use row::{Part, RowKind};
 
 /// Where a file of `static/` is served, with the hash of its content in the name.
 pub fn asset(name: &str) -> &'static str {
@@ -74,6 +79,8 @@ pub struct SignInPage<'a> {
     pub error: Option<&'a str>,
     /// Where to go afterwards.
     pub next: Option<&'a str>,
+    /// What just happened, if anything: somebody signed out.
+    pub said: &'static str,
 }
 
 /// `GET /rooms`.
@@ -112,6 +119,8 @@ pub struct RoomPage<'a> {
     pub here: String,
     /// The newest events, oldest first.
     pub rows: Vec<Row<'a>>,
+    /// Where the reader's own picture is.
+    pub avatar: String,
     /// Where older ones end, if there are any.
     pub older: Option<EventId>,
     /// The last event on the page: the stream goes on from there.
@@ -195,6 +204,11 @@ pub struct RefusedPage<'a> {
     pub composer: Composer<'a>,
 }
 
+/// What makes Parlor an app on a phone (W3C Web Application Manifest).
+#[derive(Template)]
+#[template(path = "manifest.webmanifest", escape = "none")]
+pub struct Manifest;
+
 /// A page that says what went wrong.
 #[derive(Template)]
 #[template(path = "errors/page.html")]
@@ -211,91 +225,6 @@ pub struct ErrorPage<'a> {
 pub struct ErrorNotice<'a> {
     /// What to do.
     pub detail: &'a str,
-}
-
-/// One event of the log, as the page shows it.
-pub struct Row<'a> {
-    room: &'a RoomId,
-    id: EventId,
-    at: Timestamp,
-    author: &'a str,
-    author_id: UserId,
-    kind: RowKind<'a>,
-    is_marked: bool,
-}
-
-enum RowKind<'a> {
-    Message(Vec<Part<'a>>),
-    Joined,
-}
-
-/// A piece of a message.
-#[derive(Debug, PartialEq, Eq)]
-enum Part<'a> {
-    Text(&'a str),
-    /// An http(s) address.
-    Link(&'a str),
-}
-
-#[derive(Template)]
-#[template(path = "messages/_event.html")]
-struct EventRow<'a> {
-    row: Row<'a>,
-}
-
-impl<'a> Row<'a> {
-    /// How an event is shown.
-    pub fn new(event: &'a Event, epoch: Epoch) -> Self {
-        Self {
-            room: &event.room,
-            id: EventId {
-                epoch,
-                seq: event.seq,
-            },
-            at: event.at,
-            author: &event.author.username,
-            author_id: event.author.id,
-            kind: match &event.kind {
-                EventKind::Message { body } => RowKind::Message(parts(body.as_str())),
-                EventKind::Joined => RowKind::Joined,
-            },
-            is_marked: false,
-        }
-    }
-
-    /// The one that a permanent link points to.
-    #[must_use]
-    pub fn marked_if(mut self, is_marked: bool) -> Self {
-        self.is_marked = is_marked;
-        self
-    }
-}
-
-/// The row of one event, for all streams.
-pub fn event_row(event: &Event, epoch: Epoch) -> String {
-    render(&EventRow {
-        row: Row::new(event, epoch),
-    })
-}
-
-/// Finds the http(s) addresses in a text. What a link says is what it opens.
-fn parts(text: &str) -> Vec<Part<'_>> {
-    let mut finder = LinkFinder::new();
-    finder.kinds(&[LinkKind::Url]);
-    finder
-        .spans(text)
-        .map(|span| {
-            let text = span.as_str();
-            let is_web = ["http://", "https://"].iter().any(|scheme| {
-                text.get(..scheme.len())
-                    .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-            });
-            match span.kind() {
-                Some(LinkKind::Url) if is_web => Part::Link(text),
-                _ => Part::Text(text),
-            }
-        })
-        .collect()
 }
 
 /// The first line of what was said, for the lobby.
@@ -329,30 +258,6 @@ pub fn here(present: &Present) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_web_addresses_become_links() {
-        assert_eq!(
-            parts("see https://a.example/x?y=1&z, or (HTTP://b.example)."),
-            [
-                Part::Text("see "),
-                Part::Link("https://a.example/x?y=1&z"),
-                Part::Text(", or ("),
-                Part::Link("HTTP://b.example"),
-                Part::Text(")."),
-            ]
-        );
-        for text in [
-            "javascript:alert(1)",
-            "ftp://a.example",
-            "javascript://a.example/%0aalert(1)",
-        ] {
-            assert!(
-                parts(text).iter().all(|part| matches!(part, Part::Text(_))),
-                "{text}"
-            );
-        }
-    }
 
     #[test]
     fn who_is_here_is_a_sentence() {

@@ -21,7 +21,7 @@ use crate::limits::Limited;
 use crate::live::{Format, Next, text_line};
 use crate::state::AppState;
 use crate::store::PAGE_MAX;
-use crate::views::{Composer, ComposerFragment, HistoryFragment, HistoryPage, RefusedPage, Row};
+use crate::views::{Composer, ComposerFragment, HistoryFragment, HistoryPage, RefusedPage, rows};
 
 /// How many events a page of the log holds when nobody says.
 const PAGE: usize = 50;
@@ -120,7 +120,7 @@ pub(super) async fn index(
         Form::Fragment => {
             let fragment = HistoryFragment {
                 room: &room,
-                rows: events.iter().map(|event| Row::new(event, epoch)).collect(),
+                rows: rows(&events, epoch),
                 older: match range.end {
                     End::Before(_) => older(&events, epoch),
                     End::After(_) => None,
@@ -214,11 +214,16 @@ async fn page(
 ) -> Result<Response, AppError> {
     let head = head(app, room).await?;
     let epoch = app.store.epoch();
-    let row = |event| Row::new(event, epoch).marked_if(Some(event.seq) == marked);
     let page = HistoryPage {
         user,
         room,
-        rows: events.iter().map(|event| row(event)).collect(),
+        rows: rows(events, epoch)
+            .into_iter()
+            .map(|row| {
+                let is_marked = Some(row.id().seq) == marked;
+                row.marked_if(is_marked)
+            })
+            .collect(),
         older: older(events, epoch),
         newer: events
             .last()
@@ -296,7 +301,9 @@ fn posted(form: Form, epoch: Epoch, event: &Event) -> Response {
                 text: "",
                 error: None,
             };
-            answer::html(StatusCode::OK, &ComposerFragment { room, composer })
+            let composer = ComposerFragment { room, composer };
+            // Where the message stands, for the script that shows it until the stream brings it.
+            (location, answer::html(StatusCode::OK, &composer)).into_response()
         }
         Form::Json | Form::Ndjson => (StatusCode::CREATED, location, Json(event)).into_response(),
         Form::Text => {

@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod assets;
+mod avatars;
 mod body;
 mod client;
 mod errors;
@@ -67,6 +68,8 @@ pub fn app(state: AppState) -> Router {
     let public = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/manifest.webmanifest", get(avatars::manifest))
+        .route("/avatars/1/{file}", get(avatars::show))
         .route("/static/{file}", get(assets::show));
 
     Router::new()

@@ -15,7 +15,7 @@ use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::{Present, text_line};
 use crate::state::AppState;
-use crate::views::{self, Composer, Field, LobbyPage, RoomPage, Row};
+use crate::views::{self, Avatar, Composer, Field, LobbyPage, RoomPage};
 
 /// The lobby as JSON.
 #[derive(Serialize)]
@@ -106,7 +106,8 @@ pub(super) async fn show(
                 user: &signed_in.user,
                 room: &room,
                 here: views::here(&present),
-                rows: events.iter().map(|event| Row::new(event, epoch)).collect(),
+                rows: views::rows(&events, epoch),
+                avatar: Avatar::path(signed_in.user.username.as_str()),
                 older: super::messages::older(&events, epoch),
                 // The last event on this very page, so that nothing falls between it and the
                 // stream.

@@ -57,13 +57,24 @@ fn own_path(path: &str) -> Option<&str> {
     stays.then_some(path)
 }
 
+/// A cookie that lives until the next page: somebody has just signed out.
+const SIGNED_OUT: &str = "parlor-signed-out";
+
 /// `GET /login`.
-pub(super) async fn new(query: Query, user: Option<SignedIn>) -> Response {
+pub(super) async fn new(cookies: Cookies, query: Query, user: Option<SignedIn>) -> Response {
     let next = query.find("next").and_then(own_path);
-    match user {
-        Some(_) => Redirect::to(next.unwrap_or("/rooms")).into_response(),
-        None => answer::html(StatusCode::OK, &page("", next, None)),
+    if user.is_some() {
+        return Redirect::to(next.unwrap_or("/rooms")).into_response();
     }
+    let mut page = page("", next, None);
+    if let Some(signed_out) = cookies.get(SIGNED_OUT) {
+        page.said = "You are signed out.";
+        let mut signed_out = signed_out.into_owned();
+        signed_out.set_path("/login");
+        signed_out.make_removal();
+        cookies.add(signed_out);
+    }
+    answer::html(StatusCode::OK, &page)
 }
 
 /// `POST /login`. Every wrong pair gets the same answer in the same time, and is counted.
@@ -164,6 +175,15 @@ pub(super) async fn destroy(
     let mut gone = cookie(&app.config, String::new());
     gone.make_removal();
     cookies.add(gone);
+    cookies.add(
+        Cookie::build((SIGNED_OUT, "1"))
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .secure(app.config.public_url.is_https)
+            .path("/login")
+            .max_age(CookieDuration::minutes(1))
+            .build(),
+    );
     Ok(match form {
         Form::Page | Form::Fragment => Redirect::to("/login").into_response(),
         Form::Json | Form::Ndjson | Form::Text => StatusCode::NO_CONTENT.into_response(),
@@ -255,6 +275,7 @@ fn page<'a>(username: &'a str, next: Option<&'a str>, error: Option<&'a str>) ->
         ],
         error,
         next,
+        said: "",
     }
 }
 

@@ -50,7 +50,16 @@ async fn a_browser_signs_up_in_and_out(backend: Backend) {
 
     let answer = ana.post("/logout", &[]).await;
     assert_eq!(answer.headers()["location"], "/login");
-    assert_contains(answer.headers()[SET_COOKIE].to_str().unwrap(), "Max-Age=0");
+    let cookies = answer.headers().get_all(SET_COOKIE).iter();
+    let mut cookies = cookies.map(|cookie| cookie.to_str().unwrap());
+    let gone = cookies.find(|cookie| cookie.starts_with("parlor="));
+    assert_contains(gone.unwrap(), "Max-Age=0");
+    // The page it leads to says what happened, once.
+    for says in [true, false] {
+        let page = ana.with_cookie(Method::GET, "/login").send().await.unwrap();
+        let page = page.text().await.unwrap();
+        assert_eq!(page.contains("You are signed out."), says);
+    }
     assert_eq!(ana.get("/rooms").await.status(), StatusCode::SEE_OTHER);
 
     for name in ["ANA", "ana@EXAMPLE.org"] {

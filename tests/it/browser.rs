@@ -109,7 +109,12 @@ async fn a_restart_while_typing_loses_nothing() {
     server.kill();
     ana.sees("Connecting again…").await;
     ana.types("#composer-text", "ence\u{e007}").await;
-    ana.sees("Not sent yet. Trying again…").await;
+    ana.sees("Not sent yet.").await;
+    assert_eq!(
+        ana.evaluate("document.querySelector('#outbox .body').innerText")
+            .await,
+        "half a sentence"
+    );
     ana.types("#composer-text", "and the next").await;
     server.start_again().await;
     ben.says("tea", "meanwhile").await;
@@ -139,6 +144,102 @@ async fn a_restart_while_typing_loses_nothing() {
         6,
         "two joins and four messages, none twice"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_shows_at_once_and_becomes_the_real_one_in_its_place() {
+    let (server, ben, ana) = at_tea().await;
+    for number in 0..40 {
+        ben.says("tea", &format!("before {number}")).await;
+    }
+    ana.until("document.querySelectorAll('#log .body').length === 40")
+        .await;
+    let pause = |signal: &str| {
+        let pid = server.pid().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([signal, &pid])
+            .status();
+        assert!(sent.unwrap().success());
+    };
+    pause("-STOP");
+    ana.types("#composer-text", "one\u{e007}two\u{e007}").await;
+    ana.until("document.querySelectorAll('#outbox .pending').length === 2")
+        .await;
+    assert_eq!(
+        ana.evaluate("document.getElementById('composer-text').value")
+            .await,
+        ""
+    );
+    let place = "document.querySelectorAll('#outbox .body, #log .body')";
+    let tops = format!(
+        "Array.from({place}, (e) => [e.innerText, Math.round(e.getBoundingClientRect().top)]).slice(-3)"
+    );
+    let before = ana.evaluate(&tops).await;
+    // From here on every frame is looked at: never none of it, never twice.
+    ana.evaluate(
+        "window.seen = new Set(); (function look() { \
+         seen.add(['one', 'two'].map((text) => Array.from(document.querySelectorAll('.body'))\
+         .filter((e) => e.innerText === text).length).join()); requestAnimationFrame(look); })()",
+    )
+    .await;
+    pause("-CONT");
+    ana.until("document.querySelectorAll('#log .body').length === 42 && !document.querySelector('.pending')")
+        .await;
+    assert_eq!(ana.evaluate(&tops).await, before, "it moved");
+    assert_eq!(
+        ana.evaluate("Array.from(seen)").await,
+        json!(["1,1"]),
+        "it flickered"
+    );
+    assert_eq!(ben.log("tea").await.len(), 44);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_sent_waits_through_a_reload() {
+    let server = Server::start(Backend::Sqlite).await;
+    let proxy = Proxy::before(server.address()).await;
+    let ana = Browser::open().await;
+    ana.signs_up(&proxy.base, "ana").await;
+    ana.enters("tea").await;
+    ana.is_following().await;
+    // Posts fail, pages don't.
+    ana.evaluate("htmx.ajax = async () => { throw new Error('no network'); }")
+        .await;
+    ana.says("do not lose this").await;
+    ana.sees("Not sent yet.").await;
+    ana.sees("Try again").await;
+    ana.client.refresh().await.unwrap();
+    ana.shows(&["do not lose this"]).await;
+    ana.until("!document.querySelector('.pending')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_one_author_stand_together() {
+    let (_server, ben, ana) = at_tea().await;
+    ben.says("tea", "one").await;
+    ben.says("tea", "two").await;
+    ana.says("three").await;
+    ana.shows(&["one", "two", "three"]).await;
+    ben.says("tea", "four").await;
+    ben.says("tea", "five").await;
+    ana.shows(&["one", "two", "three", "four", "five"]).await;
+    let together = "Array.from(document.querySelectorAll('#log .message'), (e) => e.classList.contains('follows'))";
+    let expected = json!([false, true, false, false, true]);
+    assert_eq!(ana.evaluate(together).await, expected);
+    // As the server puts them when the page is loaded, and with one line for today.
+    ana.client.refresh().await.unwrap();
+    ana.find("#composer-text").await;
+    assert_eq!(ana.evaluate(together).await, expected);
+    assert_eq!(
+        ana.evaluate("document.querySelectorAll('.day').length")
+            .await,
+        1
+    );
+    let pictures = "Array.from(document.querySelectorAll('#log .message:not(.follows) .avatar'), (e) => e.naturalWidth > 0)";
+    ana.until(&format!(
+        "({pictures}).length === 3 && ({pictures}).every(Boolean)"
+    ))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -401,14 +502,19 @@ async fn the_list_stays_where_it_is_read() {
     ben.says("tea", "another").await;
     ana.until("document.getElementById('m-124') !== null").await;
     assert_eq!(ana.evaluate(&top_of(90)).await, before);
+    ana.sees("1 new message").await;
+    ben.says("tea", "and one more").await;
+    ana.sees("2 new messages").await;
+    ana.clicks("#below").await;
+    ana.until(&format!(
+        "{from_bottom} < 2 && document.getElementById('below').hidden"
+    ))
+    .await;
 
     // Older ones come in above without a jump.
-    ana.evaluate("scroller.scrollTop = 0").await;
-    sleep(Duration::from_millis(200)).await;
     let first: u32 = 123 - 50 + 1;
-    let before = ana.evaluate(&top_of(first + 3)).await.as_f64().unwrap();
-    ana.evaluate("document.querySelector('#older a').click()")
-        .await;
+    let to_top = format!("scroller.scrollTop = 0; {}", top_of(first + 3));
+    let before = ana.evaluate(&to_top).await.as_f64().unwrap();
     ana.until(&format!(
         "document.getElementById('m-{}') !== null",
         first - 10
@@ -498,7 +604,7 @@ async fn every_page_is_accessible_and_looks_right() {
         ),
         (
             Some(&ben),
-            "It is. The recipe, more or less:\n\n  500 g rye\n  400 g water\n  10 g salt\n\nand a day of patience.",
+            "It is. The recipe, more or less:\n```\n500 g rye\n400 g water\n 10 g salt\n```\nand a day of `patience`.",
         ),
         (None, "😋"),
         (
