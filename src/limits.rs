@@ -26,6 +26,8 @@ pub enum Limited {
     SignUpsFrom(IpAddr),
     /// Rooms entered, and so perhaps made, by one user.
     EntriesOf(UserId),
+    /// How often one user says how far they have read.
+    ReadingOf(UserId),
     /// Messages of one user. Nobody types five a second for long.
     PostsOf(UserId),
 }
@@ -39,6 +41,7 @@ impl Limited {
             Self::SessionsOf(_) => (100, Duration::from_secs(5)),
             Self::SignUpsFrom(_) => (40, Duration::from_secs(15)),
             Self::EntriesOf(_) => (60, Duration::from_secs(1)),
+            Self::ReadingOf(_) => (30, Duration::from_millis(500)),
             Self::PostsOf(_) => (30, Duration::from_millis(200)),
         };
         Rate { burst, every }
@@ -62,6 +65,7 @@ impl Limited {
             Self::SessionsOf(user) => format!("sessions of {user}"),
             Self::SignUpsFrom(network) => format!("sign-ups from {network}"),
             Self::EntriesOf(user) => format!("entries of {user}"),
+            Self::ReadingOf(user) => format!("reading of {user}"),
             Self::PostsOf(user) => format!("posts of {user}"),
         }
     }

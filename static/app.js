@@ -13,6 +13,7 @@ if (scroller) {
   localiseTimes(document);
 }
 if (log) follow();
+if (document.querySelector('[data-room] .unread')) watchRooms();
 if (composer && log) compose();
 
 // The browser restored a page from its memory, as it was when it was left: bring it up to date.
@@ -40,19 +41,22 @@ function arrange(list, first = list.firstElementChild) {
   localiseTimes(first === list.firstElementChild ? list : first);
   let above = first?.previousElementSibling ?? null;
   while (above && !above.id.startsWith('m-')) above = above.previousElementSibling;
+  let isApart = false;
   for (let row = first, next; row; row = next) {
     next = row.nextElementSibling;
     if (row.classList.contains('day')) {
       row.remove();
       continue;
     }
+    if (row.classList.contains('new')) isApart = true;
     const at = dateOf(row);
     if (!at) continue;
     const before = above && dateOf(above);
     const isNewDay = !before || before.toDateString() !== at.toDateString();
     if (isNewDay) row.before(dayLine(at));
-    row.classList.toggle('follows', !isNewDay && row.matches('.message') && above.matches('.message')
+    row.classList.toggle('follows', !isNewDay && !isApart && row.matches('.message') && above.matches('.message')
       && row.dataset.author === above.dataset.author && at - before <= TOGETHER_MS);
+    isApart = false;
     above = row;
   }
 }
@@ -82,18 +86,39 @@ function showOwn() {
 function keepPlace(list) {
   const below = document.getElementById('below');
   const marked = list.querySelector('.marked');
-  let atBottom = !marked;
+  const line = list.querySelector('.new');
+  const isAtBottom = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
+  let atBottom = !marked && !line;
   let unseen = 0;
   const toBottom = () => { if (atBottom) scroller.scrollTop = scroller.scrollHeight; };
+  // Seen is read: said at most once a second, and only while it is looked at.
+  let noting = null;
+  let noted = list.lastElementChild?.id.slice(2); // The page itself was.
+  const noteRead = () => {
+    if (!log || noting) return;
+    noting = setTimeout(() => {
+      noting = null;
+      const last = list.lastElementChild?.id.slice(2);
+      if (document.hidden || !atBottom || !last || last === noted) return;
+      noted = last;
+      const epoch = /after=(\d+-)?/.exec(log.getAttribute('hx-sse:connect'))[1] ?? '';
+      const body = new URLSearchParams({ seq: epoch + last });
+      fetch(`${location.pathname}/read`, { method: 'POST', body }).catch(() => {});
+    }, 1_000);
+  };
   const tellUnseen = () => {
     if (!below) return;
     below.hidden = unseen === 0;
     below.textContent = unseen === 1 ? '1 new message' : `${unseen} new messages`;
   };
   if (marked) marked.scrollIntoView({ block: 'center' });
+  // Where one stopped reading, if what came since does not fit; else it is the bottom anyway.
+  else line?.scrollIntoView({ block: 'start' });
   toBottom();
+  atBottom = isAtBottom();
   scroller.addEventListener('scroll', () => {
-    atBottom = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
+    atBottom = isAtBottom();
+    if (atBottom) noteRead();
     if (atBottom && unseen) {
       unseen = 0;
       tellUnseen();
@@ -117,8 +142,10 @@ function keepPlace(list) {
     }
     tellUnseen();
     toBottom();
+    noteRead();
   }).observe(list, { childList: true });
   for (const row of list.children) row.dataset.seen = 'true';
+  addEventListener('focus', () => noteRead());
   // The composer grows, the keyboard opens, the window turns.
   new ResizeObserver(toBottom).observe(scroller);
   scroller.toBottom = () => { atBottom = true; toBottom(); };
@@ -156,6 +183,37 @@ function settle(row) {
       return;
     }
   }
+}
+
+/** What is unread in one's rooms: beside their names, and in the tab's title and icon. */
+function watchRooms() {
+  const title = document.title;
+  const icon = document.querySelector('link[rel=icon]');
+  const [plain, dotted] = [icon.href, icon.dataset.new];
+  const look = async () => {
+    let rooms;
+    try {
+      const answer = await fetch('/rooms', { headers: { Accept: 'application/json' } });
+      ({ rooms } = await answer.json());
+    } catch {
+      return; // Next time.
+    }
+    let sum = 0;
+    for (const { room, unread } of rooms ?? []) {
+      const isRead = room === document.body.dataset.room && !document.hidden;
+      if (!isRead) sum += unread;
+      const badge = document.querySelector(`li[data-room="${room}"] .unread`);
+      if (!badge) continue;
+      badge.hidden = isRead || unread === 0;
+      badge.firstChild.data = unread;
+    }
+    document.title = sum ? `(${sum}) ${title}` : title;
+    icon.href = sum ? dotted : plain;
+  };
+  // A hidden tab's timers run once a minute at most, and its stream is closed.
+  setInterval(look, 5_000);
+  document.addEventListener('visibilitychange', look);
+  look();
 }
 
 /** The room's stream: opened while the page is looked at, watched, and opened again. */

@@ -64,6 +64,8 @@ pub struct RoomSummary {
     pub head: Seq,
     /// Its newest message; `None` until somebody has said something.
     pub last: Option<Event>,
+    /// How many messages the reader has not read.
+    pub unread: u64,
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ pub enum Record {
         room: String,
         /// Since when.
         joined_at: i64,
+        /// The last event they have read.
+        #[serde(default)]
+        read: Seq,
     },
     /// A sign-in that is neither revoked nor over.
     Session {

@@ -120,8 +120,11 @@ pub enum Access {
     NoRoom,
     /// There is, and they have not entered it.
     Outside,
-    /// They are in it.
-    Member,
+    /// They are in it, and have read it up to this number.
+    Member {
+        /// 0 when they have read nothing.
+        read: Seq,
+    },
 }
 
 /// The most rooms one user is in, so that nobody's lobby grows without end.
@@ -201,6 +204,10 @@ pub trait Store: Send + Sync {
 
     /// The rooms `user` is a member of, those with the newest message first.
     async fn rooms_of(&self, user: &User) -> Result<Vec<RoomSummary>, StoreError>;
+
+    /// Notes that `user`, a member, has read the room's log up to `seq`, or its head if that is
+    /// lower. It never goes back.
+    async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError>;
 
     /// The only way into a log: gives the event the next number and answers when it is durable.
     /// An earlier event of this author with the same nonce and kind is answered instead.

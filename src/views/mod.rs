@@ -14,7 +14,7 @@ use crate::live::Present;
 use crate::web::assets;
 
 pub use avatar::Avatar;
-pub use row::{Row, event_row, rows};
+pub use row::{Row, draw_line, event_row, rows};
 // The pages' templates include the rows'.
 use row::{Part, RowKind};
 
@@ -121,6 +121,8 @@ pub struct RoomPage<'a> {
     pub rows: Vec<Row<'a>>,
     /// Where the reader's own picture is.
     pub avatar: String,
+    /// All their rooms, for wide screens.
+    pub rooms: Vec<RoomSummary>,
     /// Where older ones end, if there are any.
     pub older: Option<EventId>,
     /// The last event on the page: the stream goes on from there.

@@ -8,7 +8,7 @@ use linkify::{LinkFinder, LinkKind};
 use unicode_properties::UnicodeEmoji;
 
 use super::{Avatar, render};
-use crate::domain::{Epoch, Event, EventId, EventKind, RoomId, Timestamp, UserId};
+use crate::domain::{Epoch, Event, EventId, EventKind, RoomId, Seq, Timestamp, UserId};
 
 /// Messages of one author that are no further apart stand together.
 const TOGETHER: Duration = Duration::from_secs(5 * 60);
@@ -29,6 +29,8 @@ pub struct Row<'a> {
     /// Whether it stands with the one above: a stream's rows don't know, and a page's script finds
     /// out.
     pub(super) follows: bool,
+    /// Whether it is the first that the reader of the page has not read.
+    pub(super) begins_new: bool,
     /// The day it begins, in UTC, on a page; a script has it in the reader's zone.
     pub(super) day: Option<String>,
 }
@@ -82,6 +84,7 @@ impl<'a> Row<'a> {
             },
             is_marked: false,
             follows: false,
+            begins_new: false,
             day: None,
         }
     }
@@ -115,6 +118,23 @@ pub fn rows(events: &[Arc<Event>], epoch: Epoch) -> Vec<Row<'_>> {
         above = Some(event);
     }
     rows
+}
+
+/// Draws the line above the first message after `read` that is not the reader's own, where they had
+/// read anything at all.
+pub fn draw_line(rows: &mut [Row<'_>], read: Seq, reader: UserId) {
+    let is_message = |row: &Row<'_>| matches!(row.kind, RowKind::Message { .. });
+    let first = rows
+        .iter()
+        .position(|row| is_message(row) && row.id.seq > read && row.author_id != reader);
+    // If even the first one on the page is new, the line would stand above what is not shown.
+    if let Some(row) = first
+        .filter(|first| *first > 0)
+        .and_then(|first| rows.get_mut(first))
+    {
+        row.begins_new = true;
+        row.follows = false;
+    }
 }
 
 fn stand_together(above: &Event, below: &Event) -> bool {

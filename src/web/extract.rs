@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use tower_cookies::Cookies;
 
 use super::sessions::cookie_name;
-use crate::domain::{RoomId, Session, User};
+use crate::domain::{RoomId, Seq, Session, User};
 use crate::error::AppError;
 use crate::state::AppState;
 use crate::store::Access;
@@ -74,6 +74,8 @@ fn bearer(parts: &Parts) -> Option<&str> {
 pub(super) struct RoomMember {
     pub(super) signed_in: SignedIn,
     pub(super) room: RoomId,
+    /// How far they have read it.
+    pub(super) read: Seq,
 }
 
 impl FromRequestParts<AppState> for RoomMember {
@@ -92,7 +94,11 @@ impl FromRequestParts<AppState> for RoomMember {
             .ok_or(AppError::NotFound)?;
         let access = app.store.access(&room, &signed_in.user).await?;
         match access {
-            Access::Member => Ok(Self { signed_in, room }),
+            Access::Member { read } => Ok(Self {
+                signed_in,
+                room,
+                read,
+            }),
             Access::Outside | Access::NoRoom => Err(AppError::Outside {
                 room,
                 exists: access == Access::Outside,

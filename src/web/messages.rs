@@ -98,7 +98,9 @@ fn number<N: std::str::FromStr + PartialOrd>(
 pub(super) async fn index(
     State(app): State<AppState>,
     form: Form,
-    RoomMember { signed_in, room }: RoomMember,
+    RoomMember {
+        signed_in, room, ..
+    }: RoomMember,
     query: Query,
 ) -> Result<Response, AppError> {
     let epoch = app.store.epoch();
@@ -181,7 +183,9 @@ async fn wait_beyond(
 pub(super) async fn show(
     State(app): State<AppState>,
     form: Form,
-    RoomMember { signed_in, room }: RoomMember,
+    RoomMember {
+        signed_in, room, ..
+    }: RoomMember,
     Path((_, seq)): Path<(String, String)>,
 ) -> Result<Response, AppError> {
     let id = EventId::parse(&seq).map_err(|_| AppError::NotFound)?;
@@ -249,7 +253,9 @@ pub(super) async fn create(
     let typed = fields.get_or_raw("body", &["nonce"]);
     let nonce = fields.find("nonce").filter(|nonce| !nonce.is_empty());
     let (room, user) = match member {
-        Ok(RoomMember { signed_in, room }) => (room, signed_in.user),
+        Ok(RoomMember {
+            signed_in, room, ..
+        }) => (room, signed_in.user),
         // Nobody knows yet whose it is, but it is theirs who sent it: they get it back.
         Err(error @ AppError::Unavailable(_)) if form.is_html() => {
             let room = RoomId::parse(&room)?;

@@ -54,6 +54,7 @@ pub fn app(state: AppState) -> Router {
         .route("/logout", post(sessions::destroy))
         .route("/rooms", get(rooms::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
+        .route("/rooms/{room}/read", post(rooms::read))
         .route(
             "/rooms/{room}/messages",
             get(messages::index).post(messages::create),

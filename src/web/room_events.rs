@@ -93,7 +93,9 @@ async fn open(
         }),
         Some(Err(invalid)) => return Err(invalid.into()),
     };
-    let RoomMember { signed_in, room } = member;
+    let RoomMember {
+        signed_in, room, ..
+    } = member;
     let SignedIn { user, session } = signed_in;
     let mut follower = app.hub.follow(room, format, user, session).await?;
     // A revocation between the first look and the stream's registration was not heard.

@@ -92,8 +92,13 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(app): State<AppState>,
     form: Form,
-    RoomMember { signed_in, room }: RoomMember,
+    RoomMember {
+        signed_in,
+        room,
+        read,
+    }: RoomMember,
 ) -> Result<Response, AppError> {
+    let user = &signed_in.user;
     let events = app.store.page_before(&room, u64::MAX, NEWEST).await?;
     let (epoch, head) = (
         app.store.epoch(),
@@ -102,12 +107,20 @@ pub(super) async fn show(
     let present = app.hub.present(&room);
     Ok(match form {
         Form::Page | Form::Fragment => {
+            let mut rows = views::rows(&events, epoch);
+            views::draw_line(&mut rows, read, user.id);
+            let rooms = app.store.rooms_of(user).await?;
+            if head > read {
+                // Shown is read, also where no script can say so.
+                app.store.mark_read(&room, user, head).await?;
+            }
             let page = RoomPage {
-                user: &signed_in.user,
+                user,
                 room: &room,
                 here: views::here(&present),
-                rows: views::rows(&events, epoch),
-                avatar: Avatar::path(signed_in.user.username.as_str()),
+                rows,
+                rooms,
+                avatar: Avatar::path(user.username.as_str()),
                 older: super::messages::older(&events, epoch),
                 // The last event on this very page, so that nothing falls between it and the
                 // stream.
@@ -153,4 +166,21 @@ fn lobby(
         is_first: true,
     };
     answer::html(status, &LobbyPage { user, field, rooms })
+}
+
+/// `POST /rooms/{room}/read`: the reader has seen the log up to `seq`.
+pub(super) async fn read(
+    State(app): State<AppState>,
+    RoomMember {
+        signed_in, room, ..
+    }: RoomMember,
+    fields: Fields,
+) -> Result<StatusCode, AppError> {
+    let seq = EventId::parse(fields.get("seq"))?;
+    let seq = seq.within(app.store.epoch()).unwrap_or(0);
+    app.limits
+        .take(&Limited::ReadingOf(signed_in.user.id))
+        .await?;
+    app.store.mark_read(&room, &signed_in.user, seq).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

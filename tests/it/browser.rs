@@ -243,6 +243,43 @@ async fn messages_of_one_author_stand_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_unread_is_counted_and_marked() {
+    let (_server, ben, ana) = at_tea().await;
+    ben.enters("den").await;
+    ana.clicks(".bar .back").await;
+    ana.enters("den").await;
+    ana.is_following().await;
+    // In the other room something is said: beside its name, and in the tab's title and icon.
+    ben.says("tea", "one").await;
+    ben.says("tea", "two").await;
+    ana.until("document.querySelector('li[data-room=tea] .unread').innerText.startsWith('2')")
+        .await;
+    ana.until("document.title === '(2) den – Parlor'").await;
+    ana.until("document.querySelector('link[rel=icon]').href.includes('icon-new')")
+        .await;
+    ana.screenshot("room-unread-desk-light").await;
+    ana.clicks(".bar .back").await;
+    ana.until("document.querySelector('li[data-room=tea] .unread').innerText.startsWith('2')")
+        .await;
+    // There a line says where the reading stopped; once seen it is read.
+    ana.clicks("li[data-room=tea] a").await;
+    ana.is_following().await;
+    ana.sees("New since you left").await;
+    ana.screenshot("room-new-desk-light").await;
+    let after_line =
+        "document.querySelector('.new').nextElementSibling.querySelector('.body').innerText";
+    assert_eq!(ana.evaluate(after_line).await, "one");
+    ben.says("tea", "three").await;
+    ana.shows(&["one", "two", "three"]).await;
+    sleep(Duration::from_millis(1_500)).await;
+    ana.clicks(".bar .back").await;
+    ana.find("form.enter").await;
+    ana.until("document.querySelector('li[data-room=tea] .unread').hidden")
+        .await;
+    assert_eq!(ana.evaluate("document.title").await, "Rooms – Parlor");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_whole_journey_without_scripts() {
     let server = Server::start(Backend::Sqlite).await;
     let ben = server.person("ben").await;

@@ -27,6 +27,7 @@ on_both_stores!(
     names_and_addresses_are_unique,
     of_those_racing_for_a_name_one_gets_it,
     the_lobby_is_sorted_by_what_was_said_last,
+    unread_is_the_difference_of_two_counts,
     a_caller_that_goes_away_does_not_stop_its_event,
 );
 
@@ -271,12 +272,44 @@ async fn entering_is_once_however_often(backend: Backend) {
         entries.spawn(async move { store.enter(&room("tea"), &ana).await.unwrap() });
     }
     entries.join_all().await;
-    assert_eq!(access(&ana).await, Access::Member);
+    assert_eq!(access(&ana).await, Access::Member { read: 1 });
     assert_eq!(access(&ben).await, Access::Outside);
     opened.store.enter(&tea, &ben).await.unwrap();
     let log = opened.store.page_after(&tea, 0, 50).await.unwrap();
     let joined: Vec<&str> = log.iter().map(|event| &*event.author.username).collect();
     assert_eq!(joined, ["ana", "ben"]);
+}
+
+async fn unread_is_the_difference_of_two_counts(backend: Backend) {
+    let opened = open(backend).await;
+    let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
+    let tea = room("tea");
+    let unread = async |user: &User| {
+        let rooms = opened.store.rooms_of(user).await.unwrap();
+        rooms.first().unwrap().unread
+    };
+    opened.store.enter(&tea, &ana).await.unwrap();
+    for number in 0..5 {
+        let event = message(&ana, &format!("{number}"), None);
+        opened.store.append(&tea, event).await.unwrap();
+    }
+    assert_eq!(unread(&ana).await, 5);
+    // Who comes later has not missed what was said before.
+    opened.store.enter(&tea, &ben).await.unwrap();
+    assert_eq!(unread(&ben).await, 0);
+    for (seq, left) in [(3, 3), (2, 3), (6, 0), (100, 0)] {
+        opened.store.mark_read(&tea, &ana, seq).await.unwrap();
+        assert_eq!(unread(&ana).await, left, "read up to {seq}");
+    }
+    // Beyond the head is not beyond what comes.
+    opened
+        .store
+        .append(&tea, message(&ben, "new", None))
+        .await
+        .unwrap();
+    assert_eq!((unread(&ana).await, unread(&ben).await), (1, 1));
+    let access = opened.store.access(&tea, &ana).await.unwrap();
+    assert_eq!(access, Access::Member { read: 7 });
 }
 
 async fn sessions_live_until_revoked_or_over(backend: Backend) {

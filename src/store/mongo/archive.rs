@@ -33,6 +33,7 @@ pub async fn export(
             user: text(&membership, "user")?,
             room: text(&membership, "room")?,
             joined_at: moment(&membership, "joined_at")?,
+            read: membership.get_i64("read").map_or(0, i64::unsigned_abs),
         })?;
     }
     let live = doc! {
@@ -252,12 +253,13 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             user,
             room,
             joined_at,
+            read,
         } => (
             &collections.memberships,
             // With an id of its own, by which a second attempt is known.
             doc! {
                 "_id": mongodb::bson::oid::ObjectId::new(),
-                "user": user, "room": room, "joined_at": at(joined_at),
+                "user": user, "room": room, "joined_at": at(joined_at), "read": log::signed(read),
             },
         ),
         Record::Session {

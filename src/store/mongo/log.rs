@@ -409,7 +409,7 @@ pub(super) fn place(room: &RoomId, seq: Seq) -> Document {
 }
 
 /// BSON has no unsigned integers. What is past the signed ones is past every event.
-fn signed(seq: Seq) -> i64 {
+pub(super) fn signed(seq: Seq) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 

@@ -515,6 +515,10 @@ impl Store for MongoStore {
         rooms::of(&self.collections, user).await
     }
 
+    async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError> {
+        rooms::mark_read(&self.collections, room, user, seq).await
+    }
+
     async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError> {
         self.logs.append(room, event).await
     }

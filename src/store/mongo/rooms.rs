@@ -6,7 +6,7 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use super::retry::trying;
 use super::{Collections, insert_once, log, unreadable};
-use crate::domain::{Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User};
+use crate::domain::{Author, Event, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User};
 use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError, newest_first};
 
 /// Three writes, each of which may be repeated, in an order that leaves nothing half done that
@@ -17,7 +17,7 @@ pub(super) async fn enter(
     room: &RoomId,
     user: &User,
 ) -> Result<(), StoreError> {
-    if access(collections, room, user).await? == Access::Member {
+    if let Access::Member { .. } = access(collections, room, user).await? {
         return Ok(());
     }
     let own = doc! { "user": user.id.to_string() };
@@ -38,11 +38,13 @@ pub(super) async fn enter(
             kind: EventKind::Joined,
             nonce: Some(Nonce::joined()),
         };
-        logs.append(&room, joined).await?;
+        let joined = logs.append(&room, joined).await?;
 
         let key = doc! { "user": user.id.to_string(), "room": room.as_str() };
         let mut new = key.clone();
         new.insert("joined_at", DateTime::now());
+        // What was said before is history to them.
+        new.insert("read", log::signed(joined.event().seq));
         let memberships = &collections.memberships;
         insert_once("enter a room", &collections, memberships, key, new).await
     });
@@ -58,14 +60,40 @@ pub(super) async fn access(
 ) -> Result<Access, StoreError> {
     let membership = doc! { "user": user.id.to_string(), "room": room.as_str() };
     let find = || collections.memberships.find_one(membership.clone());
-    if trying("look up a membership", find).await?.is_some() {
-        return Ok(Access::Member);
+    if let Some(membership) = trying("look up a membership", find).await? {
+        return Ok(Access::Member {
+            read: read_from(&membership),
+        });
     }
     let find = || collections.rooms.find_one(doc! { "_id": room.as_str() });
     Ok(match trying("look up a room", find).await? {
         Some(_) => Access::Outside,
         None => Access::NoRoom,
     })
+}
+
+/// How far a member has read; nothing, where it was never noted.
+fn read_from(membership: &Document) -> Seq {
+    membership.get_i64("read").map_or(0, i64::unsigned_abs)
+}
+
+pub(super) async fn mark_read(
+    collections: &Collections,
+    room: &RoomId,
+    user: &User,
+    seq: Seq,
+) -> Result<(), StoreError> {
+    let heads = heads(collections, std::slice::from_ref(room)).await?;
+    let seq = seq.min(heads.first().copied().unwrap_or(0));
+    let own = doc! { "user": user.id.to_string(), "room": room.as_str() };
+    let read = doc! { "$max": { "read": log::signed(seq) } };
+    trying("mark as read", || {
+        collections
+            .memberships
+            .update_one(own.clone(), read.clone())
+    })
+    .await
+    .map(drop)
 }
 
 pub(super) async fn of(
@@ -76,6 +104,14 @@ pub(super) async fn of(
         doc! { "$match": { "user": user.id.to_string() } },
         newest("room", "head", doc! {}),
         newest("room", "last", doc! { "kind": "message" }),
+        doc! { "$lookup": {
+            "from": "events",
+            "let": { "room": "$room", "read": { "$ifNull": ["$read", 0_i64] } },
+            "pipeline": [ { "$match": { "$expr": { "$and": [
+                { "$eq": ["$room", "$$room"] }, { "$eq": ["$seq", "$$read"] },
+            ] } } } ],
+            "as": "read_event",
+        } },
     ];
     let mut rooms = aggregate(&collections.memberships, pipeline)
         .await?
@@ -86,12 +122,20 @@ pub(super) async fn of(
                 .map_err(unreadable("read a membership"))?;
             let room = RoomId::parse(room)
                 .map_err(|error| StoreError::backend("read a membership", error))?;
-            let head = match first(found, "head") {
-                Some(head) => log::seq_from(head)?,
-                None => 0,
-            };
+            let newest = first(found, "head").map(log::event_from).transpose()?;
+            let read = first(found, "read_event")
+                .map(log::event_from)
+                .transpose()?;
+            let messages = |event: Option<&Event>| event.map_or(0, |event| event.messages);
+            let unread = messages(newest.as_ref()).saturating_sub(messages(read.as_ref()));
+            let head = newest.map_or(0, |newest| newest.seq);
             let last = first(found, "last").map(log::event_from).transpose()?;
-            Ok(RoomSummary { room, head, last })
+            Ok(RoomSummary {
+                room,
+                head,
+                last,
+                unread,
+            })
         })
         .collect::<Result<Vec<_>, StoreError>>()?;
     newest_first(&mut rooms);

@@ -39,6 +39,7 @@ pub fn export(dir: &Path, mut exporter: Exporter<'_>) -> anyhow::Result<Counts> 
             user: row.get("user")?,
             room: row.get("room")?,
             joined_at: row.get("joined_at")?,
+            read: row.get::<_, i64>("read_seq")?.unsigned_abs(),
         })
     })?;
     put(
@@ -134,9 +135,10 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             user,
             room,
             joined_at,
+            read,
         } => insert(
-            "INSERT INTO memberships (user, room, joined_at) VALUES (?1, ?2, ?3)",
-            params![user, room, joined_at],
+            "INSERT INTO memberships (user, room, joined_at, read_seq) VALUES (?1, ?2, ?3, ?4)",
+            params![user, room, joined_at, read.cast_signed()],
         ),
         Record::Session {
             id,

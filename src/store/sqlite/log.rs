@@ -9,7 +9,7 @@ use crate::store::{Appended, Change, PAGE_MAX, StoreError, repeated, within_byte
 /// What the next event of a log builds on. All zero for an empty one.
 pub(super) struct Head {
     pub(super) seq: Seq,
-    messages: u64,
+    pub(super) messages: u64,
     at: Timestamp,
 }
 
@@ -92,6 +92,19 @@ pub(super) fn head(connection: &Connection, room: &RoomId) -> rusqlite::Result<H
         messages: 0,
         at: Timestamp::from_millis(0),
     }))
+}
+
+/// How many messages the log holds up to an event; 0 where there is none of that number.
+pub(super) fn messages_up_to(
+    connection: &Connection,
+    room: &RoomId,
+    seq: Seq,
+) -> rusqlite::Result<u64> {
+    let messages: Option<i64> = connection
+        .prepare_cached("SELECT messages FROM events WHERE room = ?1 AND seq = ?2")?
+        .query_row(params![room.as_str(), seq.cast_signed()], |row| row.get(0))
+        .optional()?;
+    Ok(messages.unwrap_or(0).unsigned_abs())
 }
 
 /// Looks back over the joins, if any came after it.

@@ -32,7 +32,7 @@ use crate::domain::{
 };
 
 /// What brings an empty file, or one of an earlier version, to the newest form.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// The database's name in its directory.
 const DATABASE: &str = "parlor.db";
@@ -353,6 +353,15 @@ impl Store for SqliteStore {
         self.readers
             .read("list the rooms", move |connection| {
                 rooms::of(connection, user)
+            })
+            .await
+    }
+
+    async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError> {
+        let (room, user) = (room.clone(), user.id);
+        self.writer
+            .write("mark as read", move |connection, _| {
+                rooms::mark_read(connection, &room, user, seq)
             })
             .await
     }

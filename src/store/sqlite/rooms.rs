@@ -2,7 +2,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::log;
 use crate::domain::{
-    Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Timestamp, User, UserId,
+    Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, Timestamp, User, UserId,
 };
 use crate::store::{Access, Change, ROOMS_PER_USER_MAX, StoreError};
 
@@ -44,9 +44,31 @@ pub(super) fn enter(
             kind: EventKind::Joined,
             nonce: Some(Nonce::joined()),
         };
-        log::append(connection, changes, room, event)?;
+        let joined = log::append(connection, changes, room, event)?;
+        // What was said before is history to them.
+        mark_read(connection, room, user.id, joined.event().seq)?;
     }
     Ok(())
+}
+
+pub(super) fn mark_read(
+    connection: &Connection,
+    room: &RoomId,
+    user: UserId,
+    seq: Seq,
+) -> Result<(), StoreError> {
+    let failed = |error| StoreError::backend("mark as read", error);
+    let seq = seq.min(log::head(connection, room).map_err(failed)?.seq);
+    connection
+        .prepare_cached(
+            "UPDATE memberships SET read_seq = ?3
+             WHERE user = ?1 AND room = ?2 AND read_seq < ?3",
+        )
+        .and_then(|mut update| {
+            update.execute(params![user.to_string(), room.as_str(), seq.cast_signed()])
+        })
+        .map(drop)
+        .map_err(failed)
 }
 
 pub(super) fn access(
@@ -54,31 +76,39 @@ pub(super) fn access(
     room: &RoomId,
     user: UserId,
 ) -> rusqlite::Result<Access> {
-    let is_member: Option<bool> = connection
+    let read: Option<Option<i64>> = connection
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM memberships WHERE user = ?2 AND room = rooms.id)
+            "SELECT (SELECT read_seq FROM memberships WHERE user = ?2 AND room = rooms.id)
              FROM rooms WHERE id = ?1",
         )?
         .query_row(params![room.as_str(), user.to_string()], |row| row.get(0))
         .optional()?;
-    Ok(match is_member {
+    Ok(match read {
         None => Access::NoRoom,
-        Some(false) => Access::Outside,
-        Some(true) => Access::Member,
+        Some(None) => Access::Outside,
+        Some(Some(read)) => Access::Member {
+            read: read.unsigned_abs(),
+        },
     })
 }
 
 pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<RoomSummary>> {
-    let rooms: Vec<RoomId> = connection
-        .prepare_cached("SELECT room FROM memberships WHERE user = ?1")?
-        .query_map([user.to_string()], |row| log::room_from(row, "room"))?
+    let rooms: Vec<(RoomId, Seq)> = connection
+        .prepare_cached("SELECT room, read_seq FROM memberships WHERE user = ?1")?
+        .query_map([user.to_string()], |row| {
+            let read: i64 = row.get("read_seq")?;
+            Ok((log::room_from(row, "room")?, read.unsigned_abs()))
+        })?
         .collect::<Result<_, _>>()?;
     let mut summaries = rooms
         .into_iter()
-        .map(|room| {
+        .map(|(room, read)| {
+            let head = log::head(connection, &room)?;
+            let read = log::messages_up_to(connection, &room, read)?;
             Ok(RoomSummary {
-                head: log::head(connection, &room)?.seq,
+                head: head.seq,
                 last: log::last_message(connection, &room)?,
+                unread: head.messages.saturating_sub(read),
                 room,
             })
         })
