@@ -14,7 +14,10 @@ if (scroller) {
 }
 if (log) follow();
 if (document.querySelector('[data-room] .unread')) watchRooms();
-if (composer && log) compose();
+if (composer && log) {
+  compose();
+  listenToKeys();
+}
 
 // The browser restored a page from its memory, as it was when it was left: bring it up to date.
 addEventListener('pageshow', (event) => {
@@ -287,6 +290,38 @@ function follow() {
     connect();
   }, 5_000);
   connect();
+}
+
+/** Keys beyond those that pages have anyway; the dialog `keys` tells of them. */
+function listenToKeys() {
+  const text = document.getElementById('composer-text');
+  const jump = document.getElementById('jump');
+  const keys = document.getElementById('keys');
+  const focusRow = (row) => {
+    if (!row) return false;
+    row.tabIndex = -1;
+    row.focus({ preventScroll: true });
+    row.scrollIntoView({ block: 'nearest' });
+    return true;
+  };
+  document.addEventListener('keydown', (event) => {
+    if (document.querySelector('dialog[open]')) return;
+    const isTyping = event.target.matches('input, textarea');
+    const row = event.target.closest?.('.log > .message');
+    const rows = Array.from(document.querySelectorAll('.log > .message'));
+    let done = true;
+    if (event.key === 'k' && (event.ctrlKey || event.metaKey)) jump.showModal();
+    else if (event.ctrlKey || event.metaKey || event.altKey) done = false;
+    else if (event.key === '/' && !isTyping) jump.showModal();
+    else if (event.key === '?' && !isTyping) keys.showModal();
+    else if (event.key === 'Escape' && event.target !== text) text.focus();
+    else if (event.key === 'ArrowUp' && event.target === text && !text.value) done = focusRow(rows.at(-1));
+    else if (event.key === 'ArrowUp' && row) done = focusRow(rows[rows.indexOf(row) - 1]);
+    else if (event.key === 'ArrowDown' && row) {
+      if (!focusRow(rows[rows.indexOf(row) + 1])) text.focus();
+    } else done = false;
+    if (done) event.preventDefault();
+  });
 }
 
 /** The composer: what is sent leaves it at once and is not forgotten until the server has it. */

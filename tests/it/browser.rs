@@ -243,6 +243,49 @@ async fn messages_of_one_author_stand_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_reach_messages_and_rooms() {
+    let (_server, ben, ana) = at_tea().await;
+    for text in ["one", "two", "three"] {
+        ben.says("tea", text).await;
+    }
+    ana.shows(&["one", "two", "three"]).await;
+    let focused =
+        "document.activeElement.querySelector('.body')?.innerText ?? document.activeElement.id";
+    let press = async |keys: &str| {
+        let focused = ana.client.active_element().await.unwrap();
+        focused.send_keys(keys).await.unwrap();
+    };
+    assert_eq!(ana.evaluate(focused).await, "composer-text");
+    for (keys, there) in [
+        ("\u{e013}", "three"),
+        ("\u{e013}", "two"),
+        ("\u{e015}", "three"),
+        ("\u{e015}", "composer-text"),
+        ("\u{e013}\u{e00c}", "composer-text"),
+    ] {
+        press(keys).await;
+        assert_eq!(ana.evaluate(focused).await, there, "{keys:?}");
+    }
+    // In the composer they are what one writes.
+    press("/?").await;
+    assert_eq!(
+        ana.evaluate("document.getElementById('composer-text').value")
+            .await,
+        "/?"
+    );
+    press("\u{e003}\u{e003}\u{e013}?").await;
+    ana.sees("From message to message").await;
+    ana.screenshot("room-keys-desk-light").await;
+    press("\u{e00c}").await;
+    ana.until("!document.querySelector('dialog[open]')").await;
+    press("\u{e009}k\u{e000}").await;
+    ana.until("document.getElementById('jump').open").await;
+    ana.screenshot("room-jump-desk-light").await;
+    press("den\u{e007}").await;
+    ana.until("document.title.endsWith('den – Parlor')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_unread_is_counted_and_marked() {
     let (_server, ben, ana) = at_tea().await;
     ben.enters("den").await;
