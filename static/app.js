@@ -96,16 +96,16 @@ function keepPlace(list) {
   const toBottom = () => { if (atBottom) scroller.scrollTop = scroller.scrollHeight; };
   // Seen is read: said at most once a second, and only while it is looked at.
   let noting = null;
-  let noted = list.lastElementChild?.id.slice(2); // The page itself was.
+  const numberOf = (row) => Number(row?.id?.slice(2)) || 0;
+  let newest = numberOf(list.lastElementChild);
+  let noted = newest; // The page itself was.
   const noteRead = () => {
     if (!log || noting) return;
     noting = setTimeout(() => {
       noting = null;
-      const last = list.lastElementChild?.id.slice(2);
-      if (document.hidden || !atBottom || !last || last === noted) return;
-      noted = last;
-      const epoch = /after=(\d+-)?/.exec(log.getAttribute('hx-sse:connect'))[1] ?? '';
-      const body = new URLSearchParams({ seq: epoch + last });
+      if (document.hidden || !atBottom || newest === noted) return;
+      noted = newest;
+      const body = new URLSearchParams({ seq: `${document.body.dataset.epoch}-${newest}` });
       fetch(`${location.pathname}/read`, { method: 'POST', body }).catch(() => {});
     }, 1_000);
   };
@@ -134,10 +134,9 @@ function keepPlace(list) {
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes) {
       for (const row of addedNodes) {
-        if (!row.id?.startsWith('m-') || row.dataset.seen) continue;
-        row.dataset.seen = 'true';
         // Only what comes below what is there: older ones are arranged all together.
-        if (row.nextElementSibling) continue;
+        if (numberOf(row) <= newest) continue;
+        newest = numberOf(row);
         arrange(list, row);
         settle(row);
         if (!atBottom && row.matches('.message')) unseen += 1;
@@ -147,7 +146,6 @@ function keepPlace(list) {
     toBottom();
     noteRead();
   }).observe(list, { childList: true });
-  for (const row of list.children) row.dataset.seen = 'true';
   addEventListener('focus', () => noteRead());
   // The composer grows, the keyboard opens, the window turns.
   new ResizeObserver(toBottom).observe(scroller);
@@ -179,12 +177,10 @@ function keepPlace(list) {
 /** A message of one's own has come: what stood for it goes, in the same frame. */
 function settle(row) {
   if (row.dataset.author !== document.body.dataset.user) return;
+  // As shown, code has no backticks around it, and a block no name of its language.
+  const said = (of) => of.querySelector('.body').textContent.replace(/^```\w*$/gm, '').replace(/[`\s]/g, '');
   for (const pending of document.querySelectorAll('#outbox > .pending')) {
-    const says = row.querySelector('.body').textContent.trim();
-    if (pending.dataset.seq === row.id || says === pending.querySelector('.body').textContent.trim()) {
-      pending.remove();
-      return;
-    }
+    if (pending.dataset.seq === row.id || said(pending) === said(row)) return pending.remove();
   }
 }
 
@@ -193,7 +189,9 @@ function watchRooms() {
   const title = document.title;
   const icon = document.querySelector('link[rel=icon]');
   const [plain, dotted] = [icon.href, icon.dataset.new];
+  let lookedAt = 0;
   const look = async () => {
+    lookedAt = Date.now();
     let rooms;
     try {
       const answer = await fetch('/rooms', { headers: { Accept: 'application/json' } });
@@ -213,8 +211,10 @@ function watchRooms() {
     document.title = sum ? `(${sum}) ${title}` : title;
     icon.href = sum ? dotted : plain;
   };
-  // A hidden tab's timers run once a minute at most, and its stream is closed.
-  setInterval(look, 5_000);
+  // Once a minute will do for a tab that nobody looks at.
+  setInterval(() => {
+    if (!document.hidden || Date.now() - lookedAt > 60_000) look();
+  }, 5_000);
   document.addEventListener('visibilitychange', look);
   look();
 }

@@ -112,7 +112,7 @@ pub(super) async fn show(
             let rooms = app.store.rooms_of(user).await?;
             if head > read {
                 // Shown is read, also where no script can say so.
-                app.store.mark_read(&room, user, head).await?;
+                note_read(&app, &room, user, head);
             }
             let page = RoomPage {
                 user,
@@ -166,6 +166,16 @@ fn lobby(
         is_first: true,
     };
     answer::html(status, &LobbyPage { user, field, rooms })
+}
+
+/// Beside the page and not before it: reading works while nothing can be written.
+fn note_read(app: &AppState, room: &RoomId, user: &User, seq: Seq) {
+    let (store, room, user) = (Arc::clone(&app.store), room.clone(), user.clone());
+    tokio::spawn(async move {
+        if let Err(error) = store.mark_read(&room, &user, seq).await {
+            tracing::warn!(%room, ?error, "cannot note what was read");
+        }
+    });
 }
 
 /// `POST /rooms/{room}/read`: the reader has seen the log up to `seq`.

@@ -162,7 +162,8 @@ async fn a_message_shows_at_once_and_becomes_the_real_one_in_its_place() {
         assert!(sent.unwrap().success());
     };
     pause("-STOP");
-    ana.types("#composer-text", "one\u{e007}two\u{e007}").await;
+    ana.types("#composer-text", "one\u{e007}`two`\u{e007}")
+        .await;
     ana.until("document.querySelectorAll('#outbox .pending').length === 2")
         .await;
     assert_eq!(
@@ -172,14 +173,15 @@ async fn a_message_shows_at_once_and_becomes_the_real_one_in_its_place() {
     );
     let place = "document.querySelectorAll('#outbox .body, #log .body')";
     let tops = format!(
-        "Array.from({place}, (e) => [e.innerText, Math.round(e.getBoundingClientRect().top)]).slice(-3)"
+        "Array.from({place}, (e) => [e.innerText.replaceAll('`', ''), Math.round(e.getBoundingClientRect().top)]).slice(-3)"
     );
     let before = ana.evaluate(&tops).await;
     // From here on every frame is looked at: never none of it, never twice.
     ana.evaluate(
         "window.seen = new Set(); (function look() { \
          seen.add(['one', 'two'].map((text) => Array.from(document.querySelectorAll('.body'))\
-         .filter((e) => e.innerText === text).length).join()); requestAnimationFrame(look); })()",
+         .filter((e) => e.innerText.replaceAll('`', '') === text).length).join()); \
+         requestAnimationFrame(look); })()",
     )
     .await;
     pause("-CONT");
@@ -191,6 +193,9 @@ async fn a_message_shows_at_once_and_becomes_the_real_one_in_its_place() {
         json!(["1,1"]),
         "it flickered"
     );
+    // Both came at once, perhaps in one piece, and still stand together.
+    let follows = "document.querySelector('#log > :last-child').classList.contains('follows')";
+    assert_eq!(ana.evaluate(follows).await, true);
     assert_eq!(ben.log("tea").await.len(), 44);
 }
 

@@ -89,7 +89,20 @@ async fn a_full_disk_is_said_and_nothing_is_lost() {
     assert_contains(&page, &long);
     assert_contains(&page, "value=\"kept\"");
 
-    // Readers don't notice.
+    // Readers don't notice, not even when there is no room for noting how far they have read.
+    let rest = disk.path.join("rest");
+    let mut file = fs::File::create(&rest).unwrap();
+    while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
+    // What the refused ones had taken of the write-ahead log holds a few more.
+    while ana
+        .tries_to_say("tea", "more", None)
+        .await
+        .unwrap()
+        .status()
+        == StatusCode::CREATED
+    {
+        acknowledged += 1;
+    }
     assert_eq!(ana.log("tea").await.len(), acknowledged);
     let numbers = stream.numbers(acknowledged - 1).await;
     assert_eq!(*numbers.last().unwrap(), acknowledged as u64);
@@ -97,6 +110,7 @@ async fn a_full_disk_is_said_and_nothing_is_lost() {
 
     // There is room again.
     fs::remove_file(&hog).unwrap();
+    fs::remove_file(&rest).unwrap();
     let works = async || {
         let body = format!("{acknowledged} {}", "x".repeat(3_900));
         let nonce = format!("n-{acknowledged}");
