@@ -28,6 +28,8 @@ pub enum Limited {
     EntriesOf(UserId),
     /// How often one user says how far they have read.
     ReadingOf(UserId),
+    /// How often one user says that they are typing.
+    TypingOf(UserId),
     /// Messages of one user. Nobody types five a second for long.
     PostsOf(UserId),
 }
@@ -42,6 +44,7 @@ impl Limited {
             Self::SignUpsFrom(_) => (40, Duration::from_secs(15)),
             Self::EntriesOf(_) => (60, Duration::from_secs(1)),
             Self::ReadingOf(_) => (30, Duration::from_millis(500)),
+            Self::TypingOf(_) => (10, Duration::from_secs(2)),
             Self::PostsOf(_) => (30, Duration::from_millis(200)),
         };
         Rate { burst, every }
@@ -66,6 +69,7 @@ impl Limited {
             Self::SignUpsFrom(network) => format!("sign-ups from {network}"),
             Self::EntriesOf(user) => format!("entries of {user}"),
             Self::ReadingOf(user) => format!("reading of {user}"),
+            Self::TypingOf(user) => format!("typing of {user}"),
             Self::PostsOf(user) => format!("posts of {user}"),
         }
     }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::presence::{Here, Present};
-use super::room::{Room, Signal, Taken};
+use super::room::{Names, Room, Signal, Taken};
 use super::streams::{Ending, Stream};
 use super::{Format, Hub};
 use crate::domain::{Seq, Timestamp};
@@ -32,6 +32,8 @@ pub struct Follower {
     cursor: Seq,
     /// The last presence that was taken.
     seen: Option<Arc<Present>>,
+    /// Who was last said to be typing.
+    typing: Option<Names>,
 }
 
 /// What a stream has to send next.
@@ -40,6 +42,8 @@ pub enum Next {
     Events(Bytes),
     /// Who is here has changed.
     Present(Arc<Present>),
+    /// These people are typing; good for [`TYPING_LASTS`](super::TYPING_LASTS).
+    Typing(Names),
     /// Nothing has happened for a while.
     Heartbeat,
     /// The stream is over.
@@ -56,10 +60,13 @@ impl Follower {
         signal: watch::Receiver<Signal>,
         format: Format,
     ) -> Self {
-        let seen = signal.borrow().present.clone();
+        let Signal {
+            present, typing, ..
+        } = signal.borrow().clone();
         Self {
             cursor: room.head().unwrap_or(0),
-            seen,
+            seen: present,
+            typing,
             hub,
             stream,
             _here: here,
@@ -108,7 +115,9 @@ impl Follower {
             }
             let mut try_again_in = None;
             // Seen before it is looked at: what is appended in between wakes us again.
-            let present = self.signal.borrow_and_update().present.clone();
+            let Signal {
+                present, typing, ..
+            } = self.signal.borrow_and_update().clone();
             match self.room.take(self.cursor, self.format) {
                 Taken::Events(bytes, upto) => {
                     self.cursor = upto;
@@ -136,14 +145,11 @@ impl Follower {
                 }
                 Taken::Nothing => {}
             }
-            if let Some(present) = present
-                && self
-                    .seen
-                    .as_ref()
-                    .is_none_or(|seen| !Arc::ptr_eq(seen, &present))
-            {
-                self.seen = Some(Arc::clone(&present));
+            if let Some(present) = news(present, &mut self.seen) {
                 return Next::Present(present);
+            }
+            if let Some(typing) = news(typing, &mut self.typing) {
+                return Next::Typing(typing);
             }
             tokio::select! {
                 biased;
@@ -163,6 +169,16 @@ impl Follower {
             Next::Heartbeat
         }
     }
+}
+
+/// What is told now, if it is not what was told last; it is from then on.
+fn news<T: ?Sized>(now: Option<Arc<T>>, last: &mut Option<Arc<T>>) -> Option<Arc<T>> {
+    let now = now?;
+    if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &now)) {
+        return None;
+    }
+    *last = Some(Arc::clone(&now));
+    Some(now)
 }
 
 /// Reads what comes after `cursor` from the store, for a stream that is behind.

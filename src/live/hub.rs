@@ -6,11 +6,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::growth::{Growth, Waiters};
 use super::presence::Presence;
 use super::room::{Accepted, Room, Signal};
 use super::streams::Streams;
 use super::{Follower, Format, Here, Present};
-use crate::domain::{Event, RoomId, Seq, Session, SessionId, User};
+use crate::domain::{Event, RoomId, Seq, Session, SessionId, User, UserId};
 use crate::metrics::Metrics;
 use crate::store::{Change, OnChange, PAGE_MAX, Store, StoreError};
 
@@ -18,8 +19,17 @@ use crate::store::{Change, OnChange, PAGE_MAX, Store, StoreError};
 /// proxies cut silent connections.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 
-/// How often presence is looked over, which also gathers several arrivals into one notice.
+/// How often presence and typing are looked over, which gathers what several people do into one
+/// notice.
 const PRESENCE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long somebody who was said to be typing is taken to be, unless a message of theirs comes or
+/// it is said again. There is no notice that they have stopped.
+pub const TYPING_LASTS: Duration = Duration::from_secs(5);
+
+/// Of how many people who are typing the other nodes are told at a time; the rest is not that
+/// important.
+const TELL_TYPING_MAX: usize = 500;
 
 /// The part of a process that wakes streams when a log grows. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +42,9 @@ struct Inner {
     runtime: Handle,
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     presence: Presence,
+    /// Who has been typing here since the other nodes were last told.
+    typing: Mutex<HashMap<(RoomId, UserId), User>>,
+    waiters: Waiters,
     streams: Streams,
     heartbeat: watch::Sender<()>,
     /// Set when the store may have missed telling something.
@@ -47,6 +60,8 @@ impl Hub {
             runtime: Handle::current(),
             rooms: Mutex::default(),
             presence: Presence::default(),
+            typing: Mutex::default(),
+            waiters: Waiters::default(),
             streams: Streams::new(streams_per_user, metrics.streams),
             heartbeat: watch::Sender::new(()),
             maybe_missed: Notify::new(),
@@ -86,6 +101,29 @@ impl Hub {
         self.0.presence.arrive(room, user)
     }
 
+    /// `user` is typing in the room. Its followers are told within a second.
+    pub fn types(&self, room: &RoomId, user: &User) {
+        self.show_typing(room, user);
+        let has_others = self.store().is_ok_and(|store| store.has_other_nodes());
+        let mut typing = self.typing();
+        if has_others && typing.len() < TELL_TYPING_MAX {
+            typing.insert((room.clone(), user.id), user.clone());
+        }
+    }
+
+    fn show_typing(&self, room: &RoomId, user: &User) {
+        let room = self.rooms().get(room).cloned();
+        if let Some(room) = room {
+            room.types(&user.username.shared());
+        }
+    }
+
+    /// Waits, for a session, until one of these logs grows. It must be looked up once more after
+    /// this, and so must the logs: what was before is not waited for.
+    pub fn watch_logs(&self, rooms: Vec<RoomId>, session: &Session) -> Growth {
+        self.0.waiters.watch(self.0.streams.open(session), rooms)
+    }
+
     /// Opens a stream of the room for a session. Where it starts is still to be said.
     ///
     /// # Errors
@@ -120,6 +158,7 @@ impl Hub {
             Change::Appended(event) => self.accept(event),
             Change::SessionRevoked(session) => self.0.streams.end_session(session),
             Change::MaybeMissed => self.0.maybe_missed.notify_one(),
+            Change::Typing(room, user) => self.show_typing(&room, &user),
             Change::Arrived(node, room, user) => self.0.presence.arrived(node, &room, &user),
             Change::Left(node, room, user) => self.0.presence.left(node, &room, user),
             Change::Elsewhere(shown) => self.0.presence.elsewhere(&shown),
@@ -128,6 +167,7 @@ impl Hub {
     }
 
     fn accept(&self, event: Arc<Event>) {
+        self.0.waiters.wake(&event.room);
         // Nobody follows: who comes reads the head from the store, where the event is.
         let room = self.rooms().get(&event.room).cloned();
         if let Some(room) = room
@@ -238,7 +278,7 @@ impl Hub {
         }
     }
 
-    /// Tells the other nodes who is here.
+    /// Tells the other nodes who is here, and who is typing.
     async fn tell_of_presence(self) {
         let mut due = interval(PRESENCE_EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -252,6 +292,22 @@ impl Hub {
             match told {
                 Ok(()) => self.0.presence.told(untold),
                 Err(error) => tracing::warn!(?error, "cannot tell other nodes who is here"),
+            }
+            let typing = std::mem::take(&mut *self.typing());
+            if typing.is_empty() {
+                continue;
+            }
+            let typing: Vec<_> = typing
+                .into_iter()
+                .map(|((room, _), user)| (room, user))
+                .collect();
+            let told = match self.store() {
+                Ok(store) => store.tell_typing(&typing).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = told {
+                // It is over before it could be told again.
+                tracing::debug!(?error, "cannot tell other nodes who is typing");
             }
         }
     }
@@ -268,7 +324,10 @@ impl Hub {
                 }
             }
             // A room nobody follows is forgotten; the lock keeps followers from coming meanwhile.
-            self.rooms().retain(|_, room| room.followers() > 0);
+            self.rooms().retain(|_, room| {
+                room.show_typing();
+                room.followers() > 0
+            });
         }
     }
 
@@ -293,6 +352,10 @@ impl Hub {
     pub(super) fn store(&self) -> Result<&Arc<dyn Store>, StoreError> {
         let store = self.0.store.get();
         store.ok_or_else(|| StoreError::backend("read the store", "it is still being opened"))
+    }
+
+    fn typing(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), User>> {
+        self.0.typing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Arc<Room>>> {

@@ -7,6 +7,7 @@
 
 mod encode;
 mod follower;
+mod growth;
 mod hub;
 mod presence;
 mod room;
@@ -14,6 +15,7 @@ mod streams;
 
 pub use encode::{Format, sse, text_line};
 pub use follower::{Follower, Next};
-pub use hub::Hub;
+pub use growth::Growth;
+pub use hub::{Hub, TYPING_LASTS};
 pub use presence::{Here, Present};
 pub use streams::{Ending, Streams};

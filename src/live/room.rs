@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -16,11 +16,23 @@ const RING_BYTES_MAX: usize = 512 * 1024;
 /// How much goes out in one write. More would only lie in the socket's buffer.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
+/// How many of those who are typing are named. Of three a page says "several people".
+const TYPISTS_MAX: usize = 3;
+
+/// With more followers than that nobody is told who is typing: it would be told all the time, to
+/// everybody, and help nobody.
+const CROWD: usize = 200;
+
+/// The names of people.
+pub(super) type Names = Arc<[Arc<str>]>;
+
 /// One followed room in this process.
 pub(super) struct Room {
     pub(super) id: RoomId,
     epoch: Epoch,
     tail: Mutex<Tail>,
+    /// Who has been typing since the followers were last told, and has not sent it.
+    typists: Mutex<BTreeSet<Arc<str>>>,
     /// Wakes the followers.
     signal: watch::Sender<Signal>,
 }
@@ -32,6 +44,8 @@ pub(super) struct Signal {
     pub(super) head: Seq,
     /// Who is here; `None` before anybody was.
     pub(super) present: Option<Arc<Present>>,
+    /// Who was last said to be typing.
+    pub(super) typing: Option<Names>,
 }
 
 /// The end of the log, without gaps, as far as this process knows it.
@@ -72,6 +86,7 @@ impl Room {
             id,
             epoch,
             tail: Mutex::default(),
+            typists: Mutex::default(),
             signal: watch::Sender::new(Signal::default()),
         }
     }
@@ -104,10 +119,18 @@ impl Room {
             Some(head) if seq > head + 1 => return tail.want(seq),
             // Before the head was read, any durable event will do as one: those before it are in
             // the store, and a cursor that needs them reads them there.
-            Some(_) | None => tail.push(Encoded::new(event, self.epoch)),
+            Some(_) | None => {
+                self.typists().remove(&event.author.username);
+                tail.push(Encoded::new(event, self.epoch));
+            }
         }
         drop(tail);
-        self.signal.send_modify(|signal| signal.head = seq);
+        self.signal.send_modify(|signal| {
+            signal.head = seq;
+            // Who has not been told yet need not hear of it after the message itself. Who goes on
+            // typing says so again.
+            signal.typing = None;
+        });
         Accepted::Done
     }
 
@@ -149,6 +172,28 @@ impl Room {
     pub(super) fn show(&self, present: Arc<Present>) {
         self.signal
             .send_modify(|signal| signal.present = Some(present));
+    }
+
+    /// Somebody is typing.
+    pub(super) fn types(&self, name: &Arc<str>) {
+        let mut typists = self.typists();
+        if typists.len() < TYPISTS_MAX {
+            typists.insert(Arc::clone(name));
+        }
+    }
+
+    /// Tells the followers who has been typing since the last call, if anybody has.
+    pub(super) fn show_typing(&self) {
+        let typists = std::mem::take(&mut *self.typists());
+        if !typists.is_empty() && self.followers() <= CROWD {
+            let names = typists.into_iter().collect();
+            self.signal
+                .send_modify(|signal| signal.typing = Some(names));
+        }
+    }
+
+    fn typists(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.typists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What comes after `cursor`, several events in one piece.

@@ -36,6 +36,8 @@ pub enum Change {
     Left(NodeId, RoomId, UserId),
     /// Those whom other nodes show, all of them: what was known before is no longer so.
     Elsewhere(Vec<(NodeId, RoomId, User)>),
+    /// Somebody is typing in a room on another node.
+    Typing(RoomId, User),
     /// What this node told of the people here was taken back, and should be told again.
     ShowPresentAgain,
 }
@@ -261,6 +263,12 @@ pub trait Store: Send + Sync {
         gone: &[(RoomId, UserId)],
     ) -> Result<(), StoreError> {
         let _ = (here, gone);
+        Ok(())
+    }
+
+    /// Tells the other nodes who is typing, which they hear as [`Change::Typing`].
+    async fn tell_typing(&self, typing: &[(RoomId, User)]) -> Result<(), StoreError> {
+        let _ = typing;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
@@ -95,7 +95,8 @@ pub(super) async fn be_patient(request: Request, next: Next) -> Response {
 }
 
 /// Gives each request an id, in the log and in the answer, and logs how it ended. The query is
-/// left out: it may hold what people typed.
+/// left out: it may hold what people typed. What is said in passing, that somebody types or has
+/// read something, is for debugging only.
 pub(super) async fn log(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = uuid::Uuid::new_v4().simple().to_string();
@@ -115,7 +116,7 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
     let _entered = span.enter();
     if status.is_server_error() {
         tracing::warn!(status = status.as_u16(), took_ms, route, "answered");
-    } else if !method.is_safe() {
+    } else if !method.is_safe() && status != StatusCode::NO_CONTENT {
         tracing::info!(status = status.as_u16(), took_ms, route, "answered");
     } else {
         tracing::debug!(status = status.as_u16(), took_ms, route, "answered");

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::answer::{self, Form};
 use super::body::Fields;
 use super::extract::{RoomMember, SignedIn};
-use super::query::Query;
+use super::query::{self, Query};
 use crate::domain::{
     Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq,
     User,
@@ -25,9 +25,6 @@ use crate::views::{Composer, ComposerFragment, HistoryFragment, HistoryPage, Ref
 
 /// How many events a page of the log holds when nobody says.
 const PAGE: usize = 50;
-
-/// The longest a poll may wait: within what proxies allow.
-const WAIT_MAX_SECS: u64 = 30;
 
 /// A page of the log as JSON.
 #[derive(Serialize)]
@@ -72,26 +69,12 @@ impl Range {
             range.end = End::After(place(after)?);
         }
         if let Some(limit) = query.find("limit") {
-            range.limit = number(limit, 1..=PAGE_MAX)
+            range.limit = query::number(limit, 1..=PAGE_MAX)
                 .ok_or(Invalid("limit takes a whole number from 1 to 200."))?;
         }
-        if let Some(wait) = query.find("wait") {
-            let secs = number(wait, 0..=WAIT_MAX_SECS).ok_or(Invalid(
-                "wait takes a whole number of seconds from 0 to 30.",
-            ))?;
-            range.wait = Duration::from_secs(secs);
-        }
+        range.wait = query::wait(query)?;
         Ok(range)
     }
-}
-
-fn number<N: std::str::FromStr + PartialOrd>(
-    raw: &str,
-    within: std::ops::RangeInclusive<N>,
-) -> Option<N> {
-    let digits = raw.bytes().all(|b| b.is_ascii_digit());
-    let number = digits.then(|| raw.parse().ok()).flatten();
-    number.filter(|number| within.contains(number))
 }
 
 /// `GET /rooms/{room}/messages`: a page of the log, oldest first.
@@ -168,7 +151,7 @@ async fn wait_beyond(
         loop {
             match follower.next().await {
                 Next::Events(_) | Next::End(_) => return,
-                Next::Present(_) | Next::Heartbeat => {}
+                Next::Present(_) | Next::Typing(_) | Next::Heartbeat => {}
             }
         }
     };

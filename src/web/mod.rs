@@ -55,6 +55,7 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms", get(rooms::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
         .route("/rooms/{room}/read", post(rooms::read))
+        .route("/rooms/{room}/typing", post(rooms::typing))
         .route(
             "/rooms/{room}/messages",
             get(messages::index).post(messages::create),

@@ -1,6 +1,7 @@
 //! Streams: a room's log as it grows.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -14,7 +15,7 @@ use super::extract::{RoomMember, SignedIn};
 use super::query::Query;
 use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq};
 use crate::error::AppError;
-use crate::live::{Ending, Follower, Format, Next, Present, sse};
+use crate::live::{Ending, Follower, Format, Next, Present, TYPING_LASTS, sse};
 use crate::state::AppState;
 use crate::views::{self, LivePage, ResetRow};
 
@@ -146,6 +147,7 @@ fn streaming(format: Format, preamble: String, room: RoomId, follower: Follower)
             let (bytes, is_last) = match follower.next().await {
                 Next::Events(bytes) => (bytes, false),
                 Next::Present(present) => (presence(format, &room, &present), false),
+                Next::Typing(names) => (typing(format, &room, &names), false),
                 Next::Heartbeat => (heartbeat(format), false),
                 Next::End(ending) => (goodbye(format, ending), true),
             };
@@ -236,6 +238,19 @@ fn presence(format: Format, room: &RoomId, present: &Present) -> Bytes {
         Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
     };
     sse(None, Some("presence"), &notice.to_string()).into()
+}
+
+/// Good for some seconds, or until a message of theirs.
+fn typing(format: Format, room: &RoomId, names: &[Arc<str>]) -> Bytes {
+    let notice = match format {
+        Format::Json | Format::Html => serde_json::json!({
+            "room": room,
+            "names": names,
+            "secs": TYPING_LASTS.as_secs(),
+        }),
+        Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
+    };
+    sse(None, Some("typing"), &notice.to_string()).into()
 }
 
 fn heartbeat(format: Format) -> Bytes {

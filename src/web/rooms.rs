@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -6,10 +7,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::answer::{self, Form};
 use super::body::Fields;
 use super::extract::{RoomMember, SignedIn};
+use super::query::{self, Query};
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Seq, User};
 use crate::error::AppError;
 use crate::limits::Limited;
@@ -21,6 +24,8 @@ use crate::views::{self, Avatar, Composer, Field, LobbyPage, RoomPage};
 #[derive(Serialize)]
 struct Lobby<'a> {
     rooms: &'a [RoomSummary],
+    /// What to wait beyond: it is another when a log has grown or a room was entered.
+    cursor: String,
 }
 
 /// A room as JSON.
@@ -42,12 +47,25 @@ const NEWEST: usize = 50;
 pub(super) async fn index(
     State(app): State<AppState>,
     form: Form,
-    SignedIn { user, .. }: SignedIn,
+    signed_in: SignedIn,
+    query: Query,
 ) -> Result<Response, AppError> {
-    let rooms = app.store.rooms_of(&user).await?;
+    let wait = query::wait(&query)?;
+    let user = &signed_in.user;
+    let mut rooms = app.store.rooms_of(user).await?;
+    if let Some(after) = query.find("after")
+        && !wait.is_zero()
+        && cursor(&rooms) == after
+    {
+        rooms = rooms_beyond(&app, &signed_in, rooms, after, wait).await?;
+    }
     Ok(match form {
-        Form::Page | Form::Fragment => lobby(StatusCode::OK, &user, &rooms, "", None),
-        Form::Json | Form::Ndjson => Json(Lobby { rooms: &rooms }).into_response(),
+        Form::Page | Form::Fragment => lobby(StatusCode::OK, user, &rooms, "", None),
+        Form::Json | Form::Ndjson => {
+            let cursor = cursor(&rooms);
+            let rooms = &rooms;
+            Json(Lobby { rooms, cursor }).into_response()
+        }
         Form::Text => {
             let lines = rooms.iter().map(|room| match &room.last {
                 Some(last) => format!("{}\t{}", room.room, text_line(last)),
@@ -56,6 +74,37 @@ pub(super) async fn index(
             answer::text(StatusCode::OK, lines.collect())
         }
     })
+}
+
+/// Logs only grow and rooms are only entered, so the sum of the heads never repeats.
+fn cursor(rooms: &[RoomSummary]) -> String {
+    rooms.iter().map(|room| room.head).sum::<Seq>().to_string()
+}
+
+/// The rooms once something has been said in one of them, or `longest` is over.
+async fn rooms_beyond(
+    app: &AppState,
+    signed_in: &SignedIn,
+    rooms: Vec<RoomSummary>,
+    after: &str,
+    longest: Duration,
+) -> Result<Vec<RoomSummary>, AppError> {
+    let SignedIn { user, session } = signed_in;
+    let ids = rooms.into_iter().map(|room| room.room).collect();
+    // From here on what is appended wakes us, and what was before is read.
+    let mut growth = app.hub.watch_logs(ids, session);
+    if !signed_in.is_still(app).await? {
+        return Err(AppError::SignedOut);
+    }
+    let rooms = app.store.rooms_of(user).await?;
+    if cursor(&rooms) != after {
+        return Ok(rooms);
+    }
+    let _ = timeout(longest, growth.happens()).await;
+    match signed_in.is_still(app).await? {
+        true => Ok(app.store.rooms_of(user).await?),
+        false => Err(AppError::SignedOut),
+    }
 }
 
 /// `POST /rooms`: enters the room, which is made if it was not there.
@@ -192,5 +241,18 @@ pub(super) async fn read(
         .take(&Limited::ReadingOf(signed_in.user.id))
         .await?;
     app.store.mark_read(&room, &signed_in.user, seq).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /rooms/{room}/typing`: tells who follows the room.
+pub(super) async fn typing(
+    State(app): State<AppState>,
+    RoomMember {
+        signed_in, room, ..
+    }: RoomMember,
+) -> Result<StatusCode, AppError> {
+    let user = &signed_in.user;
+    app.limits.take(&Limited::TypingOf(user.id)).await?;
+    app.hub.types(&room, user);
     Ok(StatusCode::NO_CONTENT)
 }

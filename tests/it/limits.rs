@@ -118,6 +118,19 @@ async fn a_flood_of_messages_is_stopped_and_a_fast_typist_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn saying_all_the_time_that_one_types_is_stopped() {
+    let server = limited().await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    let mut refused = 0;
+    for _ in 0..20 {
+        let answer = ana.post("/rooms/tea/typing", &[]).await;
+        refused += u32::from(answer.status() == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert!((8..=10).contains(&refused), "{refused} of 20 were refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_sites_change_nothing() {
     let server = Server::start(Backend::Sqlite).await;
     let ana = server.person("ana").await;

@@ -71,6 +71,34 @@ async fn a_message_from_another_node_comes_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_tell_each_other_who_is_typing_and_what_to_wait_for() {
+    let one = Server::start(Backend::MongoDb).await;
+    let two = one.another_node().await;
+    let ana = one.person("ana").await;
+    let ben = two.person("ben").await;
+    ana.enters("tea").await;
+    ben.enters("tea").await;
+    let mut stream = ana.listens("tea", 0).await;
+    for _ in 0..3 {
+        let answer = ben.post("/rooms/tea/typing", &[]).await;
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        let began = Instant::now();
+        let notice = stream.next_notice("typing").await.json();
+        assert_eq!(notice["names"], serde_json::json!(["ben"]));
+        assert!(began.elapsed() < Duration::from_secs(4));
+    }
+    let cursor = ana.json("/rooms").await["cursor"].clone();
+    let path = format!("/rooms?after={}&wait=20", cursor.as_str().unwrap());
+    let began = Instant::now();
+    let (lobby, _) = tokio::join!(ana.json(&path), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ben.says("tea", "across").await
+    });
+    assert_eq!(lobby["rooms"][0]["unread"], 1);
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signing_out_on_one_node_ends_streams_on_the_other() {
     let one = Server::start(Backend::MongoDb).await;
     let two = one.another_node().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::support::{Backend, Server, assert_contains, assert_lacks};
@@ -14,6 +14,8 @@ on_both_stores!(
     strangers_stay_outside,
     the_lobby_tells_who_spoke_last,
     coming_and_going_is_quiet,
+    typing_is_told_until_it_is_sent,
+    the_lobby_can_be_waited_for,
 );
 
 async fn a_room_is_made_by_entering_it(backend: Backend) {
@@ -178,4 +180,103 @@ async fn coming_and_going_is_quiet(backend: Backend) {
     let more = timeout(Duration::from_secs(3), anas.next_notice("presence")).await;
     assert!(more.is_err(), "{more:?}");
     assert_eq!(ana.log("tea").await.len(), 2, "none of it is an event");
+}
+
+async fn typing_is_told_until_it_is_sent(backend: Backend) {
+    let server = Server::start(backend).await;
+    let ana = server.person("ana").await;
+    let ben = server.person("ben").await;
+    let eve = server.person("eve").await;
+    ana.enters("tea").await;
+    ben.enters("tea").await;
+    let mut anas = ana.listens("tea", 0).await;
+    let types = async || ben.post("/rooms/tea/typing", &[]).await.status();
+    assert_eq!(types().await, StatusCode::NO_CONTENT);
+    let notice = anas.next_notice("typing").await.json();
+    assert_eq!(
+        notice,
+        json!({ "room": "tea", "names": ["ben"], "secs": 5 })
+    );
+    // It is told again when it is said again, though nothing has changed.
+    assert_eq!(types().await, StatusCode::NO_CONTENT);
+    anas.next_notice("typing").await;
+    // Who comes later is not told what was.
+    let mut later = ana.listens("tea", 0).await;
+    let told = timeout(Duration::from_secs(2), later.next_notice("typing")).await;
+    assert!(told.is_err(), "{told:?}");
+    // What was sent before anybody was told of the typing is not told of.
+    for number in 0..5 {
+        assert_eq!(types().await, StatusCode::NO_CONTENT);
+        ben.says("tea", &format!("sent {number}")).await;
+    }
+    let told = timeout(Duration::from_secs(3), anas.next_notice("typing")).await;
+    assert!(told.is_err(), "{told:?}");
+
+    let outside = eve.post("/rooms/tea/typing", &[]).await;
+    assert_eq!(outside.status(), StatusCode::FORBIDDEN);
+}
+
+async fn the_lobby_can_be_waited_for(backend: Backend) {
+    let server = Server::start(backend).await;
+    let ana = server.person("ana").await;
+    let ben = server.person("ben").await;
+    for room in ["tea", "den"] {
+        ana.enters(room).await;
+        ben.enters(room).await;
+    }
+    let cursor = async || {
+        ana.json("/rooms").await["cursor"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let unread = |lobby: &Value, room: &str| {
+        let rooms = lobby["rooms"].as_array().unwrap();
+        let found = rooms.iter().find(|one| one["room"] == room).unwrap();
+        found["unread"].as_u64().unwrap()
+    };
+    let seen = cursor().await;
+    let waiting = tokio::spawn({
+        let (ana, seen) = (ana.clone(), seen.clone());
+        async move {
+            let began = Instant::now();
+            let lobby = ana.json(&format!("/rooms?after={seen}&wait=20")).await;
+            (lobby, began.elapsed())
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ben.says("den", "anybody?").await;
+    let (lobby, took) = waiting.await.unwrap();
+    assert_eq!((unread(&lobby, "den"), unread(&lobby, "tea")), (1, 0));
+    assert!((1..5).contains(&took.as_secs()), "it took {took:?}");
+    assert_ne!(lobby["cursor"], seen);
+    // What was said before is answered at once; else it waits, but no longer than that.
+    let lobby = ana.json(&format!("/rooms?after={seen}&wait=20")).await;
+    assert_eq!(unread(&lobby, "den"), 1);
+    let began = Instant::now();
+    ana.json(&format!("/rooms?after={}&wait=1", cursor().await))
+        .await;
+    assert!((1..5).contains(&began.elapsed().as_secs()));
+    // Nothing falls between asking and waiting.
+    for number in 0..20 {
+        let seen = cursor().await;
+        let path = format!("/rooms?after={seen}&wait=20");
+        let began = Instant::now();
+        let text = format!("number {number}");
+        let (lobby, _) = tokio::join!(ana.json(&path), ben.says("tea", &text));
+        assert_ne!(lobby["cursor"], seen);
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+    let answer = ana.get("/rooms?wait=31").await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+
+    // It ends with the session.
+    let path = format!("/rooms?after={}&wait=20", cursor().await);
+    let began = Instant::now();
+    let (waited, _) = tokio::join!(ana.get_as("application/json", &path), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ana.post("/logout", &[]).await
+    });
+    assert_eq!(waited.status(), StatusCode::UNAUTHORIZED);
+    assert!(began.elapsed() < Duration::from_secs(5));
 }

@@ -160,6 +160,7 @@ impl Feed {
             { "ns.coll": "events", "operationType": "insert" },
             { "ns.coll": "sessions", "operationType": "update" },
             { "ns.coll": "presence", "operationType": { "$in": ["insert", "delete"] } },
+            { "ns.coll": "typing", "operationType": { "$in": ["insert", "replace"] } },
         ] } };
         let watch = self
             .database
@@ -197,13 +198,12 @@ impl Feed {
             self.metrics.change_stream_up.set(1);
             // Also after an answer without changes: a quiet night's token stays young.
             *place = stream.resume_token();
-            match next.map(|change| self.change_from(&change)).transpose() {
-                Ok(change) => {
-                    let change = change.flatten();
-                    if let Some(Change::Appended(event)) = &change {
-                        self.logs.hear(event);
-                    }
-                    if let Some(change) = change {
+            match next.map(|change| self.changes_from(&change)).transpose() {
+                Ok(changes) => {
+                    for change in changes.unwrap_or_default() {
+                        if let Change::Appended(event) = &change {
+                            self.logs.hear(event);
+                        }
                         (self.on_change)(change);
                     }
                 }
@@ -215,30 +215,39 @@ impl Feed {
         }
     }
 
-    fn change_from(&self, change: &Document) -> Result<Option<Change>, StoreError> {
+    fn changes_from(&self, change: &Document) -> Result<Vec<Change>, StoreError> {
         let missing = unreadable("read a change");
         let namespace = change.get_document("ns").map_err(&missing)?;
-        match namespace.get_str("coll").map_err(&missing)? {
+        let change = match namespace.get_str("coll").map_err(&missing)? {
             "events" => {
                 let event =
                     log::event_from(change.get_document("fullDocument").map_err(&missing)?)?;
-                Ok(Some(Change::Appended(Arc::new(event))))
+                Some(Change::Appended(Arc::new(event)))
             }
             "presence" => match change.get_document("fullDocument") {
                 Ok(shown) => {
                     let arrived = self.nodes.arrived(shown)?;
-                    Ok(arrived.map(|(place, user)| Change::Arrived(place.node, place.room, user)))
+                    arrived.map(|(place, user)| Change::Arrived(place.node, place.room, user))
                 }
                 Err(_) => {
                     let key = change.get_document("documentKey").map_err(&missing)?;
                     let left = self
                         .nodes
                         .place(key.get_document("_id").map_err(&missing)?)?;
-                    Ok(left.map(|place| Change::Left(place.node, place.room, place.user)))
+                    left.map(|place| Change::Left(place.node, place.room, place.user))
                 }
             },
-            _ => Ok(revoked(change).map(Change::SessionRevoked)),
-        }
+            "typing" => {
+                let told = change.get_document("fullDocument").map_err(&missing)?;
+                let typing = self.nodes.typing(told)?;
+                let changes = typing.into_iter();
+                return Ok(changes
+                    .map(|(room, user)| Change::Typing(room, user))
+                    .collect());
+            }
+            _ => revoked(change).map(Change::SessionRevoked),
+        };
+        Ok(change.into_iter().collect())
     }
 }
 

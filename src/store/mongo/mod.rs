@@ -84,6 +84,7 @@ struct Collections {
     limits: Collection<Document>,
     nodes: Collection<Document>,
     presence: Collection<Document>,
+    typing: Collection<Document>,
     /// Whether this is a replica set or a sharded cluster.
     is_replicated: bool,
 }
@@ -229,6 +230,7 @@ impl Collections {
             limits: database.collection_with_options("limits", quick),
             nodes: database.collection("nodes"),
             presence: database.collection("presence"),
+            typing: database.collection("typing"),
             is_replicated,
             users: database.collection("users"),
             sessions: database.collection("sessions"),
@@ -567,6 +569,13 @@ impl Store for MongoStore {
     ) -> Result<(), StoreError> {
         match &self.cluster {
             Some(cluster) => cluster.nodes.show(here, gone).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tell_typing(&self, typing: &[(RoomId, User)]) -> Result<(), StoreError> {
+        match &self.cluster {
+            Some(cluster) => cluster.nodes.tell_typing(typing).await,
             None => Ok(()),
         }
     }

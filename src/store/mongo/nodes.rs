@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::Collection;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::retry::{once, trying};
@@ -55,6 +55,8 @@ pub(super) struct Nodes(Arc<Shared>);
 struct Shared {
     nodes: Collection<Document>,
     presence: Collection<Document>,
+    /// One document a node: who was typing there when it last told. What others need is the change.
+    typing: Collection<Document>,
     on_change: OnChange,
     /// Our names, the present one last.
     names: Mutex<Vec<NodeId>>,
@@ -71,6 +73,7 @@ impl Nodes {
         let nodes = Self(Arc::new(Shared {
             nodes: collections.nodes.clone(),
             presence: collections.presence.clone(),
+            typing: collections.typing.clone(),
             on_change,
             names: Mutex::default(),
             must_show_again: AtomicBool::new(false),
@@ -141,6 +144,8 @@ impl Nodes {
         let gone = once("remove lost nodes", self.0.nodes.delete_many(lost)).await?;
         if gone.deleted_count > 0 {
             tracing::warn!(nodes = gone.deleted_count, "nodes are gone");
+            let old = doc! { "$expr": { "$lt": ["$at", lost_before()] } };
+            once("forget who was typing", self.0.typing.delete_many(old)).await?;
         }
         // Who is shown first, the nodes second: a node joins before it shows anybody.
         let shown = once("look at who is shown", async {
@@ -204,11 +209,58 @@ impl Nodes {
         Ok(())
     }
 
+    /// Tells who is typing here.
+    pub(super) async fn tell_typing(&self, typing: &[(RoomId, User)]) -> Result<(), StoreError> {
+        let Some(name) = self.name() else {
+            return Ok(());
+        };
+        let typing: Vec<Document> = typing
+            .iter()
+            .map(|(room, user)| {
+                doc! {
+                    "room": room.as_str(),
+                    "user": user.id.to_string(),
+                    "username": user.username.as_str(),
+                }
+            })
+            .collect();
+        let own = doc! { "_id": name.to_string() };
+        // With its moment, because replacing a document by itself is not a change.
+        let told = doc! { "at": DateTime::now(), "typing": typing };
+        let replace = self.0.typing.replace_one(own, told).upsert(true);
+        once("tell who is typing", replace).await.map(drop)
+    }
+
+    /// Who a document of the typing collection names; nobody of our own.
+    pub(super) fn typing(&self, document: &Document) -> Result<Vec<(RoomId, User)>, StoreError> {
+        let missing = unreadable("read who is typing");
+        let invalid = |error| StoreError::backend("read who is typing", error);
+        let node = document.get_str("_id").map_err(&missing)?;
+        if self
+            .names()
+            .contains(&NodeId::parse(node).map_err(invalid)?)
+        {
+            return Ok(Vec::new());
+        }
+        let typing = document.get_array("typing").map_err(&missing)?;
+        typing
+            .iter()
+            .filter_map(Bson::as_document)
+            .map(|who| {
+                let text = |key| who.get_str(key).map_err(&missing);
+                let room = RoomId::parse(text("room")?).map_err(invalid)?;
+                let user = UserId::parse(text("user")?).map_err(invalid)?;
+                Ok((room, users::user_of(user, text("username")?)))
+            })
+            .collect()
+    }
+
     /// Takes ourselves and those we show away: at an orderly end.
     pub(super) async fn leave(&self) -> Result<(), StoreError> {
         let names: Vec<String> = self.names().iter().map(NodeId::to_string).collect();
         let ours = doc! { "_id": { "$in": &names } };
-        once("leave the nodes", self.0.nodes.delete_many(ours)).await?;
+        once("leave the nodes", self.0.nodes.delete_many(ours.clone())).await?;
+        once("leave the nodes", self.0.typing.delete_many(ours)).await?;
         let ours = doc! { "_id.node": { "$in": names } };
         let delete = self.0.presence.delete_many(ours);
         once("leave the nodes", delete).await.map(drop)

@@ -1,0 +1,85 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::streams::Stream;
+use crate::domain::RoomId;
+
+/// Who waits for any of several logs to grow, without reading them: for what is unread.
+#[derive(Clone, Default)]
+pub(super) struct Waiters(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    last_number: u64,
+    by_room: HashMap<RoomId, HashMap<u64, Arc<Notify>>>,
+}
+
+/// One wait for any of several logs to grow. It ends with its session, as a stream does.
+pub struct Growth {
+    stream: Stream,
+    rooms: Vec<RoomId>,
+    number: u64,
+    has_grown: Arc<Notify>,
+    waiters: Waiters,
+}
+
+impl Waiters {
+    /// Waits for what is appended from now on.
+    pub(super) fn watch(&self, stream: Stream, rooms: Vec<RoomId>) -> Growth {
+        let has_grown = Arc::new(Notify::new());
+        let mut waiting = self.waiting();
+        waiting.last_number += 1;
+        let number = waiting.last_number;
+        for room in &rooms {
+            let of_room = waiting.by_room.entry(room.clone()).or_default();
+            of_room.insert(number, Arc::clone(&has_grown));
+        }
+        drop(waiting);
+        Growth {
+            stream,
+            rooms,
+            number,
+            has_grown,
+            waiters: self.clone(),
+        }
+    }
+
+    /// The room's log has grown.
+    pub(super) fn wake(&self, room: &RoomId) {
+        if let Some(of_room) = self.waiting().by_room.get(room) {
+            // Kept for who does not wait yet, so that nothing falls in between.
+            of_room.values().for_each(|waiter| waiter.notify_one());
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Entries are put in and taken out whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Growth {
+    /// Waits until one of the logs has grown since this was made, or the session is over.
+    pub async fn happens(&mut self) {
+        tokio::select! {
+            _ = self.stream.ended() => {}
+            () = self.has_grown.notified() => {}
+        }
+    }
+}
+
+impl Drop for Growth {
+    fn drop(&mut self) {
+        let mut waiting = self.waiters.waiting();
+        for room in &self.rooms {
+            if let Some(of_room) = waiting.by_room.get_mut(room) {
+                of_room.remove(&self.number);
+                if of_room.is_empty() {
+                    waiting.by_room.remove(room);
+                }
+            }
+        }
+    }
+}
