@@ -39,6 +39,12 @@ impl Browser {
         Self::open_with(off, "none").await
     }
 
+    /// The same as [`Self::open`], but the reader has chosen letters of this size.
+    pub async fn open_with_letters(pixels: u32) -> Self {
+        let large = json!({ "webkit.webprefs.default_font_size": pixels });
+        Self::open_with(large, "normal").await
+    }
+
     async fn open_with(preferences: Value, wait_for_load: &str) -> Self {
         let port = free_port();
         let profile = tempfile::tempdir().unwrap();
@@ -187,21 +193,31 @@ impl Browser {
 
     /// A phone or a desk, light or dark.
     pub async fn looks_like(&self, width: u32, height: u32, is_dark: bool) {
+        let is_phone = width < 600;
+        self.has_size(width, height, is_phone).await;
+        let scheme = if is_dark { "dark" } else { "light" };
+        self.prefers("prefers-color-scheme", scheme).await;
+    }
+
+    /// A window of that size; a phone is touched and not pointed at.
+    pub async fn has_size(&self, width: u32, height: u32, is_phone: bool) {
         let size = json!({
             "width": width,
             "height": height,
             "deviceScaleFactor": 1,
-            "mobile": width < 600,
+            "mobile": is_phone,
         });
         self.devtools("Emulation.setDeviceMetricsOverride", size)
             .await;
-        let scheme = if is_dark { "dark" } else { "light" };
-        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
-        self.devtools(
-            "Emulation.setEmulatedMedia",
-            json!({ "features": [feature] }),
-        )
-        .await;
+        let touch = json!({ "enabled": is_phone });
+        self.devtools("Emulation.setTouchEmulationEnabled", touch)
+            .await;
+    }
+
+    /// A media feature as the reader's system has it, and no other.
+    pub async fn prefers(&self, feature: &str, value: &str) {
+        let features = json!({ "features": [{ "name": feature, "value": value }] });
+        self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
     /// Puts a picture of the page into `target/screenshots`.

@@ -13,7 +13,7 @@ pub struct Person {
     pub name: String,
     pub token: String,
     pub id: String,
-    base: String,
+    pub base: String,
     browser: Client,
 }
 

@@ -1,0 +1,23 @@
+//! The pages in real Chromium, as people use them.
+
+mod connection;
+mod keyboard;
+mod lighthouse;
+mod looks;
+mod reading;
+mod sending;
+mod without_scripts;
+
+use crate::support::{Backend, Browser, Person, Server};
+
+/// Ben at a terminal and ana in a browser, both in the same room.
+async fn at_tea() -> (Server, Person, Browser) {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    ben.enters("tea").await;
+    let ana = Browser::open().await;
+    ana.signs_up(&server.base, "ana").await;
+    ana.enters("tea").await;
+    ana.is_following().await;
+    (server, ben, ana)
+}
