@@ -9,6 +9,8 @@
   const { user, room, name, avatar } = document.body.dataset;
   const mine = `parlor:${user}:${room}`;
   const outbox = kept();
+  // Fetched while there is a server to ask.
+  const picture = Object.assign(new Image(36, 36), { className: 'avatar', src: avatar, alt: '' });
   let isSending = false;
   let toldTypingAt = 0;
   let wake = () => {};
@@ -88,14 +90,13 @@
     row.className = 'message pending';
     row.id = `n-${message.nonce}`;
     row.dataset.author = user;
-    const picture = Object.assign(new Image(36, 36), { className: 'avatar', src: avatar, alt: '' });
     const meta = Object.assign(document.createElement('p'), { className: 'meta' });
     meta.append(Object.assign(document.createElement('b'), { className: 'author', textContent: name }));
     const body = Object.assign(document.createElement('div'), { className: 'body', dir: 'auto' });
     body.textContent = message.body.trimEnd();
     const above = list.lastElementChild ?? log.lastElementChild;
     row.classList.toggle('follows', above?.dataset.author === user);
-    row.append(picture, meta, body);
+    row.append(picture.cloneNode(), meta, body);
     list.append(row);
   }
 

@@ -34,7 +34,7 @@ function arrange(list, first = list.firstElementChild) {
     const before = above && dateOf(above);
     const isNewDay = !before || before.toDateString() !== at.toDateString();
     if (isNewDay) row.before(dayLine(at));
-    row.classList.toggle('follows', !isNewDay && !isApart && row.matches('.message') && above.matches('.message')
+    row.classList.toggle('follows', !isNewDay && !isApart && row.matches('.message:not(.marked)') && above.matches('.message')
       && row.dataset.author === above.dataset.author && at - before <= TOGETHER_MS);
     isApart = false;
     above = row;
@@ -59,7 +59,7 @@ function dayLine(at) {
 function showOwn() {
   const own = `.message[data-author="${document.body.dataset.user}"]`;
   const rules = new CSSStyleSheet();
-  rules.replaceSync(`${own} { --tint: var(--own-surface) } ${own} .author { color: var(--own) }`);
+  rules.replaceSync(`${own} { --tint: var(--own-surface) } ${own} .author { color: var(--link) }`);
   document.adoptedStyleSheets.push(rules);
 }
 
@@ -103,7 +103,11 @@ function keepPlace(list) {
   else line?.scrollIntoView({ block: 'start' });
   stay();
   atBottom = isAtBottom();
+  const size = () => `${scroller.clientWidth} × ${scroller.clientHeight}`;
+  let seenSize = size();
   scroller.addEventListener('scroll', () => {
+    // Not moved by its reader, but by a change of its size, which is seen to next.
+    if (size() !== seenSize) return;
     atBottom = isAtBottom();
     if (atBottom) noteRead();
     if (atBottom && unseen) {
@@ -132,7 +136,10 @@ function keepPlace(list) {
   }).observe(list, { childList: true });
   document.addEventListener('visibilitychange', noteRead);
   // The composer grows, the keyboard opens, the window turns.
-  new ResizeObserver(stay).observe(scroller);
+  new ResizeObserver(() => {
+    seenSize = size();
+    stay();
+  }).observe(scroller);
   scroller.stay = stay;
   scroller.toBottom = () => { atBottom = true; stay(); };
   if (log) loadOlder(list);

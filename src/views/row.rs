@@ -89,10 +89,11 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The one that a permanent link points to.
+    /// The one that a permanent link points to. It says itself whose it is.
     #[must_use]
     pub fn marked_if(mut self, is_marked: bool) -> Self {
         self.is_marked = is_marked;
+        self.follows &= !is_marked;
         self
     }
 

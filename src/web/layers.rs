@@ -61,10 +61,6 @@ pub(super) async fn add_headers(
             PERMISSIONS_POLICY,
         ),
         (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ),
-        (
             HeaderName::from_static("cross-origin-resource-policy"),
             "same-origin",
         ),
@@ -75,6 +71,11 @@ pub(super) async fn add_headers(
         headers.insert(
             header::STRICT_TRANSPORT_SECURITY,
             HeaderValue::from_static("max-age=31536000"),
+        );
+        // Elsewhere browsers ignore it, and complain on every page.
+        headers.insert(
+            HeaderName::from_static("cross-origin-opener-policy"),
+            HeaderValue::from_static("same-origin"),
         );
     }
     // Pages are about one person and one moment. Only files that never change say otherwise.

@@ -247,7 +247,13 @@ pub(super) async fn create(
         Err(error) => return Err(error),
     };
     match post(&app, &user, &room, &headers, typed, nonce).await {
-        Ok(event) => Ok(posted(form, app.store.epoch(), &event)),
+        Ok(event) => {
+            if form.is_html() {
+                // Who writes on the page has it before them. A program may write without reading.
+                super::rooms::note_read(&app, &room, &user, event.seq);
+            }
+            Ok(posted(form, app.store.epoch(), &event))
+        }
         Err(error) if form.is_html() => Ok(refused(form, &room, typed, nonce, &error)),
         Err(error) => Err(error),
     }

@@ -218,7 +218,7 @@ fn lobby(
 }
 
 /// Beside the page and not before it: reading works while nothing can be written.
-fn note_read(app: &AppState, room: &RoomId, user: &User, seq: Seq) {
+pub(super) fn note_read(app: &AppState, room: &RoomId, user: &User, seq: Seq) {
     let (store, room, user) = (Arc::clone(&app.store), room.clone(), user.clone());
     tokio::spawn(async move {
         if let Err(error) = store.mark_read(&room, &user, seq).await {

@@ -86,7 +86,10 @@ async fn a_browser_signs_up_in_and_out(backend: Backend) {
 async fn programs_get_a_token(backend: Backend) {
     let server = Server::start(backend).await;
     let ana = server.person("ana").await;
-    assert_eq!(ana.json("/rooms").await, serde_json::json!({ "rooms": [] }));
+    assert_eq!(
+        ana.json("/rooms").await,
+        serde_json::json!({ "rooms": [], "cursor": "0" })
+    );
 
     let sign_in = |accept: &'static str| {
         Person::nobody(&server.base)

@@ -277,7 +277,7 @@ async fn a_permanent_link_shows_its_surroundings(backend: Backend) {
     let page = ana.get("/rooms/tea/messages/5").await;
     assert_eq!(page.status(), StatusCode::OK);
     let page = page.text().await.unwrap();
-    assert_contains(&page, "<li class=\"message follows marked\" id=\"m-5\"");
+    assert_contains(&page, "<li class=\"message marked\" id=\"m-5\"");
     assert_eq!(page.matches(" marked\"").count(), 1);
     assert_eq!(page.matches("id=\"m-").count(), 9, "each once");
     let text = ana.get_as("text/plain", "/rooms/tea/messages/5").await;

@@ -85,6 +85,9 @@ async fn the_recipes_work_as_they_stand() {
     assert_contains(&resumed, " ana: the build is done\n");
     let polled = run(&server, recipe("long poll")).await;
     assert_contains(&polled, "{\"events\":[{\"room\":\"tea\",\"seq\":3,");
+    let waited = run(&server, recipe("wait for any room")).await;
+    assert_contains(&waited, "{\"rooms\":[{\"room\":\"tea\",");
+    assert_contains(&waited, "\"cursor\":\"12\"}");
     let after = format!(
         "{}\ncurl -s -o /dev/null -w '%{{http_code}}' -H \"$AUTH\" -H 'Accept: text/plain' \"$HOST/rooms\"",
         recipe("sign out")

@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Backend, Server, assert_contains, assert_lacks};
+use crate::support::{Backend, Server, assert_contains, assert_lacks, eventually};
 
 on_both_stores!(
     a_room_is_made_by_entering_it,
@@ -16,6 +16,7 @@ on_both_stores!(
     coming_and_going_is_quiet,
     typing_is_told_until_it_is_sent,
     the_lobby_can_be_waited_for,
+    what_one_writes_on_the_page_is_read,
 );
 
 async fn a_room_is_made_by_entering_it(backend: Backend) {
@@ -279,4 +280,19 @@ async fn the_lobby_can_be_waited_for(backend: Backend) {
     });
     assert_eq!(waited.status(), StatusCode::UNAUTHORIZED);
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+async fn what_one_writes_on_the_page_is_read(backend: Backend) {
+    let server = Server::start(backend).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    let unread = async || ana.json("/rooms").await["rooms"][0]["unread"].clone();
+    // A program may write without reading.
+    ana.says("tea", "by a program").await;
+    assert_eq!(unread().await, 1);
+    let form = [("body", "on the page")];
+    let answer = ana.post("/rooms/tea/messages", &form).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    let is_read = async || unread().await == 0;
+    eventually("all is read", Duration::from_secs(5), is_read).await;
 }

@@ -5,13 +5,43 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::at_tea;
-use crate::support::{Backend, Browser, Proxy, Server, assert_contains};
+use crate::support::{Backend, Browser, Person, Proxy, Server, assert_contains};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_tabs_on_plain_http() {
     let (server, ben, ana) = at_tea().await;
+    twelve_tabs(&server.base, &ben, &ana).await;
+}
+
+/// There browsers have no locks by which tabs could agree who asks, and no notifications.
+#[tokio::test(flavor = "multi_thread")]
+async fn twelve_tabs_on_another_machines_plain_http() {
+    let server = Server::start(Backend::Sqlite).await;
+    let base = server.base.replace("127.0.0.1", Browser::ELSEWHERE);
+    let ben = server.person("ben").await;
+    ben.enters("tea").await;
+    ben.enters("den").await;
+    let ana = Browser::open().await;
+    ana.signs_up(&base, "ana").await;
+    ana.enters("den").await;
+    ana.clicks(".bar .back").await;
+    ana.enters("tea").await;
+    ana.is_following().await;
+    assert_eq!(ana.evaluate("isSecureContext").await, false);
+    assert_eq!(ana.evaluate("navigator.locks === undefined").await, true);
+    let offer = "document.getElementById('notifications').hidden";
+    assert_eq!(ana.evaluate(offer).await, true);
+    ben.says("den", "one").await;
+    ana.until("document.title === '(1) tea – Parlor'").await;
+    twelve_tabs(&base, &ben, &ana).await;
+    ben.says("den", "two").await;
+    ana.until("document.title === '(2) tea – Parlor'").await;
+    assert_eq!(ana.console().await, Vec::<String>::new());
+}
+
+async fn twelve_tabs(base: &str, ben: &Person, ana: &Browser) {
     let mut tabs = vec![ana.client.window().await.unwrap()];
-    let room = format!("{}/rooms/tea", server.base);
+    let room = format!("{base}/rooms/tea");
     for _ in 2..=12 {
         let tab = ana.client.new_window(true).await.unwrap().handle;
         ana.client.switch_to_window(tab.clone()).await.unwrap();

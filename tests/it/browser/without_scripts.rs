@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fantoccini::Locator;
 
+use super::looks::Look;
 use crate::support::{Backend, Browser, Server};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,6 +16,7 @@ async fn the_whole_journey_without_scripts() {
         ben.says("tea", &format!("old {number}")).await;
     }
     let ana = Browser::open_without_scripts().await;
+    let look = Look::with(&ana);
     ana.goto(&server.base).await;
     ana.clicks("a[href='/signup']").await;
     ana.types("#username", "a").await;
@@ -50,10 +52,7 @@ async fn the_whole_journey_without_scripts() {
     };
     ben.says("tea", "live without scripts").await;
     in_frame("live without scripts").await;
-    ana.screenshot("room-desk-without-scripts").await;
-    ana.looks_like(390, 844, false).await;
-    ana.screenshot("room-phone-without-scripts").await;
-    ana.looks_like(1280, 800, false).await;
+    look.only_at("room-without-scripts").await;
     ben.says("tea", "and once more").await;
     in_frame("and once more").await;
 
@@ -70,7 +69,19 @@ async fn the_whole_journey_without_scripts() {
     ana.types("#composer-text", "   ").await;
     ana.clicks("#composer button").await;
     ana.sees("Write something first.").await;
+    look.only_at("refused-without-scripts").await;
     ana.clicks(".aside a").await;
+    ana.find("iframe.live").await;
+
+    // What is unread is counted when a page is loaded, and a line says where the reading stopped.
+    ana.clicks(".bar .back").await;
+    ben.says("tea", "while ana is elsewhere").await;
+    ana.goto(&format!("{}/rooms", server.base)).await;
+    let unread = ana.find("li[data-room=tea] .unread").await;
+    assert_eq!(unread.text().await.unwrap(), "1\nunread");
+    look.only_at("lobby-without-scripts").await;
+    ana.clicks("li[data-room=tea] a").await;
+    ana.sees("New since you left").await;
     ana.clicks(".account button").await;
     ana.find("form[action='/login']").await;
 }
