@@ -31,6 +31,7 @@ function localiseTimes(root) {
 function watchRooms() {
   const AGAIN_MS = 3_000;
   const { user, room: here } = document.body.dataset;
+  const wait = () => (navigator.locks || !document.hidden ? 30 : 0);
   const title = document.title;
   const icon = document.querySelector('link[rel=icon]');
   const [plain, dotted] = [icon.href, icon.dataset.new];
@@ -71,10 +72,7 @@ function watchRooms() {
     hasRead(here);
     tabs.postMessage({ read: here });
   });
-  document.addEventListener('visibilitychange', () => {
-    if (document.hidden) show();
-    else hasRead(here);
-  });
+  document.addEventListener('visibilitychange', show);
   tabs.addEventListener('message', ({ data }) => {
     if (data.read) return hasRead(data.read);
     rooms = data.rooms;
@@ -90,21 +88,33 @@ function watchRooms() {
       const left = new AbortController();
       if (!navigator.locks) nextLook().then(() => left.abort());
       try {
-        const answer = await fetch(`/rooms?wait=30&after=${cursor}`, {
+        const answer = await fetch(`/rooms?wait=${wait()}&after=${cursor}&as=${user}`, {
           headers: { Accept: 'application/json' }, signal: left.signal,
         });
+        // Its reader has signed out elsewhere; somebody else may have signed in.
+        if (answer.status === 401) return location.reload();
         if (!answer.ok) throw new Error(answer.status);
         const lobby = await answer.json();
         if (cursor) notify(rooms, lobby.rooms, user);
         ({ rooms, cursor } = lobby);
         show();
         tabs.postMessage({ rooms });
-        await pause(AGAIN_MS);
+        // Not all at once again after a message to many.
+        await pause(AGAIN_MS * (1 + Math.random() / 2));
       } catch {
         if (!left.signal.aborted) await pause(3 * AGAIN_MS);
       }
     }
   };
+  // What could not be sent waits in its room.
+  for (const key of Object.keys(localStorage)) {
+    const [, of, room, kind] = key.split(':');
+    if (of !== user || kind !== 'out' || room === here) continue;
+    const item = document.querySelector(`li[data-room="${room}"] .name`);
+    if (!item || item.querySelector('.unsent')) continue;
+    item.append(' ', Object.assign(document.createElement('span'), { className: 'unsent', textContent: 'not sent yet' }));
+  }
+
   if (navigator.locks) navigator.locks.request(`parlor:${user}:rooms`, ask);
   else ask();
   show();
@@ -113,7 +123,7 @@ function watchRooms() {
 
 /** Whether a notification is wanted and may be shown. */
 function wantsNotifications() {
-  return localStorage.getItem('parlor:notify') === 'on' && Notification.permission === 'granted';
+  return localStorage.getItem(`parlor:${document.body.dataset.user}:notify`) === 'on' && Notification.permission === 'granted';
 }
 
 /** Tells of rooms with more unread than before, unless some tab of ours is looked at. */
@@ -144,6 +154,7 @@ function offerNotifications() {
   if (!offer || !('Notification' in window) || !navigator.locks) return;
   const toggle = offer.querySelector('button');
   const says = offer.querySelector('[role=status]');
+  const wish = `parlor:${document.body.dataset.user}:notify`;
   const show = () => toggle.setAttribute('aria-pressed', wantsNotifications());
   // For as long as it is looked at, a tab says so to the others.
   let stopLooking = () => {};
@@ -158,12 +169,12 @@ function offerNotifications() {
   toggle.addEventListener('click', async () => {
     says.textContent = '';
     if (wantsNotifications()) {
-      localStorage.removeItem('parlor:notify');
+      localStorage.removeItem(wish);
     } else if (await Notification.requestPermission() === 'granted') {
       try {
         // Shows what they look like, and that this browser has them: some only name them.
         new Notification('Parlor', { body: 'You will be told of new messages like this.', tag: 'parlor' });
-        localStorage.setItem('parlor:notify', 'on');
+        localStorage.setItem(wish, 'on');
       } catch {
         says.textContent = 'This browser shows no notifications.';
       }

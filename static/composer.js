@@ -2,10 +2,12 @@
 'use strict';
 
 {
+  const TOO_OLD_MS = 10 * 60_000;
   const composer = document.getElementById('composer');
   const text = document.getElementById('composer-text');
   const notice = document.getElementById('composer-notice');
   const list = document.getElementById('outbox');
+  const aloud = document.getElementById('sending');
   const { user, room, name, avatar } = document.body.dataset;
   const mine = `parlor:${user}:${room}`;
   const outbox = kept();
@@ -16,14 +18,17 @@
   let wake = () => {};
 
   text.value ||= localStorage.getItem(`${mine}:draft`) ?? '';
+  grow();
   text.addEventListener('input', () => {
+    grow();
     keepDraft();
     tellTyping();
   });
   text.addEventListener('keydown', (event) => {
-    const sends = event.key === 'Enter' && !event.shiftKey && !event.isComposing;
+    // 229 is how Safari says that this Enter only ends the composing of a word.
+    const sends = event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
     // A keyboard on the screen has no Shift+Enter; there is a button beside it.
-    if (!sends || matchMedia('(hover: none) and (pointer: coarse)').matches) return;
+    if (!sends || isTouched()) return;
     event.preventDefault();
     composer.requestSubmit();
   });
@@ -40,22 +45,32 @@
     keep(`${mine}:out:${message.nonce}`, JSON.stringify(message));
     show(message);
     text.value = '';
+    grow();
     keepDraft();
-    notice.textContent = '';
+    complain('');
     scroller.toBottom();
     sendAll();
   }, true);
 
   // The real one has come: what stood for it goes, in the same frame.
   log.addEventListener('parlor:came', ({ target: row }) => {
-    if (row.dataset.author !== user) return;
-    const pending = Array.from(list.children).find((one) => one.dataset.seq === row.id || said(one) === said(row));
-    if (pending) remove(pending);
+    if (row.dataset.author === user) {
+      const pending = Array.from(list.children).find((one) => one.dataset.seq === row.id || said(one) === said(row));
+      if (pending) remove(pending);
+    }
+    list.firstElementChild?.classList.toggle('follows', row.dataset.author === user);
   });
 
   /** As shown, code has no backticks around it, and a block no name of its language. */
   function said(row) {
     return row.querySelector('.body')?.textContent.replace(/^```\w*$/gm, '').replace(/[`\s]/g, '');
+  }
+
+  /** As high as what is in it, where the style sheet cannot do that (field-sizing). */
+  function grow() {
+    if (CSS.supports('field-sizing', 'content')) return;
+    text.style.height = 'auto';
+    text.style.height = `${text.scrollHeight + 2}px`;
   }
 
   /** Focus is never lost with what had it. */
@@ -81,7 +96,8 @@
   /** What was not sent when this room was left; perhaps another tab sends it too, with the same nonce. */
   function kept() {
     const keys = Object.keys(localStorage).filter((key) => key.startsWith(`${mine}:out:`));
-    return keys.map((key) => JSON.parse(localStorage.getItem(key))).sort((a, b) => a.at - b.at);
+    const messages = keys.map((key) => JSON.parse(localStorage.getItem(key)));
+    return messages.map((one) => ({ ...one, waits: Date.now() - one.at > TOO_OLD_MS })).sort((a, b) => a.at - b.at);
   }
 
   /** Shows a message before the server has it. */
@@ -103,11 +119,12 @@
   /** Says under a message how its sending goes. */
   function say(message, what, ...buttons) {
     const row = document.getElementById(`n-${message.nonce}`);
-    if (!row || row.querySelector('.state')?.firstChild.data === what) return;
-    row.querySelector('.state')?.remove();
+    const before = row?.querySelector('.state');
+    if (!row || before?.firstChild.data === what) return;
+    if (before) remove(before);
+    aloud.textContent = what;
     if (!what) return;
     const state = Object.assign(document.createElement('p'), { className: 'state' });
-    state.setAttribute('role', 'status');
     state.append(what, ...buttons);
     row.append(state);
     scroller.stay();
@@ -125,9 +142,15 @@
     let pause = 500;
     while (outbox.length > 0) {
       const [message] = outbox;
-      const { status, says, wait, seq } = await post(message);
-      if (status === 401) break; // on the way to the sign-in page, and back: the outbox waits
-      if (status === 0 || status >= 500 || status === 408 || status === 429) {
+      if (message.waits) {
+        // It is too old to go out unasked.
+        say(message, 'Not sent yet.', button('Send', () => wake()));
+        await new Promise((done) => { wake = done; });
+        message.waits = false;
+      }
+      const { outcome, says, wait, seq } = await post(message);
+      if (outcome === 'signed-out') break; // on the way to the sign-in page, and back: the outbox waits
+      if (outcome === 'failed') {
         // Sending again is safe: the nonce is the same.
         say(message, 'Not sent yet.', button('Try again', () => wake()));
         await new Promise((done) => {
@@ -140,7 +163,7 @@
       outbox.shift();
       keep(`${mine}:out:${message.nonce}`, null);
       pause = 500;
-      if (status >= 400) refuse(message, says);
+      if (outcome === 'refused') refuse(message, says);
       else sent(message, seq);
     }
     isSending = false;
@@ -150,7 +173,9 @@
   function sent(message, seq) {
     const row = document.getElementById(`n-${message.nonce}`);
     if (!row) return;
-    if (document.getElementById(seq)) return remove(row);
+    // Here already, or long ago: sent before this page was loaded, and answered only now.
+    const newest = Array.from(log.children).findLast((one) => one.id.startsWith('m-'));
+    if (newest && Number(seq.slice(2)) <= Number(newest.id.slice(2))) return remove(row);
     say(message, '');
     row.dataset.seq = seq;
   }
@@ -161,31 +186,43 @@
     if (row) remove(row);
     text.value = text.value ? `${body}\n${text.value}` : body;
     keepDraft();
-    notice.textContent = says || 'This was not taken. Change it and send again.';
+    complain(says || 'This was not taken. Change it and send again.');
+  }
+
+  /** Says what is wrong with what stands in the composer. */
+  function complain(what) {
+    notice.textContent = what;
+    text.ariaInvalid = what ? 'true' : null;
   }
 
   /** Posts one message by the form's own means and says how it ended. */
   async function post({ body, nonce }) {
-    let answer = { status: 0, says: '', wait: 0, seq: '' };
+    let answer = { outcome: 'failed', says: '', wait: 0, seq: '' };
     const finished = (event) => {
       const response = event.detail.ctx?.response;
-      if (!response) return;
-      const page = new DOMParser().parseFromString(event.detail.ctx.text ?? '', 'text/html');
-      answer = {
-        status: response.status,
-        says: page.getElementById('composer-notice')?.textContent ?? '',
-        wait: Number(response.headers.get('Retry-After') ?? 0),
-        seq: `m-${(response.headers.get('Location') ?? '').split(/[-/]/).at(-1)}`,
-      };
+      if (response) answer = answerOf(response, event.detail.ctx.text ?? '');
     };
+    const values = document.hidden ? { body, nonce } : { body, nonce, seen: 1 };
     composer.addEventListener('htmx:finally:request', finished);
     try {
-      await htmx.ajax('POST', composer.action, { source: composer, values: { body, nonce }, swap: 'none' });
+      await htmx.ajax('POST', `${composer.action}?as=${user}`, { source: composer, values, swap: 'none' });
     } catch {
-      // Said by the status, which is still 0.
+      // It has failed, as it says until something else is known.
     }
     composer.removeEventListener('htmx:finally:request', finished);
     return answer;
+  }
+
+  /** What an answer means. Only ours can say that a message was taken, or that it never will be. */
+  function answerOf({ status, headers }, html) {
+    const wait = Number(headers.get('Retry-After') ?? 0);
+    const [, seq] = headers.get('Location')?.match(`^/rooms/${room}/messages/(?:\\d+-)?(\\d+)$`) ?? [];
+    const says = new DOMParser().parseFromString(html, 'text/html').querySelector('#composer-notice, .error')?.textContent;
+    let outcome = 'failed';
+    if (status < 300 && seq) outcome = 'sent';
+    else if (status === 401 && headers.has('HX-Redirect')) outcome = 'signed-out';
+    else if (status >= 400 && status < 500 && ![401, 408, 429].includes(status) && says) outcome = 'refused';
+    return { outcome, says: says ?? '', wait, seq: `m-${seq}` };
   }
 
   /** Says now and then that something is being written. */
@@ -194,7 +231,7 @@
     const now = Date.now();
     if (!text.value.trim() || now - toldTypingAt < EVERY_MS || !log._htmx?.sse?.reader) return;
     toldTypingAt = now;
-    fetch(`/rooms/${room}/typing`, { method: 'POST' }).catch(() => {});
+    fetch(`/rooms/${room}/typing?as=${user}`, { method: 'POST' }).catch(() => {});
   }
 
   /** crypto.randomUUID is not there on plain HTTP. */

@@ -76,23 +76,27 @@ function keepPlace(list) {
   let noting = null;
   const numberOf = (row) => Number(row?.id?.slice(2)) || 0;
   let newest = numberOf(list.lastElementChild);
-  let noted = newest; // The page itself was.
-  const noteRead = () => {
-    if (!log || noting) return;
-    noting = setTimeout(async () => {
-      noting = null;
-      if (document.hidden || !atBottom || newest === noted) return;
-      const seq = newest;
-      const body = new URLSearchParams({ seq: `${document.body.dataset.epoch}-${seq}` });
-      try {
-        const answer = await fetch(`${location.pathname}/read`, { method: 'POST', body });
-        if (answer.ok) noted = seq;
-        document.dispatchEvent(new Event('parlor:read'));
-      } catch {
-        // The next message says it again.
-      }
-    }, 1_000);
+  let noted = 0;
+  const note = async () => {
+    clearTimeout(noting);
+    noting = null;
+    if (document.hidden || !atBottom) return;
+    const { epoch, user } = document.body.dataset;
+    const seq = newest;
+    const body = new URLSearchParams({ seq: `${epoch}-${seq}` });
+    try {
+      const isKnown = seq === noted
+        || (await fetch(`${location.pathname}/read?as=${user}`, { method: 'POST', body, keepalive: true })).ok;
+      if (!isKnown) return;
+      noted = seq;
+      document.dispatchEvent(new Event('parlor:read'));
+    } catch {
+      // The next message says it again.
+    }
   };
+  const noteRead = () => { if (log) noting ??= setTimeout(note, 1_000); };
+  // Who leaves within that second has seen it too.
+  addEventListener('pagehide', () => { if (noting) note(); });
   const tellUnseen = () => {
     if (!below) return;
     below.hidden = unseen === 0;
@@ -103,6 +107,7 @@ function keepPlace(list) {
   else line?.scrollIntoView({ block: 'start' });
   stay();
   atBottom = isAtBottom();
+  noteRead();
   const size = () => `${scroller.clientWidth} × ${scroller.clientHeight}`;
   let seenSize = size();
   scroller.addEventListener('scroll', () => {
@@ -117,7 +122,8 @@ function keepPlace(list) {
   }, { passive: true });
   below?.addEventListener('click', () => {
     scroller.toBottom();
-    document.getElementById('composer-text')?.focus();
+    // Where that does not bring up a keyboard over what was asked for.
+    if (!isTouched()) document.getElementById('composer-text').focus();
   });
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes) {
@@ -200,7 +206,10 @@ function follow() {
   };
   const lost = () => {
     if (lostTimer || document.hidden) return;
-    lostTimer = setTimeout(() => { if (!document.hidden) status.textContent = 'Connecting again…'; }, 2_000);
+    lostTimer = setTimeout(() => {
+      lostTimer = null;
+      if (!document.hidden) status.textContent = 'Connecting again…';
+    }, 2_000);
   };
 
   log.addEventListener('htmx:sse:before:message', () => {
@@ -242,6 +251,7 @@ function follow() {
     if (!document.hidden) setTimeout(retry, 10);
   });
   addEventListener('online', retry);
+  addEventListener('offline', lost);
   setInterval(() => {
     const stream = log._htmx?.sse;
     // A connection can die without a word; the heartbeat tells.
@@ -276,6 +286,11 @@ function showTyping() {
   log.addEventListener('parlor:came', ({ target }) => stop(target.querySelector('.author')?.textContent));
 }
 
+/** Whether the keyboard is on the screen. */
+function isTouched() {
+  return matchMedia('(hover: none) and (pointer: coarse)').matches;
+}
+
 /** Keys beyond those that pages have anyway; the dialog `keys` tells of them. */
 function listenToKeys() {
   const text = document.getElementById('composer-text');
@@ -283,7 +298,6 @@ function listenToKeys() {
   const keys = document.getElementById('keys');
   const focusRow = (row) => {
     if (!row) return false;
-    row.tabIndex = -1;
     row.focus({ preventScroll: true });
     row.scrollIntoView({ block: 'nearest' });
     return true;

@@ -6,6 +6,10 @@ use tokio::sync::Notify;
 use super::streams::Stream;
 use crate::domain::RoomId;
 
+/// With more waiters than that nobody is woken for a room: each would read all of their rooms for
+/// each of its messages. They hear of it when their wait is over.
+const CROWD: usize = 200;
+
 /// Who waits for any of several logs to grow, without reading them: for what is unread.
 #[derive(Clone, Default)]
 pub(super) struct Waiters(Arc<Mutex<Waiting>>);
@@ -48,7 +52,9 @@ impl Waiters {
 
     /// The room's log has grown.
     pub(super) fn wake(&self, room: &RoomId) {
-        if let Some(of_room) = self.waiting().by_room.get(room) {
+        if let Some(of_room) = self.waiting().by_room.get(room)
+            && of_room.len() <= CROWD
+        {
             // Kept for who does not wait yet, so that nothing falls in between.
             of_room.values().for_each(|waiter| waiter.notify_one());
         }

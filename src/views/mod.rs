@@ -204,6 +204,8 @@ pub struct RefusedPage<'a> {
     pub room: &'a RoomId,
     /// What was typed, and why it was not taken.
     pub composer: Composer<'a>,
+    /// Whether that is because nobody is signed in.
+    pub is_signed_out: bool,
 }
 
 /// What makes Parlor an app on a phone (W3C Web Application Manifest).

@@ -8,7 +8,7 @@ use linkify::{LinkFinder, LinkKind};
 use unicode_properties::UnicodeEmoji;
 
 use super::{Avatar, render};
-use crate::domain::{Epoch, Event, EventId, EventKind, RoomId, Seq, Timestamp, UserId};
+use crate::domain::{Epoch, Event, EventId, EventKind, RoomId, Timestamp, UserId};
 
 /// Messages of one author that are no further apart stand together.
 const TOGETHER: Duration = Duration::from_secs(5 * 60);
@@ -31,6 +31,8 @@ pub struct Row<'a> {
     pub(super) follows: bool,
     /// Whether it is the first that the reader of the page has not read.
     pub(super) begins_new: bool,
+    /// What they read last, if it is not on the page.
+    pub(super) left_at: Option<EventId>,
     /// The day it begins, in UTC, on a page; a script has it in the reader's zone.
     pub(super) day: Option<String>,
 }
@@ -85,6 +87,7 @@ impl<'a> Row<'a> {
             is_marked: false,
             follows: false,
             begins_new: false,
+            left_at: None,
             day: None,
         }
     }
@@ -123,17 +126,21 @@ pub fn rows(events: &[Arc<Event>], epoch: Epoch) -> Vec<Row<'_>> {
 
 /// Draws the line above the first message after `read` that is not the reader's own, where they had
 /// read anything at all.
-pub fn draw_line(rows: &mut [Row<'_>], read: Seq, reader: UserId) {
+pub fn draw_line(rows: &mut [Row<'_>], read: EventId, reader: UserId) {
     let is_message = |row: &Row<'_>| matches!(row.kind, RowKind::Message { .. });
-    let first = rows
+    let Some(first) = rows
         .iter()
-        .position(|row| is_message(row) && row.id.seq > read && row.author_id != reader);
-    // If even the first one on the page is new, the line would stand above what is not shown.
-    if let Some(row) = first
-        .filter(|first| *first > 0)
-        .and_then(|first| rows.get_mut(first))
+        .position(|row| is_message(row) && row.id.seq > read.seq && row.author_id != reader)
+    else {
+        return;
+    };
+    // Where all of the page is new, what was read last is before it.
+    let begins_before = rows.first().is_some_and(|row| row.id.seq > read.seq + 1);
+    if let Some(row) = rows.get_mut(first)
+        && read.seq > 0
     {
         row.begins_new = true;
+        row.left_at = begins_before.then_some(read);
         row.follows = false;
     }
 }

@@ -1,17 +1,19 @@
 //! Guards: a handler that takes one of these runs only for who may be there.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum_extra::headers::HeaderMapExt;
+use axum_extra::headers::authorization::{Authorization, Bearer};
 use tower_cookies::Cookies;
 
+use super::query::Query;
 use super::sessions::cookie_name;
 use crate::domain::{RoomId, Seq, Session, User};
 use crate::error::AppError;
 use crate::state::AppState;
 use crate::store::Access;
 
-/// Somebody with a live session.
+/// Somebody with a live session; whoever the address says, where it says (`as=` and a user's id).
 pub(super) struct SignedIn {
     pub(super) user: User,
     pub(super) session: Session,
@@ -28,8 +30,8 @@ impl FromRequestParts<AppState> for SignedIn {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
-        let token = match bearer(parts) {
-            Some(token) => token.to_owned(),
+        let token = match parts.headers.typed_get::<Authorization<Bearer>>() {
+            Some(bearer) => bearer.token().to_owned(),
             None => {
                 let cookies = parts.extensions.get::<Cookies>();
                 let cookie = cookies.and_then(|all| all.get(cookie_name(&app.config)));
@@ -43,6 +45,14 @@ impl FromRequestParts<AppState> for SignedIn {
             .await?
             .filter(|(session, _)| session.user == claims.sub)
             .ok_or(AppError::SignedOut)?;
+        // A page of somebody who has signed out meanwhile must not speak for who signed in since.
+        let Ok(query) = Query::from_request_parts(parts, app).await;
+        if query
+            .find("as")
+            .is_some_and(|made_for| made_for != user.id.to_string())
+        {
+            return Err(AppError::SignedOut);
+        }
         Ok(Self { user, session })
     }
 }
@@ -60,14 +70,6 @@ impl OptionalFromRequestParts<AppState> for SignedIn {
             Err(error) => Err(error),
         }
     }
-}
-
-fn bearer(parts: &Parts) -> Option<&str> {
-    let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(token.trim())
 }
 
 /// Somebody who is in the room of the path.

@@ -83,7 +83,9 @@ pub(super) async fn add_headers(
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(
             header::VARY,
-            HeaderValue::from_static("accept, authorization, cookie, hx-request-type"),
+            HeaderValue::from_static(
+                "accept, accept-encoding, authorization, cookie, hx-request-type",
+            ),
         );
     }
     response

@@ -12,6 +12,7 @@ use super::answer::{self, Form};
 use super::body::Fields;
 use super::extract::{RoomMember, SignedIn};
 use super::query::{self, Query};
+use super::rooms::note_read;
 use crate::domain::{
     Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq,
     User,
@@ -244,13 +245,19 @@ pub(super) async fn create(
             let room = RoomId::parse(&room)?;
             return Ok(refused(form, &room, typed, nonce, &error));
         }
+        // A redirect would lose it. A script keeps it itself, and is sent to sign in.
+        Err(error @ AppError::SignedOut) if form == Form::Page && !typed.is_empty() => {
+            let room = RoomId::parse(&room)?;
+            return Ok(refused(form, &room, typed, nonce, &error));
+        }
         Err(error) => return Err(error),
     };
     match post(&app, &user, &room, &headers, typed, nonce).await {
         Ok(event) => {
-            if form.is_html() {
-                // Who writes on the page has it before them. A program may write without reading.
-                super::rooms::note_read(&app, &room, &user, event.seq);
+            // Who writes on the page has it before them; a script says whether its page is looked
+            // at. A program may write without reading.
+            if form == Form::Page || fields.find("seen").is_some() {
+                note_read(&app, &room, &user, event.seq);
             }
             Ok(posted(form, app.store.epoch(), &event))
         }
@@ -336,7 +343,14 @@ fn refused(
     };
     match form {
         Form::Fragment => answer::html_error(error, &ComposerFragment { room, composer }),
-        _ => answer::html_error(error, &RefusedPage { room, composer }),
+        _ => {
+            let page = RefusedPage {
+                room,
+                composer,
+                is_signed_out: matches!(error, AppError::SignedOut),
+            };
+            answer::html_error(error, &page)
+        }
     }
 }
 

@@ -26,6 +26,8 @@ use axum::response::Redirect;
 use axum::routing::{get, post};
 use tower_cookies::CookieManagerLayer;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::error::AppError;
@@ -36,6 +38,9 @@ pub use client::Peer;
 /// The most bytes a request's body has: a message of 4,000 characters of four bytes, each byte
 /// percent-encoded, and some room.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The smallest answer that is worth compressing: what is smaller fits a few packets anyway.
+const COMPRESSED_FROM_BYTES: u64 = 4 * 1024;
 
 /// How long a request may take, its body included. Waiting for messages takes 30 seconds at most,
 /// waiting for the database 15.
@@ -61,6 +66,13 @@ pub fn app(state: AppState) -> Router {
             get(messages::index).post(messages::create),
         )
         .route("/rooms/{room}/messages/{seq}", get(messages::show))
+        // A room's page is a tenth of its size then. Streams are never compressed: each event would
+        // wait for the next.
+        .layer(
+            CompressionLayer::new()
+                .quality(CompressionLevel::Fastest)
+                .compress_when(SizeAbove::new(COMPRESSED_FROM_BYTES)),
+        )
         // A stream has no end that could come too late, so this is around the pages only.
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,

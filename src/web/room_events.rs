@@ -13,6 +13,7 @@ use futures_util::stream;
 use super::answer::Form;
 use super::extract::{RoomMember, SignedIn};
 use super::query::Query;
+use super::rooms::note_read;
 use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq};
 use crate::error::AppError;
 use crate::live::{Ending, Follower, Format, Next, Present, TYPING_LASTS, sse};
@@ -69,7 +70,14 @@ pub(super) async fn live(
     query: Query,
     member: RoomMember,
 ) -> Result<Response, AppError> {
-    let mut response = open(&app, Format::Page, &member, query.find("after")).await?;
+    let after = query.find("after");
+    let mut response = open(&app, Format::Page, &member, after).await?;
+    // Only browsers without scripts load this, with a room's page: shown is read.
+    if let Some(Ok(seen)) = after.map(EventId::parse)
+        && let Some(seq) = seen.within(app.store.epoch())
+    {
+        note_read(&app, &member.room, &member.signed_in.user, seq);
+    }
     // Ended by the end of the connection, not by a last chunk: a browser takes a document that
     // lacks its last chunk for one that is still loading, and never refreshes it.
     *response.version_mut() = Version::HTTP_10;

@@ -157,12 +157,9 @@ pub(super) async fn show(
     Ok(match form {
         Form::Page | Form::Fragment => {
             let mut rows = views::rows(&events, epoch);
+            let read = EventId { epoch, seq: read };
             views::draw_line(&mut rows, read, user.id);
             let rooms = app.store.rooms_of(user).await?;
-            if head > read {
-                // Shown is read, also where no script can say so.
-                note_read(&app, &room, user, head);
-            }
             let page = RoomPage {
                 user,
                 room: &room,
@@ -217,7 +214,7 @@ fn lobby(
     answer::html(status, &LobbyPage { user, field, rooms })
 }
 
-/// Beside the page and not before it: reading works while nothing can be written.
+/// Beside what is answered and not before it: reading works while nothing can be written.
 pub(super) fn note_read(app: &AppState, room: &RoomId, user: &User, seq: Seq) {
     let (store, room, user) = (Arc::clone(&app.store), room.clone(), user.clone());
     tokio::spawn(async move {

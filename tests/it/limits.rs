@@ -274,3 +274,34 @@ async fn every_answer_carries_its_guards() {
         StatusCode::NOT_FOUND
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_compressed_and_streams_never() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ana = server.person("ana").await;
+    ana.enters("tea").await;
+    for number in 0..20 {
+        ana.says("tea", &format!("number {number}")).await;
+    }
+    for (path, accept, encoding) in [
+        ("/rooms/tea", "gzip, br", Some("gzip")),
+        ("/rooms/tea", "identity", None),
+        ("/rooms", "gzip", None),
+        ("/rooms/tea/live?after=0", "gzip", None),
+        ("/rooms/tea/events?after=0", "gzip", None),
+        ("/rooms/tea/events?after=0&format=html", "gzip", None),
+    ] {
+        let request = ana.request(Method::GET, path).header(ACCEPT, "text/html");
+        let request = request.header("accept-encoding", accept);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let found = answer.headers().get("content-encoding");
+        let found = found.map(|value| value.to_str().unwrap());
+        assert_eq!(found, encoding, "{path}, {accept}");
+        let varies = answer
+            .headers()
+            .get("vary")
+            .map(|value| value.to_str().unwrap());
+        assert_contains(varies.unwrap_or("accept-encoding"), "accept-encoding");
+    }
+}

@@ -1,6 +1,6 @@
 //! The stream of a page: one, wherever its reader goes and whatever is cut.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
@@ -36,6 +36,18 @@ async fn twelve_tabs_on_another_machines_plain_http() {
     twelve_tabs(&base, &ben, &ana).await;
     ben.says("den", "two").await;
     ana.until("document.title === '(2) tea – Parlor'").await;
+    // When the hidden ones begin to ask now and then, they are in nobody's way.
+    sleep(Duration::from_secs(62)).await;
+    for number in 0..5 {
+        let began = Instant::now();
+        let text = format!("not held up {number}");
+        ana.says(&text).await;
+        ana.sees(&text).await;
+        ana.until("!document.querySelector('.pending')").await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "it took {took:?}");
+        sleep(Duration::from_secs(2)).await;
+    }
     assert_eq!(ana.console().await, Vec::<String>::new());
 }
 

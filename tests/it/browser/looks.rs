@@ -461,6 +461,8 @@ async fn a_room_is_light_and_comes_without_a_jerk() {
         let text = format!("Number {number}: about as long as what people usually write, I think.");
         ben.says("tea", &text).await;
     }
+    // Once it is read, a page begins at its end.
+    sleep(Duration::from_secs(2)).await;
     ana.console().await;
     for (width, height) in [(390, 844), (1280, 800)] {
         ana.looks_like(width, height, false).await;

@@ -302,3 +302,40 @@ async fn tabs_agree_on_what_is_unread() {
     ana.client.switch_to_window(other).await.unwrap();
     ana.until(&format!("{badge}.hidden")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_long_absence_one_can_begin_where_one_left() {
+    let (server, ben, ana) = at_tea().await;
+    ben.says("tea", "the last that ana saw").await;
+    ana.sees("the last that ana saw").await;
+    sleep(Duration::from_millis(1_500)).await;
+    ana.clicks(".bar .back").await;
+    for number in 0..80 {
+        ben.says("tea", &format!("number {number}")).await;
+    }
+    // A look from afar is no reading.
+    let page = format!("{}/rooms/tea", server.base);
+    let other = ana.client.new_window(true).await.unwrap().handle;
+    let lobby = ana.client.window().await.unwrap();
+    ana.client.switch_to_window(other.clone()).await.unwrap();
+    ana.goto(&page).await;
+    ana.sees("New since you left. Begin there").await;
+    ana.screenshot("room-long-absence-desk-light").await;
+    ana.clicks(".new a").await;
+    let marked = ana.find(".marked .body").await;
+    assert_eq!(marked.text().await.unwrap(), "the last that ana saw");
+    ana.sees("number 0").await;
+    ana.client.close_window().await.unwrap();
+    ana.client.switch_to_window(lobby).await.unwrap();
+    ana.until("document.querySelector('li[data-room=tea] .unread').innerText.startsWith('80')")
+        .await;
+    // Read to its end it is read.
+    ana.clicks("li[data-room=tea] a").await;
+    ana.is_following().await;
+    ana.evaluate("scroller.scrollTop = scroller.scrollHeight")
+        .await;
+    sleep(Duration::from_millis(1_500)).await;
+    ana.clicks(".bar .back").await;
+    ana.until("document.querySelector('li[data-room=tea] .unread').hidden")
+        .await;
+}

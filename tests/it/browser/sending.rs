@@ -323,3 +323,139 @@ async fn who_is_typing_is_said_calmly() {
     sleep(Duration::from_millis(500)).await;
     assert_eq!(ana.evaluate(line).await, "");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_speaks_for_nobody_but_who_it_was_made_for() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    ben.enters("tea").await;
+    let browser = Browser::open().await;
+    browser.signs_up(&server.base, "ana").await;
+    browser.enters("tea").await;
+    browser.is_following().await;
+    // Ana's page cannot send, and while it tries somebody else signs in in her browser.
+    browser
+        .evaluate("window.send = htmx.ajax; htmx.ajax = async () => { throw new Error(); }")
+        .await;
+    browser.says("from ana").await;
+    browser.sees("Not sent yet.").await;
+    let page = browser.client.window().await.unwrap();
+    let other = browser.client.new_window(true).await.unwrap().handle;
+    let sign_out_and_in_as = async |name: &str| {
+        browser.goto(&format!("{}/rooms", server.base)).await;
+        browser.clicks(".account button").await;
+        browser.find("form[action='/login']").await;
+        browser.types("#username", name).await;
+        browser.types("#password", crate::support::PASSWORD).await;
+        browser.clicks("main button").await;
+        browser.find("form.enter").await;
+    };
+    browser.client.switch_to_window(other).await.unwrap();
+    sign_out_and_in_as("ben").await;
+    browser.client.switch_to_window(page).await.unwrap();
+    // Her page becomes his, and says nothing in his name.
+    browser.until("document.body.dataset.name === 'ben'").await;
+    browser.is_following().await;
+    browser.says("from ben").await;
+    browser.shows(&["from ben"]).await;
+    let said = |log: Vec<serde_json::Value>| -> Vec<(String, String)> {
+        let said = log.into_iter().filter(|event| event["type"] == "message");
+        said.map(|event| {
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            (text(&event["author"]["username"]), text(&event["body"]))
+        })
+        .collect()
+    };
+    let (ana, ben_says) = (
+        ("ana".to_owned(), "from ana".to_owned()),
+        ("ben".to_owned(), "from ben".to_owned()),
+    );
+    assert_eq!(said(ben.log("tea").await), std::slice::from_ref(&ben_says));
+    // Hers waits for her.
+    sign_out_and_in_as("ana").await;
+    browser.enters("tea").await;
+    browser.shows(&["from ben", "from ana"]).await;
+    assert_eq!(said(ben.log("tea").await), [ben_says, ana]);
+    // Nor does a request that is sent all the same.
+    let id = browser.evaluate("document.body.dataset.user").await;
+    let form = [("body", "forged")];
+    let path = format!("/rooms/tea/messages?as={}", id.as_str().unwrap());
+    let answer = ben.request(reqwest::Method::POST, &path).form(&form).send();
+    let status = answer.await.unwrap().status();
+    assert_eq!(status, reqwest::StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_servers_own_answer_counts_as_sent() {
+    let (_server, ben, ana) = at_tea().await;
+    // Whatever stands between answers in its place: a portal, a proxy that wants a password.
+    ana.evaluate(
+        "window.honest = fetch; window.lies = ['200', '302', '401', '403', '404', '502']; \
+         window.fetch = async (url, options) => { \
+           if (!String(url.url ?? url).includes('/messages')) return honest(url, options); \
+           const lie = lies.shift(); \
+           if (!lie) return honest(url, options); \
+           const status = lie === '302' ? 200 : Number(lie); \
+           return new Response('<h1>Welcome to our network</h1>', \
+             { status, headers: { 'Content-Type': 'text/html' } }); }; 0",
+    )
+    .await;
+    ana.says("through the portal").await;
+    ana.sees("Not sent yet.").await;
+    for _ in 0..20 {
+        ana.evaluate("document.querySelector('#outbox button')?.click()")
+            .await;
+        sleep(Duration::from_millis(200)).await;
+    }
+    ana.shows(&["through the portal"]).await;
+    ana.until("!document.querySelector('.pending')").await;
+    assert_eq!(ben.log("tea").await.len(), 3, "two joins and a message");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_faster_than_is_allowed_loses_nothing() {
+    let server = Server::start_with(Backend::Sqlite, &[("RATE_LIMITS", "on")]).await;
+    let ana = Browser::open().await;
+    ana.signs_up(&server.base, "ana").await;
+    ana.enters("tea").await;
+    ana.is_following().await;
+    ana.evaluate(
+        "(() => { const text = document.getElementById('composer-text'); \
+         for (let n = 1; n <= 40; n += 1) { text.value = `number ${n}`; \
+           document.getElementById('composer').requestSubmit(); } })()",
+    )
+    .await;
+    let all: Vec<String> = (1..=40).map(|number| format!("number {number}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    ana.shows(&all).await;
+    ana.until("!document.querySelector('.pending')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_goes_out_only_when_asked() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ana = Browser::open().await;
+    ana.signs_up(&server.base, "ana").await;
+    ana.enters("tea").await;
+    ana.evaluate("htmx.ajax = async () => { throw new Error('no network'); }")
+        .await;
+    ana.says("lunch?").await;
+    ana.sees("Not sent yet.").await;
+    // An hour passes.
+    ana.evaluate(
+        "(() => { for (const key of Object.keys(localStorage)) { \
+         const kept = JSON.parse(localStorage[key]); kept.at -= 3_600_000; \
+         localStorage[key] = JSON.stringify(kept); } })()",
+    )
+    .await;
+    ana.goto(&format!("{}/rooms", server.base)).await;
+    ana.sees("not sent yet").await;
+    ana.screenshot("lobby-unsent-desk-light").await;
+    ana.clicks("li[data-room=tea] a").await;
+    ana.is_following().await;
+    ana.sees("Not sent yet.").await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(ana.messages().await, Vec::<String>::new());
+    ana.clicks("#outbox button").await;
+    ana.shows(&["lunch?"]).await;
+}

@@ -82,6 +82,18 @@ async fn the_whole_journey_without_scripts() {
     look.only_at("lobby-without-scripts").await;
     ana.clicks("li[data-room=tea] a").await;
     ana.sees("New since you left").await;
+    // A session that ends meanwhile takes no text with it.
+    let cookie = ana.client.get_named_cookie("parlor").await.unwrap();
+    ana.client.delete_cookie("parlor").await.unwrap();
+    ana.types("#composer-text", "written for nothing?").await;
+    ana.clicks("#composer button").await;
+    ana.sees("Sign in in another tab, then send this again.")
+        .await;
+    look.only_at("signed-out-without-scripts").await;
+    ana.client.add_cookie(cookie).await.unwrap();
+    ana.clicks("#composer button").await;
+    ana.find("iframe.live").await;
+    ana.sees("written for nothing?").await;
     ana.clicks(".account button").await;
     ana.find("form[action='/login']").await;
 }
