@@ -82,6 +82,11 @@ impl Follower {
         self.room.head().unwrap_or(0)
     }
 
+    /// The last event that was taken.
+    pub fn cursor(&self) -> Seq {
+        self.cursor
+    }
+
     /// Starts after `seq` instead of at the head. Answers `false`, and changes nothing, when the
     /// log does not reach that far.
     ///

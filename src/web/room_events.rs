@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -14,7 +15,7 @@ use super::answer::Form;
 use super::extract::{RoomMember, SignedIn};
 use super::query::Query;
 use super::rooms::note_read;
-use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq};
+use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq, User};
 use crate::error::AppError;
 use crate::live::{Ending, Follower, Format, Next, Present, TYPING_LASTS, sse};
 use crate::state::AppState;
@@ -70,14 +71,7 @@ pub(super) async fn live(
     query: Query,
     member: RoomMember,
 ) -> Result<Response, AppError> {
-    let after = query.find("after");
-    let mut response = open(&app, Format::Page, &member, after).await?;
-    // Only browsers without scripts load this, with a room's page: shown is read.
-    if let Some(Ok(seen)) = after.map(EventId::parse)
-        && let Some(seq) = seen.within(app.store.epoch())
-    {
-        note_read(&app, &member.room, &member.signed_in.user, seq);
-    }
+    let mut response = open(&app, Format::Page, &member, query.find("after")).await?;
     // Ended by the end of the connection, not by a last chunk: a browser takes a document that
     // lacks its last chunk for one that is still loading, and never refreshes it.
     *response.version_mut() = Version::HTTP_10;
@@ -130,44 +124,103 @@ async fn open(
     if format == Format::Html {
         follower.show_presence_first();
     }
-    Ok(streaming(format, preamble, room.clone(), follower))
+    let reader = (format == Format::Page).then(|| Reader {
+        app: app.clone(),
+        room: room.clone(),
+        user: user.clone(),
+        shown: follower.cursor(),
+        noted: 0,
+        noted_at: None,
+    });
+    Ok(streaming(format, preamble, room.clone(), follower, reader))
+}
+
+/// Who looks at a page without scripts, which cannot say what they have read: what it shows, is.
+struct Reader {
+    app: AppState,
+    room: RoomId,
+    user: User,
+    shown: Seq,
+    noted: Seq,
+    noted_at: Option<Instant>,
+}
+
+impl Reader {
+    const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+    /// The page shows all up to `seq`. Noted at once, but not all the time.
+    fn sees(&mut self, seq: Seq) {
+        self.shown = seq;
+        let is_due = self
+            .noted_at
+            .is_none_or(|noted_at| noted_at.elapsed() >= Self::NOTE_EVERY);
+        if is_due {
+            self.note();
+        }
+    }
+
+    fn note(&mut self) {
+        if self.shown > self.noted {
+            self.noted = self.shown;
+            self.noted_at = Some(Instant::now());
+            note_read(&self.app, &self.room, &self.user, self.shown);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.note();
+    }
 }
 
 /// The response whose body goes on for as long as the follower does.
-fn streaming(format: Format, preamble: String, room: RoomId, follower: Follower) -> Response {
+fn streaming(
+    format: Format,
+    preamble: String,
+    room: RoomId,
+    follower: Follower,
+    reader: Option<Reader>,
+) -> Response {
     enum State {
         Start(String, Box<Follower>),
         Follow(Box<Follower>),
         Over,
     }
     let state = State::Start(preamble, Box::new(follower));
-    let body = stream::unfold((state, room), move |(state, room)| async move {
-        let mut follower = match state {
-            // Sent at once, so that proxies pass the head on and clients know they are connected.
-            State::Start(preamble, follower) if !preamble.is_empty() => {
-                let state = (State::Follow(follower), room);
-                return Some((Ok(Bytes::from(preamble)), state));
-            }
-            State::Start(_, follower) | State::Follow(follower) => follower,
-            State::Over => return None,
-        };
-        loop {
-            let (bytes, is_last) = match follower.next().await {
-                Next::Events(bytes) => (bytes, false),
-                Next::Present(present) => (presence(format, &room, &present), false),
-                Next::Typing(names) => (typing(format, &room, &names), false),
-                Next::Heartbeat => (heartbeat(format), false),
-                Next::End(ending) => (goodbye(format, ending), true),
+    let body = stream::unfold(
+        (state, room, reader),
+        move |(state, room, mut reader)| async move {
+            let mut follower = match state {
+                // Sent at once, so that proxies pass the head on and clients know they are connected.
+                State::Start(preamble, follower) if !preamble.is_empty() => {
+                    let state = (State::Follow(follower), room, reader);
+                    return Some((Ok(Bytes::from(preamble)), state));
+                }
+                State::Start(_, follower) | State::Follow(follower) => follower,
+                State::Over => return None,
             };
-            if is_last {
-                return (!bytes.is_empty())
-                    .then_some((Ok::<_, Infallible>(bytes), (State::Over, room)));
+            loop {
+                if let Some(reader) = &mut reader {
+                    reader.sees(follower.cursor());
+                }
+                let (bytes, is_last) = match follower.next().await {
+                    Next::Events(bytes) => (bytes, false),
+                    Next::Present(present) => (presence(format, &room, &present), false),
+                    Next::Typing(names) => (typing(format, &room, &names), false),
+                    Next::Heartbeat => (heartbeat(format), false),
+                    Next::End(ending) => (goodbye(format, ending), true),
+                };
+                if is_last {
+                    return (!bytes.is_empty())
+                        .then_some((Ok::<_, Infallible>(bytes), (State::Over, room, reader)));
+                }
+                if !bytes.is_empty() {
+                    return Some((Ok(bytes), (State::Follow(follower), room, reader)));
+                }
             }
-            if !bytes.is_empty() {
-                return Some((Ok(bytes), (State::Follow(follower), room)));
-            }
-        }
-    });
+        },
+    );
     let mut response = Response::new(Body::from_stream(body));
     set_stream_headers(response.headers_mut(), format);
     response

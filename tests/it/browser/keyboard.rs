@@ -1,5 +1,9 @@
 //! With the keyboard alone.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::at_tea;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,9 +52,12 @@ async fn keys_reach_messages_and_rooms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn focus_is_never_lost_to_what_comes_and_goes() {
     let (_server, ben, ana) = at_tea().await;
-    for number in 0..120 {
+    for number in 0..220 {
         ben.says("tea", &format!("number {number}")).await;
     }
+    // Once they are read, the page begins at their end.
+    ana.sees("number 219").await;
+    sleep(Duration::from_secs(2)).await;
     ana.client.refresh().await.unwrap();
     ana.is_following().await;
     // The link for older messages is replaced by what it brings.

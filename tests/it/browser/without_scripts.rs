@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fantoccini::Locator;
+use tokio::time::sleep;
 
 use super::looks::Look;
 use crate::support::{Backend, Browser, Server};
@@ -55,6 +56,13 @@ async fn the_whole_journey_without_scripts() {
     look.only_at("room-without-scripts").await;
     ben.says("tea", "and once more").await;
     in_frame("and once more").await;
+    // Seen there, it is read.
+    sleep(Duration::from_millis(500)).await;
+    ana.clicks(".bar .back").await;
+    let unread = ana.find("li[data-room=tea] .unread").await;
+    assert!(!unread.is_displayed().await.unwrap(), "it counts as unread");
+    ana.clicks("li[data-room=tea] a").await;
+    ana.find("iframe.live").await;
 
     // Older ones by a link, and back. A person scrolls up to it; the driver cannot by itself in a
     // list that is turned around.
