@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use tokio::time::timeout;
 
 use super::answer::Form;
 use super::extract::{RoomMember, SignedIn};
@@ -148,15 +149,20 @@ struct Reader {
 impl Reader {
     const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-    /// The page shows all up to `seq`. Noted at once, but not all the time.
-    fn sees(&mut self, seq: Seq) {
-        self.shown = seq;
-        let is_due = self
+    /// The page shows what the follower has taken, which is noted, but not all the time. Waits for
+    /// what comes next.
+    async fn sees_next(&mut self, follower: &mut Follower) -> Next {
+        self.shown = follower.cursor();
+        let early = self
             .noted_at
-            .is_none_or(|noted_at| noted_at.elapsed() >= Self::NOTE_EVERY);
-        if is_due {
-            self.note();
+            .and_then(|at| Self::NOTE_EVERY.checked_sub(at.elapsed()));
+        if let Some(early) = early
+            && let Ok(next) = timeout(early, follower.next()).await
+        {
+            return next;
         }
+        self.note();
+        follower.next().await
     }
 
     fn note(&mut self) {
@@ -201,10 +207,11 @@ fn streaming(
                 State::Over => return None,
             };
             loop {
-                if let Some(reader) = &mut reader {
-                    reader.sees(follower.cursor());
-                }
-                let (bytes, is_last) = match follower.next().await {
+                let next = match &mut reader {
+                    Some(reader) => reader.sees_next(&mut follower).await,
+                    None => follower.next().await,
+                };
+                let (bytes, is_last) = match next {
                     Next::Events(bytes) => (bytes, false),
                     Next::Present(present) => (presence(format, &room, &present), false),
                     Next::Typing(names) => (typing(format, &room, &names), false),

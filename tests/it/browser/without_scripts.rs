@@ -57,10 +57,11 @@ async fn the_whole_journey_without_scripts() {
     ben.says("tea", "and once more").await;
     in_frame("and once more").await;
     // Seen there, it is read.
-    sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(1_500)).await;
     ana.clicks(".bar .back").await;
     let unread = ana.find("li[data-room=tea] .unread").await;
-    assert!(!unread.is_displayed().await.unwrap(), "it counts as unread");
+    let count = unread.html(true).await.unwrap();
+    assert!(!unread.is_displayed().await.unwrap(), "{count}");
     ana.clicks("li[data-room=tea] a").await;
     ana.find("iframe.live").await;
 
@@ -83,6 +84,7 @@ async fn the_whole_journey_without_scripts() {
 
     // What is unread is counted when a page is loaded, and a line says where the reading stopped.
     ana.clicks(".bar .back").await;
+    ana.find("form.enter").await;
     ben.says("tea", "while ana is elsewhere").await;
     ana.goto(&format!("{}/rooms", server.base)).await;
     let unread = ana.find("li[data-room=tea] .unread").await;
