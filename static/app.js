@@ -9,6 +9,15 @@ addEventListener('pageshow', (event) => {
   if (event.persisted) location.reload();
 });
 
+// Who signs out is led on by that; the page need not find out by itself that its session is over.
+let isLeaving = false;
+addEventListener('submit', ({ target }) => { isLeaving ||= target.matches('.account'); });
+
+/** Loads the page again, as whoever is signed in now, or leads to the sign-in page. */
+function startOver() {
+  if (!isLeaving) location.reload();
+}
+
 /** Shows times in the reader's zone and language; the server writes UTC. */
 function localiseTimes(root) {
   const today = new Date().toDateString();
@@ -31,7 +40,6 @@ function localiseTimes(root) {
 function watchRooms() {
   const AGAIN_MS = 3_000;
   const { user, room: here } = document.body.dataset;
-  const wait = () => (navigator.locks || !document.hidden ? 30 : 0);
   const title = document.title;
   const icon = document.querySelector('link[rel=icon]');
   const [plain, dotted] = [icon.href, icon.dataset.new];
@@ -79,22 +87,25 @@ function watchRooms() {
     show();
   });
 
-  const ask = async () => {
+  // What each page asks once, and one page again and again, being answered when there is news.
+  const ask = async (query, signal) => {
+    const answer = await fetch(`/rooms?as=${user}${query}`, { headers: { Accept: 'application/json' }, signal });
+    // Its reader has signed out elsewhere; somebody else may have signed in.
+    if (answer.status === 401) startOver();
+    if (!answer.ok) throw new Error(answer.status);
+    return answer.json();
+  };
+  const lead = async () => {
     let cursor = '';
     for (;;) {
       // Without locks (plain HTTP, by a name) each tab asks for itself: the one that is looked at,
-      // and the others now and then.
+      // and the others now and then, at once answered, so that they hold no connection.
       if (!navigator.locks && document.hidden) await Promise.race([nextLook(), pause(60_000)]);
+      const wait = navigator.locks || !document.hidden ? 30 : 0;
       const left = new AbortController();
       if (!navigator.locks) nextLook().then(() => left.abort());
       try {
-        const answer = await fetch(`/rooms?wait=${wait()}&after=${cursor}&as=${user}`, {
-          headers: { Accept: 'application/json' }, signal: left.signal,
-        });
-        // Its reader has signed out elsewhere; somebody else may have signed in.
-        if (answer.status === 401) return location.reload();
-        if (!answer.ok) throw new Error(answer.status);
-        const lobby = await answer.json();
+        const lobby = await ask(`&wait=${wait}&after=${cursor}`, left.signal);
         if (cursor) notify(rooms, lobby.rooms, user);
         ({ rooms, cursor } = lobby);
         show();
@@ -106,6 +117,7 @@ function watchRooms() {
       }
     }
   };
+
   // What could not be sent waits in its room.
   for (const key of Object.keys(localStorage)) {
     const [, of, room, kind] = key.split(':');
@@ -115,8 +127,14 @@ function watchRooms() {
     item.append(' ', Object.assign(document.createElement('span'), { className: 'unsent', textContent: 'not sent yet' }));
   }
 
-  if (navigator.locks) navigator.locks.request(`parlor:${user}:rooms`, ask);
-  else ask();
+  if (navigator.locks) {
+    navigator.locks.request(`parlor:${user}:rooms`, lead);
+    // The one that leads may not know what was read on the page before this one.
+    ask('').then((lobby) => {
+      ({ rooms } = lobby);
+      show();
+    }, () => {});
+  } else lead();
   show();
   offerNotifications();
 }

@@ -55,7 +55,9 @@
   // The real one has come: what stood for it goes, in the same frame.
   log.addEventListener('parlor:came', ({ target: row }) => {
     if (row.dataset.author === user) {
-      const pending = Array.from(list.children).find((one) => one.dataset.seq === row.id || said(one) === said(row));
+      const waiting = outbox.filter(({ waits }) => waits).map(({ nonce }) => `n-${nonce}`);
+      const pending = Array.from(list.children).find((one) => one.dataset.seq === row.id
+        || (said(one) === said(row) && !waiting.includes(one.id)));
       if (pending) remove(pending);
     }
     list.firstElementChild?.classList.toggle('follows', row.dataset.author === user);
@@ -106,6 +108,7 @@
     row.className = 'message pending';
     row.id = `n-${message.nonce}`;
     row.dataset.author = user;
+    row.tabIndex = -1;
     const meta = Object.assign(document.createElement('p'), { className: 'meta' });
     meta.append(Object.assign(document.createElement('b'), { className: 'author', textContent: name }));
     const body = Object.assign(document.createElement('div'), { className: 'body', dir: 'auto' });
@@ -120,10 +123,11 @@
   function say(message, what, ...buttons) {
     const row = document.getElementById(`n-${message.nonce}`);
     const before = row?.querySelector('.state');
+    if (!what) aloud.textContent = '';
     if (!row || before?.firstChild.data === what) return;
     if (before) remove(before);
-    aloud.textContent = what;
     if (!what) return;
+    aloud.textContent = what;
     const state = Object.assign(document.createElement('p'), { className: 'state' });
     state.append(what, ...buttons);
     row.append(state);
@@ -140,19 +144,14 @@
     if (isSending) return;
     isSending = true;
     let pause = 500;
-    while (outbox.length > 0) {
-      const [message] = outbox;
-      if (message.waits) {
-        // It is too old to go out unasked.
-        say(message, 'Not sent yet.', button('Send', () => wake()));
-        await new Promise((done) => { wake = done; });
-        message.waits = false;
-      }
+    for (;;) {
+      const message = outbox.find(({ waits }) => !waits);
+      if (!message) break;
       const { outcome, says, wait, seq } = await post(message);
       if (outcome === 'signed-out') break; // on the way to the sign-in page, and back: the outbox waits
       if (outcome === 'failed') {
         // Sending again is safe: the nonce is the same.
-        say(message, 'Not sent yet.', button('Try again', () => wake()));
+        say(message, 'Not sent yet.', button('Try again', () => wake()), takeBackButton(message));
         await new Promise((done) => {
           wake = done;
           setTimeout(done, Math.max(pause, wait * 1000));
@@ -160,23 +159,38 @@
         pause = Math.min(pause * 2, 5_000);
         continue;
       }
-      outbox.shift();
-      keep(`${mine}:out:${message.nonce}`, null);
+      forget(message);
       pause = 500;
-      if (outcome === 'refused') refuse(message, says);
+      if (outcome === 'refused') refuse(message, says || 'This was not taken. Change it and send again.');
       else sent(message, seq);
     }
     isSending = false;
   }
 
+  function forget(message) {
+    const at = outbox.indexOf(message);
+    if (at >= 0) outbox.splice(at, 1);
+    keep(`${mine}:out:${message.nonce}`, null);
+  }
+
+  /** Gives a message that was not sent back to its author, so that it holds up nothing else. */
+  function takeBackButton(message) {
+    return button('Take it back', () => {
+      forget(message);
+      refuse(message, '');
+      wake();
+      text.focus();
+    });
+  }
+
   /** The server has it; the stream brings it, or has brought it already. */
   function sent(message, seq) {
     const row = document.getElementById(`n-${message.nonce}`);
+    say(message, '');
     if (!row) return;
     // Here already, or long ago: sent before this page was loaded, and answered only now.
     const newest = Array.from(log.children).findLast((one) => one.id.startsWith('m-'));
     if (newest && Number(seq.slice(2)) <= Number(newest.id.slice(2))) return remove(row);
-    say(message, '');
     row.dataset.seq = seq;
   }
 
@@ -186,7 +200,8 @@
     if (row) remove(row);
     text.value = text.value ? `${body}\n${text.value}` : body;
     keepDraft();
-    complain(says || 'This was not taken. Change it and send again.');
+    grow();
+    complain(says);
   }
 
   /** Says what is wrong with what stands in the composer. */
@@ -202,7 +217,7 @@
       const response = event.detail.ctx?.response;
       if (response) answer = answerOf(response, event.detail.ctx.text ?? '');
     };
-    const values = document.hidden ? { body, nonce } : { body, nonce, seen: 1 };
+    const values = document.hidden || !scroller.isAtBottom() ? { body, nonce } : { body, nonce, seen: 1 };
     composer.addEventListener('htmx:finally:request', finished);
     try {
       await htmx.ajax('POST', `${composer.action}?as=${user}`, { source: composer, values, swap: 'none' });
@@ -215,7 +230,7 @@
 
   /** What an answer means. Only ours can say that a message was taken, or that it never will be. */
   function answerOf({ status, headers }, html) {
-    const wait = Number(headers.get('Retry-After') ?? 0);
+    const wait = Math.min(Number(headers.get('Retry-After')) || 0, 60);
     const [, seq] = headers.get('Location')?.match(`^/rooms/${room}/messages/(?:\\d+-)?(\\d+)$`) ?? [];
     const says = new DOMParser().parseFromString(html, 'text/html').querySelector('#composer-notice, .error')?.textContent;
     let outcome = 'failed';
@@ -241,5 +256,13 @@
   }
 
   outbox.forEach(show);
+  for (const message of outbox.filter(({ waits }) => waits)) {
+    const send = () => {
+      message.waits = false;
+      say(message, '');
+      sendAll();
+    };
+    say(message, 'Not sent yet.', button('Send', send), takeBackButton(message));
+  }
   sendAll();
 }

@@ -85,18 +85,19 @@ function keepPlace(list) {
     const seq = newest;
     const body = new URLSearchParams({ seq: `${epoch}-${seq}` });
     try {
-      const isKnown = seq === noted
-        || (await fetch(`${location.pathname}/read?as=${user}`, { method: 'POST', body, keepalive: true })).ok;
-      if (!isKnown) return;
+      if (seq !== noted) {
+        const answer = await fetch(`${location.pathname}/read?as=${user}`, { method: 'POST', body, keepalive: true });
+        if (!answer.ok) throw new Error(answer.status);
+      }
       noted = seq;
       document.dispatchEvent(new Event('parlor:read'));
     } catch {
-      // The next message says it again.
+      noteRead(5_000);
     }
   };
-  const noteRead = () => { if (log) noting ??= setTimeout(note, 1_000); };
+  const noteRead = (later = 1_000) => { if (log) noting ??= setTimeout(note, later); };
   // Who leaves within that second has seen it too.
-  addEventListener('pagehide', () => { if (noting) note(); });
+  addEventListener('pagehide', () => { if (log && newest !== noted) note(); });
   const tellUnseen = () => {
     if (!below) return;
     below.hidden = unseen === 0;
@@ -140,13 +141,14 @@ function keepPlace(list) {
     stay();
     noteRead();
   }).observe(list, { childList: true });
-  document.addEventListener('visibilitychange', noteRead);
+  document.addEventListener('visibilitychange', () => noteRead());
   // The composer grows, the keyboard opens, the window turns.
   new ResizeObserver(() => {
     seenSize = size();
     stay();
   }).observe(scroller);
   scroller.stay = stay;
+  scroller.isAtBottom = () => atBottom;
   scroller.toBottom = () => { atBottom = true; stay(); };
   if (log) loadOlder(list);
 }
@@ -165,6 +167,7 @@ function loadOlder(list) {
   });
   document.addEventListener('htmx:after:swap', () => {
     if (fromEnd === null) return;
+    moveLine(list);
     arrange(list);
     scroller.scrollTop = scroller.scrollHeight - fromEnd;
     fromEnd = null;
@@ -180,7 +183,21 @@ function loadOlder(list) {
     const older = document.getElementById('older');
     if (older) nearing.observe(older);
   };
-  watchOlder();
+  // Where the line that one has to see stands at the very top, not before one scrolls.
+  if (!list.querySelector('.new a')) return watchOlder();
+  setTimeout(() => scroller.addEventListener('scroll', watchOlder, { once: true, passive: true }), 500);
+}
+
+/** The line between read and new stood above all of the page: older ones may belong below it. */
+function moveLine(list) {
+  const line = list.querySelector('.new:has(a)');
+  if (!line) return;
+  const link = line.querySelector('a');
+  const left = Number(link.href.split(/[-/]/).at(-1));
+  const rows = Array.from(list.querySelectorAll('.message'));
+  const isNew = ({ id, dataset }) => Number(id.slice(2)) > left && dataset.author !== document.body.dataset.user;
+  rows.find(isNew)?.before(line);
+  if (document.getElementById(`m-${left}`)) line.firstElementChild.textContent = 'New since you left';
 }
 
 /** The room's stream: opened while the page is looked at, watched, and opened again. */
@@ -238,7 +255,7 @@ function follow() {
   showTyping();
   // The log is not the one this page was made from; or the page has no business here any more.
   log.addEventListener('reset', () => location.reload());
-  log.addEventListener('signed-out', () => location.reload());
+  log.addEventListener('signed-out', startOver);
 
   const retry = () => {
     log._htmx?.sse?.delayCanceller?.();

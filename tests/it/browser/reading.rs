@@ -321,6 +321,23 @@ async fn after_a_long_absence_one_can_begin_where_one_left() {
     ana.goto(&page).await;
     ana.sees("New since you left. Begin there").await;
     ana.screenshot("room-long-absence-desk-light").await;
+    // Nothing comes above it by itself; as one scrolls up, the line goes where it belongs.
+    sleep(Duration::from_secs(1)).await;
+    ana.until("document.querySelectorAll('.message').length === 50")
+        .await;
+    ana.evaluate("scroller.scrollTop += 300").await;
+    sleep(Duration::from_millis(200)).await;
+    ana.evaluate("scroller.scrollTop = 0").await;
+    ana.until("document.querySelectorAll('.message').length > 70")
+        .await;
+    ana.until(
+        "document.querySelector('.new').nextElementSibling.querySelector('.body').innerText === 'number 0'",
+    )
+    .await;
+    let line = ana.evaluate("document.querySelector('.new').innerText");
+    assert_eq!(line.await, "New since you left");
+    ana.goto(&page).await;
+    ana.sees("New since you left. Begin there").await;
     ana.clicks(".new a").await;
     let marked = ana.find(".marked .body").await;
     assert_eq!(marked.text().await.unwrap(), "the last that ana saw");

@@ -456,6 +456,51 @@ async fn what_is_old_goes_out_only_when_asked() {
     ana.sees("Not sent yet.").await;
     sleep(Duration::from_secs(2)).await;
     assert_eq!(ana.messages().await, Vec::<String>::new());
+    // It holds up nothing that is written now.
+    ana.says("good evening").await;
+    ana.shows(&["good evening"]).await;
+    ana.until("document.querySelectorAll('.pending').length === 1")
+        .await;
     ana.clicks("#outbox button").await;
-    ana.shows(&["lunch?"]).await;
+    ana.shows(&["good evening", "lunch?"]).await;
+    ana.until("!document.querySelector('.pending')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_will_never_go_out_can_be_taken_back() {
+    let (_server, ben, ana) = at_tea().await;
+    // Something in between refuses this text, and will for ever.
+    ana.evaluate(
+        "window.honest = fetch; window.fetch = async (url, options) => { \
+           const body = options?.body ? new URLSearchParams(options.body).get('body') : ''; \
+           if (body !== 'DROP TABLE') return honest(url, options); \
+           return new Response('<h1>Blocked</h1>', { status: 403, \
+             headers: { 'Content-Type': 'text/html', 'Retry-After': 'Wed, 21 Oct 2037 07:28:00 GMT' } }); }; 0",
+    )
+    .await;
+    ana.says("DROP TABLE").await;
+    ana.says("what else?").await;
+    ana.sees("Not sent yet.").await;
+    let buttons = "Array.from(document.querySelectorAll('#outbox button'), (e) => e.innerText)";
+    assert_eq!(
+        ana.evaluate(buttons).await,
+        json!(["Try again", "Take it back"])
+    );
+    ana.screenshot("room-refused-desk-light").await;
+    // With the keyboard, too: from the composer to the row, and on to its buttons.
+    ana.types("#composer-text", "\u{e013}").await;
+    let focused = "document.activeElement.className";
+    assert_eq!(ana.evaluate(focused).await, "message pending follows");
+    ana.evaluate("document.querySelector('#outbox button:last-child').focus()")
+        .await;
+    let active = ana.client.active_element().await.unwrap();
+    active.send_keys("\u{e007}").await.unwrap();
+    ana.shows(&["what else?"]).await;
+    let text = "document.activeElement.value";
+    assert_eq!(ana.evaluate(text).await, "DROP TABLE");
+    assert_eq!(ben.log("tea").await.len(), 3);
+    ana.client.refresh().await.unwrap();
+    ana.is_following().await;
+    ana.shows(&["what else?"]).await;
+    ana.until("!document.querySelector('.pending')").await;
 }
