@@ -148,6 +148,7 @@
       const message = outbox.find(({ waits }) => !waits);
       if (!message) break;
       const { outcome, says, wait, seq } = await post(message);
+      if (!outbox.includes(message)) continue; // taken back meanwhile
       if (outcome === 'signed-out') break; // on the way to the sign-in page, and back: the outbox waits
       if (outcome === 'failed') {
         // Sending again is safe: the nonce is the same.

@@ -120,9 +120,7 @@ impl Follower {
             }
             let mut try_again_in = None;
             // Seen before it is looked at: what is appended in between wakes us again.
-            let Signal {
-                present, typing, ..
-            } = self.signal.borrow_and_update().clone();
+            self.signal.mark_unchanged();
             match self.room.take(self.cursor, self.format) {
                 Taken::Events(bytes, upto) => {
                     self.cursor = upto;
@@ -150,11 +148,8 @@ impl Follower {
                 }
                 Taken::Nothing => {}
             }
-            if let Some(present) = news(present, &mut self.seen) {
-                return Next::Present(present);
-            }
-            if let Some(typing) = news(typing, &mut self.typing) {
-                return Next::Typing(typing);
+            if let Some(notice) = self.notice() {
+                return notice;
             }
             tokio::select! {
                 biased;
@@ -167,6 +162,14 @@ impl Follower {
         }
     }
 
+    /// Who is here or who is typing, if that is not what was told last.
+    fn notice(&mut self) -> Option<Next> {
+        let signal = self.signal.borrow();
+        news(&signal.present, &mut self.seen)
+            .map(Next::Present)
+            .or_else(|| news(&signal.typing, &mut self.typing).map(Next::Typing))
+    }
+
     fn on_heartbeat(&self) -> Next {
         if Timestamp::now() >= self.stream.session.expires_at {
             Next::End(Ending::SignedOut)
@@ -176,14 +179,15 @@ impl Follower {
     }
 }
 
-/// What is told now, if it is not what was told last; it is from then on.
-fn news<T: ?Sized>(now: Option<Arc<T>>, last: &mut Option<Arc<T>>) -> Option<Arc<T>> {
-    let now = now?;
-    if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &now)) {
+/// What is told now, if it is not what was told last; it is from then on. Thousands of followers
+/// share it, so it is counted only when it is taken.
+fn news<T: ?Sized>(now: &Option<Arc<T>>, last: &mut Option<Arc<T>>) -> Option<Arc<T>> {
+    let now = now.as_ref()?;
+    if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, now)) {
         return None;
     }
-    *last = Some(Arc::clone(&now));
-    Some(now)
+    *last = Some(Arc::clone(now));
+    last.clone()
 }
 
 /// Reads what comes after `cursor` from the store, for a stream that is behind.

@@ -162,17 +162,9 @@ async fn signing_out_elsewhere_ends_the_page() {
     ana.enters("tea").await;
     ana.is_following().await;
     ana.types("#composer-text", "not yet sent").await;
-    let room = ana.client.window().await.unwrap();
-    let other = ana.client.new_window(true).await.unwrap().handle;
-    ana.client.switch_to_window(other).await.unwrap();
-    ana.goto(&format!("{}/rooms", server.base)).await;
-    ana.clicks(".account button").await;
+    ana.signs_out_elsewhere(&server.base).await;
     ana.find("form[action='/login']").await;
-    ana.client.switch_to_window(room).await.unwrap();
-    ana.find("form[action='/login']").await;
-    ana.types("#username", "ana").await;
-    ana.types("#password", crate::support::PASSWORD).await;
-    ana.clicks("main button").await;
+    ana.signs_in("ana").await;
     ana.find("#composer-text").await;
     ana.until("document.getElementById('composer-text').value === 'not yet sent'")
         .await;

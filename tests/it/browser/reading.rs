@@ -6,7 +6,22 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::at_tea;
-use crate::support::{Backend, Browser, Server};
+use crate::support::{Backend, Browser, Person, Server};
+
+/// Ana in a room where ben has said a lot before she came.
+async fn at_long_tea() -> (Server, Person, Browser) {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    ben.enters("tea").await;
+    for number in 1..=120 {
+        ben.says("tea", &format!("number {number}")).await;
+    }
+    let ana = Browser::open().await;
+    ana.signs_up(&server.base, "ana").await;
+    ana.enters("tea").await;
+    ana.is_following().await;
+    (server, ben, ana)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_one_author_stand_together() {
@@ -39,16 +54,7 @@ async fn messages_of_one_author_stand_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_stays_where_it_is_read() {
-    let server = Server::start(Backend::Sqlite).await;
-    let ben = server.person("ben").await;
-    ben.enters("tea").await;
-    for number in 1..=120 {
-        ben.says("tea", &format!("number {number}")).await;
-    }
-    let ana = Browser::open().await;
-    ana.signs_up(&server.base, "ana").await;
-    ana.enters("tea").await;
-    ana.is_following().await;
+    let (_server, ben, ana) = at_long_tea().await;
     let from_bottom = "scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight";
     ana.until(&format!("{from_bottom} < 2")).await;
     ben.says("tea", "a new one\nof\nthree lines").await;
@@ -161,16 +167,7 @@ const LISTEN: &str = "window.heard = []; new MutationObserver((changes) => {\
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_new_is_read_aloud() {
-    let server = Server::start(Backend::Sqlite).await;
-    let ben = server.person("ben").await;
-    ben.enters("tea").await;
-    for number in 1..=120 {
-        ben.says("tea", &format!("number {number}")).await;
-    }
-    let ana = Browser::open().await;
-    ana.signs_up(&server.base, "ana").await;
-    ana.enters("tea").await;
-    ana.is_following().await;
+    let (_server, ben, ana) = at_long_tea().await;
     ana.evaluate(LISTEN).await;
     ana.evaluate("scroller.scrollTop = 0").await;
     ana.sees("number 45").await;

@@ -218,21 +218,13 @@ async fn what_could_not_be_sent_waits_until_its_author_is_back() {
     ana.says("do not lose this").await;
     ana.says("nor this").await;
     ana.sees("Not sent yet.").await;
-    let room = ana.client.window().await.unwrap();
-    let other = ana.client.new_window(true).await.unwrap().handle;
-    ana.client.switch_to_window(other).await.unwrap();
-    ana.goto(&format!("{}/rooms", server.base)).await;
-    ana.clicks(".account button").await;
-    ana.find("form[action='/login']").await;
-    ana.client.switch_to_window(room).await.unwrap();
+    ana.signs_out_elsewhere(&server.base).await;
     ana.find("form[action='/login']").await;
     // Even its tab may go.
     ana.client.close_window().await.unwrap();
     let left = ana.client.windows().await.unwrap().remove(0);
     ana.client.switch_to_window(left).await.unwrap();
-    ana.types("#username", "ana").await;
-    ana.types("#password", crate::support::PASSWORD).await;
-    ana.clicks("main button").await;
+    ana.signs_in("ana").await;
     ana.enters("tea").await;
     ana.shows(&["do not lose this", "nor this"]).await;
     ana.until("!document.querySelector('.pending')").await;
@@ -345,9 +337,7 @@ async fn a_page_speaks_for_nobody_but_who_it_was_made_for() {
         browser.goto(&format!("{}/rooms", server.base)).await;
         browser.clicks(".account button").await;
         browser.find("form[action='/login']").await;
-        browser.types("#username", name).await;
-        browser.types("#password", crate::support::PASSWORD).await;
-        browser.clicks("main button").await;
+        browser.signs_in(name).await;
         browser.find("form.enter").await;
     };
     browser.client.switch_to_window(other).await.unwrap();

@@ -250,6 +250,24 @@ impl Browser {
         self.find("form.enter").await;
     }
 
+    /// Fills the sign-in form that is shown.
+    pub async fn signs_in(&self, name: &str) {
+        self.types("#username", name).await;
+        self.types("#password", super::PASSWORD).await;
+        self.clicks("main button").await;
+    }
+
+    /// Signs out in another tab, and comes back to this one.
+    pub async fn signs_out_elsewhere(&self, base: &str) {
+        let here = self.client.window().await.unwrap();
+        let there = self.client.new_window(true).await.unwrap().handle;
+        self.client.switch_to_window(there).await.unwrap();
+        self.goto(&format!("{base}/rooms")).await;
+        self.clicks(".account button").await;
+        self.find("form[action='/login']").await;
+        self.client.switch_to_window(here).await.unwrap();
+    }
+
     /// Enters a room from the lobby.
     pub async fn enters(&self, room: &str) {
         self.types("#room", room).await;
