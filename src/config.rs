@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use axum::http::Uri;
@@ -34,6 +35,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How many streams one user may have open.
     pub streams_per_user: usize,
+    /// On how many threads of their own streams are written.
+    pub stream_threads: usize,
     /// Off only for load tests.
     pub rate_limits: bool,
     /// Where to serve the metrics, if anywhere.
@@ -176,6 +179,12 @@ impl Config {
                 || 32,
                 |raw| raw.parse().ok().filter(|n| (1..=1_000_000).contains(n)),
             )?,
+            stream_threads: read.parse(
+                "STREAM_THREADS",
+                "a whole number from 0 to 256",
+                || available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+                |raw| raw.parse().ok().filter(|threads| *threads <= 256),
+            )?,
             rate_limits: read.parse(
                 "RATE_LIMITS",
                 "on or off",
@@ -279,6 +288,7 @@ mod tests {
             ("SESSION_DAYS", "-1"),
             ("TRUSTED_PROXIES", "10.0.0.0/8,nonsense"),
             ("STREAMS_PER_USER", "many"),
+            ("STREAM_THREADS", "few"),
             ("RATE_LIMITS", "maybe"),
             ("RUST_LOG", "parlor=loud"),
         ] {
@@ -317,6 +327,7 @@ mod tests {
             "SESSION_DAYS=30",
             "TRUSTED_PROXIES=",
             "STREAMS_PER_USER=32",
+            "STREAM_THREADS=",
             "RATE_LIMITS=on",
             "METRICS_ADDR=",
             "RUST_LOG=info",

@@ -127,7 +127,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let stop = stop_signal()?;
     tracing::info!(%address, url = %config.public_url, connections_max, "parlor is up");
-    server::serve(listener, app, &hub, connections_max, stop).await;
+    let threads = config.stream_threads;
+    server::serve(listener, app, &hub, connections_max, threads, stop).await?;
     match timeout(LEAVE_MAX, store.leave()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(?error, "the store was not left in order"),

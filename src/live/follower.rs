@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,8 +9,9 @@ use tokio::time::sleep;
 use super::presence::{Here, Present};
 use super::room::{Names, Room, Signal, Taken};
 use super::streams::{Ending, Stream};
+use super::watch::{Ready, Watch};
 use super::{Format, Hub};
-use crate::domain::{Seq, Timestamp};
+use crate::domain::{RoomId, Seq, Timestamp};
 use crate::store::StoreError;
 
 /// How many events a stream that is behind reads at a time: about one write of ordinary ones.
@@ -60,9 +62,7 @@ impl Follower {
         signal: watch::Receiver<Signal>,
         format: Format,
     ) -> Self {
-        let Signal {
-            present, typing, ..
-        } = signal.borrow().clone();
+        let Signal { present, typing } = signal.borrow().clone();
         Self {
             cursor: room.head().unwrap_or(0),
             seen: present,
@@ -85,6 +85,16 @@ impl Follower {
     /// The last event that was taken.
     pub fn cursor(&self) -> Seq {
         self.cursor
+    }
+
+    /// Whose log it follows.
+    pub fn room(&self) -> &RoomId {
+        &self.room.id
+    }
+
+    /// In which form.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Starts after `seq` instead of at the head. Answers `false`, and changes nothing, when the
@@ -148,7 +158,8 @@ impl Follower {
                 }
                 Taken::Nothing => {}
             }
-            if let Some(notice) = self.notice() {
+            let notice = notice(&self.signal.borrow(), &mut self.seen, &mut self.typing);
+            if let Some(notice) = notice {
                 return notice;
             }
             tokio::select! {
@@ -162,21 +173,91 @@ impl Follower {
         }
     }
 
-    /// Who is here or who is typing, if that is not what was told last.
-    fn notice(&mut self) -> Option<Next> {
-        let signal = self.signal.borrow();
-        news(&signal.present, &mut self.seen)
-            .map(Next::Present)
-            .or_else(|| news(&signal.typing, &mut self.typing).map(Next::Typing))
-    }
-
-    fn on_heartbeat(&self) -> Next {
+    /// What a heartbeat is to this stream: its end, if its session is over by now.
+    pub fn on_heartbeat(&self) -> Next {
         if Timestamp::now() >= self.stream.session.expires_at {
             Next::End(Ending::SignedOut)
         } else {
             Next::Heartbeat
         }
     }
+
+    /// Which room it is, in this process, for as long as it is followed.
+    pub fn room_number(&self) -> usize {
+        Arc::as_ptr(&self.room).addr()
+    }
+
+    /// Watches its room, for it and others who wait together.
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.room))
+    }
+
+    /// What [`Self::next`] has to send now, if anything, with the room as `watch` sees it.
+    pub fn ready(&mut self, watch: &mut Watch) -> Ready {
+        if self.cursor < watch.head {
+            match watch.take(self.cursor, self.format) {
+                Taken::Events(bytes, upto) => {
+                    self.cursor = upto;
+                    return Ready::Send(bytes);
+                }
+                Taken::Behind => return Ready::Behind,
+                Taken::Nothing => {}
+            }
+        }
+        while let Some(notice) = notice(&watch.signal, &mut self.seen, &mut self.typing) {
+            let bytes = watch.tell(notice, self.format);
+            if !bytes.is_empty() {
+                return Ready::Send(bytes);
+            }
+        }
+        Ready::Nothing
+    }
+
+    /// Reads what comes next from the store, for a stream that is [`Ready::Behind`]: for as long as
+    /// it takes. What was read is to be given to [`Self::took`].
+    pub fn read_on(&self) -> impl Future<Output = ReadOn> + Send + use<> {
+        let (hub, room) = (self.hub.clone(), Arc::clone(&self.room));
+        let (cursor, format) = (self.cursor, self.format);
+        async move {
+            loop {
+                match read_on(&hub, &room, cursor, format).await {
+                    Ok((bytes, upto)) => return ReadOn { bytes, upto },
+                    Err(error) => {
+                        tracing::warn!(room = %room.id, ?error, "a stream cannot read on");
+                        sleep(READ_AGAIN_IN).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was read is sent.
+    pub fn took(&mut self, read: ReadOn) -> Bytes {
+        self.cursor = read.upto;
+        read.bytes
+    }
+
+    /// Why it is over, once it is; wakes the caller then.
+    pub fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        self.stream.poll_ended(cx)
+    }
+}
+
+/// What a stream that was behind has read.
+pub struct ReadOn {
+    bytes: Bytes,
+    upto: Seq,
+}
+
+/// Who is here or who is typing, if that is not what was told last.
+fn notice(
+    signal: &Signal,
+    seen: &mut Option<Arc<Present>>,
+    typing: &mut Option<Names>,
+) -> Option<Next> {
+    news(&signal.present, seen)
+        .map(Next::Present)
+        .or_else(|| news(&signal.typing, typing).map(Next::Typing))
 }
 
 /// What is told now, if it is not what was told last; it is from then on. Thousands of followers

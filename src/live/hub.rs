@@ -118,6 +118,11 @@ impl Hub {
         }
     }
 
+    /// Changes when it is time for all streams to show that they are alive.
+    pub fn heartbeat(&self) -> watch::Receiver<()> {
+        self.0.heartbeat.subscribe()
+    }
+
     /// Waits, for a session, until one of these logs grows. It must be looked up once more after
     /// this, and so must the logs: what was before is not waited for.
     pub fn watch_logs(&self, rooms: Vec<RoomId>, session: &Session) -> Growth {
@@ -146,7 +151,7 @@ impl Hub {
             self.clone(),
             self.0.streams.open(session),
             self.arrive(&room.id, user),
-            self.0.heartbeat.subscribe(),
+            self.heartbeat(),
             room,
             signal,
             format,

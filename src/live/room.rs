@@ -37,11 +37,10 @@ pub(super) struct Room {
     signal: watch::Sender<Signal>,
 }
 
-/// What followers are woken for. It is state, not a queue: who was asleep sees the newest.
+/// What followers are woken for, besides events. It is state, not a queue: who was asleep sees the
+/// newest.
 #[derive(Clone, Default)]
 pub(super) struct Signal {
-    /// The highest number known here.
-    pub(super) head: Seq,
     /// Who is here; `None` before anybody was.
     pub(super) present: Option<Arc<Present>>,
     /// Who was last said to be typing.
@@ -100,6 +99,11 @@ impl Room {
         self.signal.subscribe()
     }
 
+    /// What the followers see now.
+    pub(super) fn signal(&self) -> Signal {
+        self.signal.borrow().clone()
+    }
+
     pub(super) fn followers(&self) -> usize {
         self.signal.receiver_count()
     }
@@ -126,7 +130,6 @@ impl Room {
         }
         drop(tail);
         self.signal.send_modify(|signal| {
-            signal.head = seq;
             // Who has not been told yet need not hear of it after the message itself. Who goes on
             // typing says so again.
             signal.typing = None;
@@ -143,7 +146,7 @@ impl Room {
             None => {
                 tail.head = Some(head);
                 drop(tail);
-                self.signal.send_modify(|signal| signal.head = head);
+                self.signal.send_modify(|_| {});
                 Accepted::Done
             }
         }

@@ -1,5 +1,8 @@
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
@@ -145,8 +148,13 @@ impl Stream {
 
     /// Waits until it is. Not to be called again afterwards.
     pub(super) async fn ended(&mut self) -> Ending {
+        poll_fn(|cx| self.poll_ended(cx)).await
+    }
+
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         // A handle leaves the list only with a reason, or when this is dropped.
-        (&mut self.end).await.unwrap_or(Ending::ShutDown)
+        let end = Pin::new(&mut self.end).poll(cx);
+        end.map(|ending| ending.unwrap_or(Ending::ShutDown))
     }
 }
 

@@ -7,6 +7,7 @@ mod body;
 mod client;
 mod errors;
 mod extract;
+mod handover;
 mod health;
 mod layers;
 mod messages;
@@ -34,6 +35,7 @@ use crate::error::AppError;
 use crate::state::AppState;
 
 pub use client::Peer;
+pub use handover::{CarriesStreams, HandedOver, OpenStream};
 
 /// The most bytes a request's body has: a message of 4,000 characters of four bytes, each byte
 /// percent-encoded, and some room.

@@ -1,35 +1,27 @@
 //! Streams: a room's log as it grows.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use tokio::time::timeout;
 
 use super::answer::Form;
 use super::extract::{RoomMember, SignedIn};
+use super::handover::{CarriesStreams, HandedOver, OpenStream};
 use super::query::Query;
 use super::rooms::note_read;
 use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq, User};
 use crate::error::AppError;
-use crate::live::{Ending, Follower, Format, Next, Present, TYPING_LASTS, sse};
+use crate::live::{Follower, Format, Next, RETRY_MS, sse};
 use crate::state::AppState;
 use crate::views::{self, LivePage, ResetRow};
-
-/// How long a client waits before it comes back, in milliseconds.
-const RETRY_MS: u32 = 2_000;
-
-/// When the server goes away everybody comes back at once; this spreads them.
-const RETRY_JITTER_MS: std::ops::Range<u32> = 500..5_000;
-
-/// A client whose place another of its user's streams took: it would take the place of the next.
-const RETRY_DISPLACED_MS: u32 = 10_000;
 
 /// `GET /rooms/{room}/events`.
 pub(super) async fn show(
@@ -37,6 +29,7 @@ pub(super) async fn show(
     form: Form,
     query: Query,
     headers: HeaderMap,
+    carrier: Option<Extension<CarriesStreams>>,
     member: Result<RoomMember, AppError>,
 ) -> Result<Response, AppError> {
     let format = match (query.find("format"), form) {
@@ -55,7 +48,10 @@ pub(super) async fn show(
     // A client that comes back says so in the header, beside the address it first used.
     let after = last_event_id.or(query.find("after"));
     let opened = match member {
-        Ok(member) => open(&app, format, &member, after).await,
+        Ok(member) => {
+            let carrier = carrier.map(|Extension(carrier)| carrier);
+            open(&app, format, &member, after, carrier).await
+        }
         Err(error) => Err(error),
     };
     match opened {
@@ -72,7 +68,7 @@ pub(super) async fn live(
     query: Query,
     member: RoomMember,
 ) -> Result<Response, AppError> {
-    let mut response = open(&app, Format::Page, &member, query.find("after")).await?;
+    let mut response = open(&app, Format::Page, &member, query.find("after"), None).await?;
     // Ended by the end of the connection, not by a last chunk: a browser takes a document that
     // lacks its last chunk for one that is still loading, and never refreshes it.
     *response.version_mut() = Version::HTTP_10;
@@ -84,6 +80,7 @@ async fn open(
     format: Format,
     member: &RoomMember,
     after: Option<&str>,
+    carrier: Option<CarriesStreams>,
 ) -> Result<Response, AppError> {
     // Before a stream is opened: what is refused must not take another's place.
     let after = match after.map(EventId::parse) {
@@ -133,7 +130,7 @@ async fn open(
         noted: 0,
         noted_at: None,
     });
-    Ok(streaming(format, preamble, room.clone(), follower, reader))
+    Ok(streaming(preamble, follower, reader, carrier))
 }
 
 /// Who looks at a page without scripts, which cannot say what they have read: what it shows, is.
@@ -180,57 +177,57 @@ impl Drop for Reader {
     }
 }
 
-/// The response whose body goes on for as long as the follower does.
+/// The response that goes on for as long as the follower does: its body, or, if the server has
+/// offered that, the stream itself, handed over to be carried on without one.
 fn streaming(
-    format: Format,
     preamble: String,
-    room: RoomId,
     follower: Follower,
     reader: Option<Reader>,
+    carrier: Option<CarriesStreams>,
 ) -> Response {
-    enum State {
-        Start(String, Box<Follower>),
-        Follow(Box<Follower>),
-        Over,
-    }
-    let state = State::Start(preamble, Box::new(follower));
-    let body = stream::unfold(
-        (state, room, reader),
-        move |(state, room, mut reader)| async move {
-            let mut follower = match state {
-                // Sent at once, so that proxies pass the head on and clients know they are connected.
-                State::Start(preamble, follower) if !preamble.is_empty() => {
-                    let state = (State::Follow(follower), room, reader);
-                    return Some((Ok(Bytes::from(preamble)), state));
-                }
-                State::Start(_, follower) | State::Follow(follower) => follower,
-                State::Over => return None,
-            };
-            loop {
-                let next = match &mut reader {
-                    Some(reader) => reader.sees_next(&mut follower).await,
-                    None => follower.next().await,
-                };
-                let (bytes, is_last) = match next {
-                    Next::Events(bytes) => (bytes, false),
-                    Next::Present(present) => (presence(format, &room, &present), false),
-                    Next::Typing(names) => (typing(format, &room, &names), false),
-                    Next::Heartbeat => (heartbeat(format), false),
-                    Next::End(ending) => (goodbye(format, ending), true),
-                };
-                if is_last {
-                    return (!bytes.is_empty())
-                        .then_some((Ok::<_, Infallible>(bytes), (State::Over, room, reader)));
-                }
-                if !bytes.is_empty() {
-                    return Some((Ok(bytes), (State::Follow(follower), room, reader)));
-                }
-            }
-        },
-    );
-    let mut response = Response::new(Body::from_stream(body));
+    let format = follower.format();
+    let mut response = match (carrier, reader) {
+        (Some(CarriesStreams), None) => {
+            // Neither empty nor of any length, so that no layer says how long it is.
+            let mut response = Response::new(Body::from_stream(stream::pending::<NeverFails>()));
+            let opened = OpenStream { preamble, follower };
+            response.extensions_mut().insert(HandedOver::new(opened));
+            response
+        }
+        (_, reader) => Response::new(Body::from_stream(bytes_of(preamble, follower, reader))),
+    };
     set_stream_headers(response.headers_mut(), format);
     response
+}
+
+type NeverFails = Result<Bytes, Infallible>;
+
+fn bytes_of(
+    preamble: String,
+    follower: Follower,
+    reader: Option<Reader>,
+) -> impl Stream<Item = NeverFails> {
+    // Sent at once, so that proxies pass the head on and clients know they are connected.
+    let start = (!preamble.is_empty()).then(|| Ok(Bytes::from(preamble)));
+    let state = Some((Box::new(follower), reader));
+    let following = stream::unfold(state, async |state| {
+        let (mut follower, mut reader) = state?;
+        loop {
+            let next = match &mut reader {
+                Some(reader) => reader.sees_next(&mut follower).await,
+                None => follower.next().await,
+            };
+            let is_last = matches!(next, Next::End(_));
+            let bytes = next.encode(follower.room(), follower.format());
+            if is_last {
+                return (!bytes.is_empty()).then_some((Ok(bytes), None));
+            }
+            if !bytes.is_empty() {
+                return Some((Ok(bytes), Some((follower, reader))));
+            }
+        }
+    });
+    stream::iter(start).chain(following)
 }
 
 fn set_stream_headers(headers: &mut HeaderMap, format: Format) {
@@ -291,65 +288,5 @@ fn reset(format: Format, room: &RoomId, head: EventId) -> String {
         }
         Format::Text => format!("the log ends at {head}; going on from there\n"),
         Format::Page => views::render(&ResetRow { room }),
-    }
-}
-
-/// In the line formats there are events only.
-fn presence(format: Format, room: &RoomId, present: &Present) -> Bytes {
-    let notice = match format {
-        Format::Json => serde_json::json!({
-            "room": room,
-            "count": present.count,
-            "names": present.names,
-        }),
-        Format::Html => serde_json::json!({ "here": views::here(present) }),
-        Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
-    };
-    sse(None, Some("presence"), &notice.to_string()).into()
-}
-
-/// Good for some seconds, or until a message of theirs.
-fn typing(format: Format, room: &RoomId, names: &[Arc<str>]) -> Bytes {
-    let notice = match format {
-        Format::Json | Format::Html => serde_json::json!({
-            "room": room,
-            "names": names,
-            "secs": TYPING_LASTS.as_secs(),
-        }),
-        Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
-    };
-    sse(None, Some("typing"), &notice.to_string()).into()
-}
-
-fn heartbeat(format: Format) -> Bytes {
-    Bytes::from_static(match format {
-        Format::Json => b": heartbeat\n\n",
-        // Named, because a comment never reaches a script.
-        Format::Html => b"event: heartbeat\ndata: 1\n\n",
-        // Nothing may stand between the lines; TCP finds dead connections.
-        Format::Text | Format::Ndjson => b"",
-        Format::Page => b"<!-- -->\n",
-    })
-}
-
-fn goodbye(format: Format, ending: Ending) -> Bytes {
-    let retry_ms = match ending {
-        Ending::SignedOut => RETRY_MS,
-        Ending::Displaced => RETRY_DISPLACED_MS,
-        Ending::ShutDown => {
-            let random = getrandom::u32().unwrap_or(0);
-            RETRY_JITTER_MS.start + random % (RETRY_JITTER_MS.end - RETRY_JITTER_MS.start)
-        }
-    };
-    let name = match ending {
-        Ending::SignedOut => "signed-out",
-        Ending::Displaced | Ending::ShutDown => "goodbye",
-    };
-    match format {
-        Format::Json | Format::Html => {
-            format!("retry: {retry_ms}\n{}", sse(None, Some(name), "1")).into()
-        }
-        Format::Text | Format::Ndjson => Bytes::new(),
-        Format::Page => Bytes::from_static(b"</ol></main></body></html>\n"),
     }
 }

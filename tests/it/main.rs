@@ -28,6 +28,7 @@ macro_rules! on_both_stores {
 mod accounts;
 mod balancer;
 mod browser;
+mod carrying;
 mod durability;
 mod embedded;
 mod hostile;

@@ -34,6 +34,10 @@ impl Server {
             all.insert("MONGODB_URI".to_owned(), uri);
             all.insert("JWT_SECRET".to_owned(), "mongodb-".repeat(4));
         }
+        // How the tests are run a second time.
+        if let Ok(threads) = std::env::var("STREAM_THREADS") {
+            all.insert("STREAM_THREADS".to_owned(), threads);
+        }
         for (name, value) in settings {
             all.insert((*name).to_owned(), (*value).to_owned());
         }

@@ -1,5 +1,8 @@
 //! The process's edge: sockets in, requests to the router, and an orderly end.
 
+mod carrier;
+mod connection;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -8,28 +11,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tokio_io_timeout::TimeoutStream;
-use tower::ServiceExt;
 
+use self::carrier::Carriers;
 use crate::live::Hub;
 use crate::metrics::Metrics;
-use crate::web::Peer;
-
-/// How long a request's head may take to arrive, and how long an idle connection is kept.
-const HEAD_MAX: Duration = Duration::from_secs(15);
-
-/// The most bytes of a request's head; a browser's with all its cookies has two or three thousand.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// A reader that takes nothing for so long is gone; it comes back to where it was.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -83,15 +74,28 @@ pub fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener>
     listen().with_context(|| format!("cannot listen on {address} ({setting})"))
 }
 
-/// Serves until `stop` resolves; then ends the streams, lets requests under way finish, and
+/// Kept as long as a connection is open: its place among them, and that the process is not to end
+/// yet.
+struct Keep {
+    _place: OwnedSemaphorePermit,
+    _alive: mpsc::Sender<Infallible>,
+}
+
+/// Serves until `stop` resolves, streams on so many threads of their own (with none, like all other
+/// answers); then ends the streams, lets requests under way finish, and
 /// returns within five seconds.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
     hub: &Hub,
     connections_max: usize,
+    stream_threads: usize,
     stop: impl Future<Output = ()>,
-) {
+) -> anyhow::Result<()> {
+    let carriers = match stream_threads {
+        0 => None,
+        threads => Some(Carriers::start(threads, hub)?),
+    };
     let places = Arc::new(Semaphore::new(connections_max));
     let (stopping, _) = watch::channel(());
     // Each connection holds a sender; when all are gone, all have ended.
@@ -102,6 +106,10 @@ pub async fn serve(
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };
+            let keep = Keep {
+                _place: place,
+                _alive: alive.clone(),
+            };
             let (socket, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -109,12 +117,12 @@ pub async fn serve(
                     continue;
                 }
             };
-            let (app, stopping, alive) = (app.clone(), stopping.subscribe(), alive.clone());
+            let (app, stopping) = (app.clone(), stopping.subscribe());
+            let serving = connection::serve(socket, peer, app, carriers.clone(), stopping, keep);
             tokio::spawn(async move {
-                if let Err(error) = serve_connection(socket, peer, app, stopping).await {
+                if let Err(error) = serving.await {
                     tracing::debug!(%peer, %error, "a connection broke off");
                 }
-                drop((place, alive));
             });
         }
     };
@@ -130,6 +138,7 @@ pub async fn serve(
     if timeout(DRAIN_MAX, all_ended.recv()).await.is_err() {
         tracing::warn!("some requests did not finish in time");
     }
+    Ok(())
 }
 
 /// Serves the metrics and nothing else, for as long as the process lives.
@@ -156,46 +165,4 @@ async fn pause_after(error: &io::Error) {
     }
     tracing::warn!(%error, "cannot accept a connection");
     sleep(Duration::from_millis(50)).await;
-}
-
-async fn serve_connection(
-    socket: TcpStream,
-    peer: SocketAddr,
-    app: Router,
-    mut stopping: watch::Receiver<()>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    configure(&socket)?;
-    let mut socket = TimeoutStream::new(socket);
-    socket.set_write_timeout(Some(STUCK_AFTER));
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        app.clone().oneshot(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Box::pin(socket)), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return Ok(ended?),
-        _ = stopping.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    Ok(connection.await?)
-}
-
-fn configure(socket: &TcpStream) -> io::Result<()> {
-    // A message is one small packet, and must not wait for the next.
-    socket.set_nodelay(true)?;
-    let socket = SockRef::from(socket);
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(Duration::from_secs(60))
-            .with_interval(Duration::from_secs(15)),
-    )?;
-    // What was sent and is not confirmed in that time ends the connection, not 15 minutes later.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(STUCK_AFTER))?;
-    Ok(())
 }

@@ -1,0 +1,96 @@
+//! What a stream says besides events, in each format.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::encode::{Format, sse};
+use super::follower::Next;
+use super::hub::TYPING_LASTS;
+use super::presence::Present;
+use super::streams::Ending;
+use crate::domain::RoomId;
+use crate::views;
+
+/// How long a client waits before it comes back, in milliseconds.
+pub const RETRY_MS: u32 = 2_000;
+
+/// When the server goes away everybody comes back at once; this spreads them.
+const RETRY_JITTER_MS: Range<u32> = 500..5_000;
+
+/// A client whose place another of its user's streams took: it would take the place of the next.
+const RETRY_DISPLACED_MS: u32 = 10_000;
+
+impl Next {
+    /// Its bytes, to be sent as they are; perhaps none. After [`Next::End`]'s nothing follows.
+    pub fn encode(self, room: &RoomId, format: Format) -> Bytes {
+        match self {
+            Self::Events(bytes) => bytes,
+            Self::Present(present) => presence(format, room, &present),
+            Self::Typing(names) => typing(format, room, &names),
+            Self::Heartbeat => heartbeat(format),
+            Self::End(ending) => goodbye(format, ending),
+        }
+    }
+}
+
+/// In the line formats there are events only.
+fn presence(format: Format, room: &RoomId, present: &Present) -> Bytes {
+    let notice = match format {
+        Format::Json => serde_json::json!({
+            "room": room,
+            "count": present.count,
+            "names": present.names,
+        }),
+        Format::Html => serde_json::json!({ "here": views::here(present) }),
+        Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
+    };
+    sse(None, Some("presence"), &notice.to_string()).into()
+}
+
+/// Good for some seconds, or until a message of theirs.
+fn typing(format: Format, room: &RoomId, names: &[Arc<str>]) -> Bytes {
+    let notice = match format {
+        Format::Json | Format::Html => serde_json::json!({
+            "room": room,
+            "names": names,
+            "secs": TYPING_LASTS.as_secs(),
+        }),
+        Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
+    };
+    sse(None, Some("typing"), &notice.to_string()).into()
+}
+
+fn heartbeat(format: Format) -> Bytes {
+    Bytes::from_static(match format {
+        Format::Json => b": heartbeat\n\n",
+        // Named, because a comment never reaches a script.
+        Format::Html => b"event: heartbeat\ndata: 1\n\n",
+        // Nothing may stand between the lines; TCP finds dead connections.
+        Format::Text | Format::Ndjson => b"",
+        Format::Page => b"<!-- -->\n",
+    })
+}
+
+fn goodbye(format: Format, ending: Ending) -> Bytes {
+    let retry_ms = match ending {
+        Ending::SignedOut => RETRY_MS,
+        Ending::Displaced => RETRY_DISPLACED_MS,
+        Ending::ShutDown => {
+            let random = getrandom::u32().unwrap_or(0);
+            RETRY_JITTER_MS.start + random % (RETRY_JITTER_MS.end - RETRY_JITTER_MS.start)
+        }
+    };
+    let name = match ending {
+        Ending::SignedOut => "signed-out",
+        Ending::Displaced | Ending::ShutDown => "goodbye",
+    };
+    match format {
+        Format::Json | Format::Html => {
+            format!("retry: {retry_ms}\n{}", sse(None, Some(name), "1")).into()
+        }
+        Format::Text | Format::Ndjson => Bytes::new(),
+        Format::Page => Bytes::from_static(b"</ol></main></body></html>\n"),
+    }
+}

@@ -1,0 +1,735 @@
+//! Streams on threads of their own, which write straight to the sockets.
+//!
+//! A stream whose head is sent needs nothing of HTTP but its chunks. Carried by hyper it has a task,
+//! some 15 KB of buffers, and a wake-up through the runtime's queues for each event. Here it is a
+//! cursor and a socket in a list: a room that grows wakes a thread once, which makes the bytes once
+//! and sends them to one socket after the other. Figures are in `benches/NOTES.md`.
+//!
+//! A thread does a slice of its work at a time ([`SLICE`]), so a room of thousands does not hold up
+//! a small one. Nothing here waits but for the sockets: what must be read from the store is read by
+//! the runtime. A stream that cannot send is not asked for more until it can, so it costs one
+//! unsent piece; what ends streams elsewhere ends them here: their session's end, the process's, a
+//! client that goes or takes nothing for [`STUCK_AFTER`].
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::{Buf, Bytes, BytesMut};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Token};
+use slab::Slab;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::{Keep, STUCK_AFTER};
+use crate::live::{Ending, Follower, Hub, Next, ReadOn, Ready, Watch};
+use crate::web::OpenStream;
+
+/// How many streams are looked after before a thread looks whether there is something else: some
+/// milliseconds' worth.
+const SLICE: usize = 256;
+
+/// How long a thread that has failed leaves the machine alone.
+const BEGIN_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Stands for the inbox; sockets have lower numbers.
+const INBOX: Token = Token(usize::MAX);
+
+/// What ends a chunked body (RFC 9112, 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The threads. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Carriers(Arc<Threads>);
+
+struct Threads {
+    inboxes: Vec<Arc<Inbox>>,
+    /// Whose turn it is to take a stream.
+    turn: AtomicUsize,
+}
+
+/// A stream to be carried from here on.
+pub(super) struct Carry {
+    pub(super) socket: std::net::TcpStream,
+    /// The answer's head.
+    pub(super) head: Vec<u8>,
+    pub(super) stream: Box<OpenStream>,
+    pub(super) keep: Keep,
+}
+
+impl Carriers {
+    /// Starts so many threads. Call it inside the runtime.
+    pub(super) fn start(threads: usize, hub: &Hub) -> anyhow::Result<Self> {
+        let start = |number| {
+            let poll = mio::Poll::new()?;
+            let inbox = Arc::new(Inbox {
+                news: Mutex::default(),
+                waker: mio::Waker::new(poll.registry(), INBOX)?,
+            });
+            let (theirs, hub, runtime) = (Arc::clone(&inbox), hub.clone(), Handle::current());
+            thread::Builder::new()
+                .name(format!("streams-{number}"))
+                .spawn(move || run(poll, &theirs, &hub, &runtime))?;
+            Ok::<_, io::Error>(inbox)
+        };
+        let inboxes = (0..threads).map(start).collect::<Result<_, _>>();
+        Ok(Self(Arc::new(Threads {
+            inboxes: inboxes.context("cannot start the threads for streams")?,
+            turn: AtomicUsize::new(0),
+        })))
+    }
+
+    /// Carries a stream from its head to its end.
+    pub(super) fn carry(&self, carry: Carry) {
+        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
+        if let Some(inbox) = self.0.inboxes.get(turn % self.0.inboxes.len()) {
+            inbox.push(News::Carry(Box::new(carry)));
+        }
+    }
+}
+
+/// How a thread is told something, from anywhere.
+struct Inbox {
+    news: Mutex<Vec<News>>,
+    waker: mio::Waker,
+}
+
+enum News {
+    Carry(Box<Carry>),
+    /// A room has changed.
+    Room(usize),
+    Heartbeat,
+    /// A stream may be over.
+    Ending(Key),
+    /// What a stream that was behind has read.
+    Read(Key, ReadOn),
+}
+
+impl Inbox {
+    fn push(&self, news: News) {
+        let mut waiting = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(news);
+        // Whoever put the first one in has woken the thread.
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first && let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "cannot wake a thread of streams");
+        }
+    }
+
+    fn take(&self, into: &mut Vec<News>) {
+        let mut waiting = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *waiting, into);
+    }
+
+    fn waker_that_tells(
+        self: &Arc<Self>,
+        news: impl Fn() -> News + Send + Sync + 'static,
+    ) -> Waker {
+        Waker::from(Arc::new(Tell {
+            inbox: Arc::clone(self),
+            news,
+        }))
+    }
+}
+
+/// Which stream: its place, and its number, which is never given again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    at: usize,
+    number: u64,
+}
+
+/// Tells the inbox when something it watches is ready.
+struct Tell<N> {
+    inbox: Arc<Inbox>,
+    news: N,
+}
+
+impl<N: Fn() -> News> Wake for Tell<N> {
+    fn wake(self: Arc<Self>) {
+        self.inbox.push((self.news)());
+    }
+}
+
+/// One open stream.
+struct Stream {
+    number: u64,
+    socket: TcpStream,
+    follower: Follower,
+    room: usize,
+    /// Where it stands in its room's list.
+    member: usize,
+    /// What the kernel did not take yet; nothing else is sent before it.
+    unsent: Bytes,
+    /// Since when the kernel has taken nothing.
+    stuck_since: Option<Instant>,
+    /// Whether it is on the list of those that may be stuck.
+    is_listed: bool,
+    /// Reads from the store meanwhile.
+    reading: Option<AbortHandle>,
+    _keep: Keep,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(reading) = &self.reading {
+            reading.abort();
+        }
+    }
+}
+
+/// The streams of one room.
+struct Room {
+    number: usize,
+    watch: Watch,
+    waker: Waker,
+    members: Vec<usize>,
+    /// How far the round through the members has come.
+    done: usize,
+    is_queued: bool,
+    /// Whether there is more to send than when the round began.
+    begins_again: bool,
+}
+
+/// What a thread has.
+struct Streams<'a> {
+    inbox: &'a Arc<Inbox>,
+    runtime: &'a Handle,
+    registry: mio::Registry,
+    heartbeat: Heartbeat,
+    streams: Slab<Stream>,
+    rooms: Slab<Room>,
+    /// By the number of a follower's room.
+    rooms_by_number: HashMap<usize, usize>,
+    /// The rooms that have something to send, in turn.
+    due: VecDeque<usize>,
+    /// How far a heartbeat has come.
+    beating: Option<usize>,
+    /// Those that may be stuck, by when to look, each once.
+    stuck: BTreeSet<(Instant, Key)>,
+    last_number: u64,
+    framed: Framed,
+}
+
+fn run(mut poll: mio::Poll, inbox: &Arc<Inbox>, hub: &Hub, runtime: &Handle) {
+    loop {
+        let carrying = || carry_streams(&mut poll, inbox, hub, runtime);
+        // Its streams are dropped then, and come back to where they were.
+        match catch_unwind(AssertUnwindSafe(carrying)) {
+            Ok(Ok(never)) => match never {},
+            Ok(Err(error)) => tracing::error!(%error, "a thread of streams begins again"),
+            Err(_) => tracing::error!("a thread of streams panicked and begins again"),
+        }
+        thread::sleep(BEGIN_AGAIN_AFTER);
+        // What has come meanwhile has nobody to wake.
+        let _ = inbox.waker.wake();
+    }
+}
+
+fn carry_streams(
+    poll: &mut mio::Poll,
+    inbox: &Arc<Inbox>,
+    hub: &Hub,
+    runtime: &Handle,
+) -> io::Result<Infallible> {
+    let mut streams = Streams {
+        inbox,
+        runtime,
+        registry: poll.registry().try_clone()?,
+        heartbeat: Heartbeat::new(hub.heartbeat(), inbox),
+        streams: Slab::new(),
+        rooms: Slab::new(),
+        rooms_by_number: HashMap::new(),
+        due: VecDeque::new(),
+        beating: None,
+        stuck: BTreeSet::new(),
+        last_number: 0,
+        framed: Framed::default(),
+    };
+    let mut events = Events::with_capacity(1_024);
+    let mut news = Vec::new();
+    loop {
+        match poll.poll(&mut events, streams.may_wait()) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            polled => polled?,
+        }
+        for event in &events {
+            if event.token() != INBOX {
+                streams.on_socket(event);
+            }
+        }
+        inbox.take(&mut news);
+        for news in news.drain(..) {
+            streams.on_news(news);
+        }
+        streams.send_a_slice();
+        streams.drop_stuck();
+    }
+}
+
+impl Streams<'_> {
+    /// How long there is nothing to do but for sockets and the inbox.
+    fn may_wait(&self) -> Option<Duration> {
+        if !self.due.is_empty() || self.beating.is_some() {
+            return Some(Duration::ZERO);
+        }
+        let (look_at, ..) = self.stuck.first()?;
+        Some(look_at.saturating_duration_since(Instant::now()))
+    }
+
+    fn on_socket(&mut self, event: &Event) {
+        let at = event.token().0;
+        let Some(stream) = self.streams.get_mut(at) else {
+            return;
+        };
+        let is_gone = event.is_error()
+            || event.is_read_closed()
+            || (event.is_readable() && !stream.read_and_forget());
+        if is_gone {
+            return self.close(at);
+        }
+        if event.is_writable() && !stream.unsent.is_empty() {
+            match stream.flush() {
+                Ok(()) => self.look_and_send(at),
+                Err(_) => self.close(at),
+            }
+        }
+    }
+
+    fn on_news(&mut self, news: News) {
+        match news {
+            News::Carry(carry) => {
+                if let Err(error) = self.open(*carry) {
+                    tracing::warn!(%error, "cannot carry a stream");
+                }
+            }
+            News::Room(at) => {
+                if let Some(room) = self.rooms.get_mut(at) {
+                    room.wake_at_next();
+                    self.queue(at);
+                }
+            }
+            News::Heartbeat => {
+                self.heartbeat.wake_at_next();
+                self.beating.get_or_insert(0);
+            }
+            News::Ending(key) => self.end_if_over(key),
+            News::Read(key, read) => {
+                if let Some(stream) = self.current(key) {
+                    stream.reading = None;
+                    let bytes = stream.follower.took(read);
+                    self.send(key.at, &bytes);
+                    self.look_and_send(key.at);
+                }
+            }
+        }
+    }
+
+    /// The stream, if it is still the same.
+    fn current(&mut self, key: Key) -> Option<&mut Stream> {
+        let stream = self.streams.get_mut(key.at);
+        stream.filter(|stream| stream.number == key.number)
+    }
+
+    fn open(&mut self, carry: Carry) -> io::Result<()> {
+        let OpenStream { preamble, follower } = *carry.stream;
+        let mut socket = TcpStream::from_std(carry.socket);
+        let at = self.streams.vacant_key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(&mut socket, Token(at), interest)?;
+        self.last_number += 1;
+        let number = self.last_number;
+        let room = self.room_of(&follower);
+        let members = self.rooms.get_mut(room).map(|room| &mut room.members);
+        let member = members.map_or(0, |members| {
+            members.push(at);
+            members.len() - 1
+        });
+        self.streams.insert(Stream {
+            number,
+            socket,
+            follower,
+            room,
+            member,
+            unsent: Bytes::new(),
+            stuck_since: None,
+            is_listed: false,
+            reading: None,
+            _keep: carry.keep,
+        });
+        let mut first = BytesMut::from(carry.head.as_slice());
+        put_chunk(&mut first, preamble.as_bytes());
+        self.send_framed(at, &first.freeze());
+        self.end_if_over(Key { at, number });
+        self.look_and_send(at);
+        Ok(())
+    }
+
+    /// Where the follower's room stands; watched from now on if it was not.
+    fn room_of(&mut self, follower: &Follower) -> usize {
+        let number = follower.room_number();
+        if let Some(at) = self.rooms_by_number.get(&number) {
+            return *at;
+        }
+        let at = self.rooms.vacant_key();
+        let mut room = Room {
+            number,
+            watch: follower.watch(),
+            waker: self.inbox.waker_that_tells(move || News::Room(at)),
+            members: Vec::new(),
+            done: 0,
+            is_queued: false,
+            begins_again: false,
+        };
+        room.wake_at_next();
+        self.rooms.insert(room);
+        self.rooms_by_number.insert(number, at);
+        at
+    }
+
+    /// Has what is new in a room sent to its members when it is its turn.
+    fn queue(&mut self, at: usize) {
+        if let Some(room) = self.rooms.get_mut(at) {
+            if std::mem::replace(&mut room.is_queued, true) {
+                room.begins_again = true;
+            } else {
+                room.done = 0;
+                self.due.push_back(at);
+            }
+        }
+    }
+
+    /// Looks after some of the streams that may have something to send.
+    fn send_a_slice(&mut self) {
+        let mut left = self.beat(SLICE);
+        while left > 0 {
+            let Some(at) = self.due.pop_front() else {
+                return;
+            };
+            left -= self.go_round(at, left);
+        }
+    }
+
+    /// Sends to some of a room's members, and says how many, at least one.
+    fn go_round(&mut self, at: usize, most: usize) -> usize {
+        let Some(room) = self.rooms.get_mut(at) else {
+            return 1;
+        };
+        // What comes from here on wakes us again.
+        room.watch.look();
+        let from = room.done;
+        let until = room.members.len().min(from + most);
+        room.done = until;
+        for member in from..until {
+            let room = self.rooms.get(at);
+            if let Some(stream) = room.and_then(|room| room.members.get(member)) {
+                self.send_ready(*stream);
+            }
+        }
+        if let Some(room) = self.rooms.get_mut(at) {
+            if room.done < room.members.len() {
+                self.due.push_back(at);
+            } else if std::mem::take(&mut room.begins_again) {
+                room.done = 0;
+                self.due.push_back(at);
+            } else {
+                room.is_queued = false;
+            }
+        }
+        (until - from).max(1)
+    }
+
+    /// Goes on with a heartbeat, if there is one; says how many streams more may be looked after.
+    fn beat(&mut self, mut left: usize) -> usize {
+        while let Some(at) = self.beating
+            && left > 0
+        {
+            self.beating = (at + 1 < self.streams.capacity()).then_some(at + 1);
+            let Some(stream) = self.streams.get_mut(at) else {
+                continue;
+            };
+            left -= 1;
+            match stream.follower.on_heartbeat() {
+                Next::End(ending) => self.end(at, ending),
+                next if stream.unsent.is_empty() => {
+                    let bytes = next.encode(stream.follower.room(), stream.follower.format());
+                    self.send(at, &bytes);
+                }
+                // It has enough to do.
+                _ => {}
+            }
+        }
+        left
+    }
+
+    fn look_and_send(&mut self, at: usize) {
+        if let Some(stream) = self.streams.get(at)
+            && let Some(room) = self.rooms.get_mut(stream.room)
+        {
+            room.watch.look();
+            self.send_ready(at);
+        }
+    }
+
+    /// Sends what a stream has to send, as far as it takes it.
+    fn send_ready(&mut self, at: usize) {
+        loop {
+            let Some(stream) = self.streams.get_mut(at) else {
+                return;
+            };
+            let Some(room) = self.rooms.get_mut(stream.room) else {
+                return;
+            };
+            if !stream.unsent.is_empty() || stream.reading.is_some() {
+                return;
+            }
+            match stream.follower.ready(&mut room.watch) {
+                Ready::Send(bytes) => self.send(at, &bytes),
+                Ready::Behind => {
+                    let key = stream.key(at);
+                    let (read, inbox) = (stream.follower.read_on(), Arc::clone(self.inbox));
+                    let reading = async move { inbox.push(News::Read(key, read.await)) };
+                    stream.reading = Some(self.runtime.spawn(reading).abort_handle());
+                    return;
+                }
+                Ready::Nothing => return,
+            }
+        }
+    }
+
+    /// Sends a piece to a stream that has sent all before.
+    fn send(&mut self, at: usize, bytes: &Bytes) {
+        if !bytes.is_empty() {
+            let framed = self.framed.frame(bytes);
+            self.send_framed(at, &framed);
+        }
+    }
+
+    fn send_framed(&mut self, at: usize, bytes: &Bytes) {
+        let Some(stream) = self.streams.get_mut(at) else {
+            return;
+        };
+        if stream.send(bytes).is_err() {
+            return self.close(at);
+        }
+        if let Some(since) = stream.stuck_since
+            && !std::mem::replace(&mut stream.is_listed, true)
+        {
+            self.stuck.insert((since + STUCK_AFTER, stream.key(at)));
+        }
+    }
+
+    fn drop_stuck(&mut self) {
+        let now = Instant::now();
+        while let Some((look_at, key)) = self.stuck.first().copied()
+            && look_at <= now
+        {
+            self.stuck.pop_first();
+            let Some(stream) = self.current(key) else {
+                continue;
+            };
+            match stream.stuck_since.map(|since| since + STUCK_AFTER) {
+                None => stream.is_listed = false,
+                Some(until) if until > now => drop(self.stuck.insert((until, key))),
+                Some(_) => {
+                    tracing::debug!("a stream was stuck");
+                    self.close(key.at);
+                }
+            }
+        }
+    }
+
+    fn end_if_over(&mut self, key: Key) {
+        let waker = self.inbox.waker_that_tells(move || News::Ending(key));
+        if let Some(stream) = self.current(key) {
+            let ending = stream
+                .follower
+                .poll_ending(&mut Context::from_waker(&waker));
+            if let Poll::Ready(ending) = ending {
+                self.end(key.at, ending);
+            }
+        }
+    }
+
+    /// Says goodbye, unless something stands unsent before it, and closes.
+    fn end(&mut self, at: usize, ending: Ending) {
+        let Some(stream) = self.streams.get_mut(at) else {
+            return;
+        };
+        if stream.unsent.is_empty() {
+            let (room, format) = (stream.follower.room(), stream.follower.format());
+            let mut last = BytesMut::new();
+            put_chunk(&mut last, &Next::End(ending).encode(room, format));
+            last.extend_from_slice(LAST_CHUNK);
+            // Unread input would have the kernel throw away what was sent.
+            stream.read_and_forget();
+            let _ = stream.send(&last.freeze());
+            let _ = stream.socket.shutdown(Shutdown::Write);
+        }
+        self.close(at);
+    }
+
+    fn close(&mut self, at: usize) {
+        let Some(stream) = self.streams.try_remove(at) else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(stream.room) else {
+            return;
+        };
+        room.members.swap_remove(stream.member);
+        // Who stands in its place now may have been before its turn.
+        room.begins_again = room.is_queued;
+        if let Some(moved) = room.members.get(stream.member)
+            && let Some(moved) = self.streams.get_mut(*moved)
+        {
+            moved.member = stream.member;
+        }
+        if room.members.is_empty() {
+            self.rooms_by_number.remove(&room.number);
+            self.rooms.remove(stream.room);
+        }
+    }
+}
+
+impl Room {
+    fn wake_at_next(&mut self) {
+        self.watch
+            .wake_at_next(&mut Context::from_waker(&self.waker));
+    }
+}
+
+impl Stream {
+    fn key(&self, at: usize) -> Key {
+        Key {
+            at,
+            number: self.number,
+        }
+    }
+
+    /// Sends a piece, or as much of it as the kernel takes.
+    fn send(&mut self, bytes: &Bytes) -> io::Result<()> {
+        let sent = self.write(bytes)?;
+        if sent < bytes.len() {
+            self.unsent = bytes.slice(sent..);
+            self.stuck_since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Goes on with what the kernel did not take.
+    fn flush(&mut self) -> io::Result<()> {
+        let unsent = self.unsent.clone();
+        let sent = self.write(&unsent)?;
+        self.unsent.advance(sent);
+        if self.unsent.is_empty() {
+            self.unsent = Bytes::new();
+            self.stuck_since = None;
+        } else if sent > 0 {
+            self.stuck_since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// How much the kernel takes.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.socket.write(&bytes[sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(more) => sent += more,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// A client has nothing to say once it follows. `false` when it has gone.
+    fn read_and_forget(&mut self) -> bool {
+        let mut forgotten = [0; 4_096];
+        // One that says a lot all the same is read no further, so the kernel stops it.
+        for _ in 0..16 {
+            match self.socket.read(&mut forgotten) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+}
+
+/// The one timer of all heartbeats, as a thread hears it.
+struct Heartbeat {
+    /// Never resolves; being woken is the news.
+    changes: Pin<Box<dyn Future<Output = ()>>>,
+    waker: Waker,
+}
+
+impl Heartbeat {
+    fn new(mut beats: watch::Receiver<()>, inbox: &Arc<Inbox>) -> Self {
+        let mut heartbeat = Self {
+            changes: Box::pin(async move { while beats.changed().await.is_ok() {} }),
+            waker: inbox.waker_that_tells(|| News::Heartbeat),
+        };
+        heartbeat.wake_at_next();
+        heartbeat
+    }
+
+    fn wake_at_next(&mut self) {
+        let changes = self.changes.as_mut();
+        let _ = changes.poll(&mut Context::from_waker(&self.waker));
+    }
+}
+
+/// The pieces that were made into chunks last: what many streams send alike is made once.
+#[derive(Default)]
+struct Framed {
+    pieces: [(Bytes, Bytes); 4],
+    oldest: usize,
+}
+
+impl Framed {
+    fn frame(&mut self, piece: &Bytes) -> Bytes {
+        // A piece that is held here is at its address alone.
+        let is_it = |(plain, _): &&(Bytes, Bytes)| {
+            plain.as_ptr() == piece.as_ptr() && plain.len() == piece.len()
+        };
+        if let Some((_, framed)) = self.pieces.iter().find(is_it) {
+            return framed.clone();
+        }
+        let mut framed = BytesMut::with_capacity(piece.len() + 16);
+        put_chunk(&mut framed, piece);
+        let framed = framed.freeze();
+        self.oldest = (self.oldest + 1) % self.pieces.len();
+        if let Some(oldest) = self.pieces.get_mut(self.oldest) {
+            *oldest = (piece.clone(), framed.clone());
+        }
+        framed
+    }
+}
+
+/// One chunk of a body (RFC 9112, 7.1); none for nothing, which would end it.
+fn put_chunk(bytes: &mut BytesMut, chunk: &[u8]) {
+    if !chunk.is_empty() {
+        let _ = write!(bytes, "{:X}\r\n", chunk.len());
+        bytes.extend_from_slice(chunk);
+        bytes.extend_from_slice(b"\r\n");
+    }
+}

@@ -1,0 +1,33 @@
+//! How a stream leaves HTTP: once its head is made, the server may carry it on by itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::live::Follower;
+
+/// Stands in a request's extensions if the server carries streams on by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct CarriesStreams;
+
+/// What goes on after an answer's head, in place of its body.
+pub struct OpenStream {
+    /// What is sent first, perhaps nothing.
+    pub preamble: String,
+    /// Everything after it.
+    pub follower: Follower,
+}
+
+/// Stands in an answer's extensions: the stream, for who takes it first.
+#[derive(Clone)]
+pub struct HandedOver(Arc<Mutex<Option<Box<OpenStream>>>>);
+
+impl HandedOver {
+    pub(super) fn new(stream: OpenStream) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(stream)))))
+    }
+
+    /// The stream, the first time.
+    pub fn take(&self) -> Option<Box<OpenStream>> {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.take()
+    }
+}
