@@ -9,9 +9,9 @@
 //! a small one. Nothing here waits but for the sockets: what must be read from the store is read by
 //! the runtime. A stream that cannot send is not asked for more until it can, so it costs one
 //! unsent piece; what ends streams elsewhere ends them here: their session's end, the process's, a
-//! client that goes or takes nothing for [`STUCK_AFTER`].
+//! client that goes or takes nothing for [`STUCK_AFTER`](super::STUCK_AFTER).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::{Buf, Bytes, BytesMut};
@@ -34,13 +34,17 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::{Keep, STUCK_AFTER};
+use super::Keep;
 use crate::live::{Ending, Follower, Hub, Next, ReadOn, Ready, Watch};
 use crate::web::OpenStream;
 
 /// How many streams are looked after before a thread looks whether there is something else: some
 /// milliseconds' worth.
 const SLICE: usize = 256;
+
+/// After so many heartbeats a stream that takes nothing is closed. Linux has closed it before
+/// (`TCP_USER_TIMEOUT`); this is for others.
+const STUCK_BEATS: u8 = 3;
 
 /// How long a thread that has failed leaves the machine alone.
 const BEGIN_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -147,7 +151,7 @@ impl Inbox {
 }
 
 /// Which stream: its place, and its number, which is never given again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 struct Key {
     at: usize,
     number: u64,
@@ -175,10 +179,8 @@ struct Stream {
     member: usize,
     /// What the kernel did not take yet; nothing else is sent before it.
     unsent: Bytes,
-    /// Since when the kernel has taken nothing.
-    stuck_since: Option<Instant>,
-    /// Whether it is on the list of those that may be stuck.
-    is_listed: bool,
+    /// For how many heartbeats the kernel has taken nothing.
+    stuck_beats: u8,
     /// Reads from the store meanwhile.
     reading: Option<AbortHandle>,
     _keep: Keep,
@@ -219,8 +221,6 @@ struct Streams<'a> {
     due: VecDeque<usize>,
     /// How far a heartbeat has come.
     beating: Option<usize>,
-    /// Those that may be stuck, by when to look, each once.
-    stuck: BTreeSet<(Instant, Key)>,
     last_number: u64,
     framed: Framed,
 }
@@ -256,7 +256,6 @@ fn carry_streams(
         rooms_by_number: HashMap::new(),
         due: VecDeque::new(),
         beating: None,
-        stuck: BTreeSet::new(),
         last_number: 0,
         framed: Framed::default(),
     };
@@ -277,18 +276,14 @@ fn carry_streams(
             streams.on_news(news);
         }
         streams.send_a_slice();
-        streams.drop_stuck();
     }
 }
 
 impl Streams<'_> {
     /// How long there is nothing to do but for sockets and the inbox.
     fn may_wait(&self) -> Option<Duration> {
-        if !self.due.is_empty() || self.beating.is_some() {
-            return Some(Duration::ZERO);
-        }
-        let (look_at, ..) = self.stuck.first()?;
-        Some(look_at.saturating_duration_since(Instant::now()))
+        let is_busy = !self.due.is_empty() || self.beating.is_some();
+        is_busy.then_some(Duration::ZERO)
     }
 
     fn on_socket(&mut self, event: &Event) {
@@ -366,8 +361,7 @@ impl Streams<'_> {
             room,
             member,
             unsent: Bytes::new(),
-            stuck_since: None,
-            is_listed: false,
+            stuck_beats: 0,
             reading: None,
             _keep: carry.keep,
         });
@@ -431,7 +425,8 @@ impl Streams<'_> {
         };
         // What comes from here on wakes us again.
         room.watch.look();
-        let from = room.done;
+        // There may be fewer than there were.
+        let from = room.done.min(room.members.len());
         let until = room.members.len().min(from + most);
         room.done = until;
         for member in from..until {
@@ -469,8 +464,13 @@ impl Streams<'_> {
                     let bytes = next.encode(stream.follower.room(), stream.follower.format());
                     self.send(at, &bytes);
                 }
-                // It has enough to do.
-                _ => {}
+                // It has enough to do, or is stuck.
+                _ => {
+                    stream.stuck_beats += 1;
+                    if stream.stuck_beats == STUCK_BEATS {
+                        self.close(at);
+                    }
+                }
             }
         }
         left
@@ -524,32 +524,7 @@ impl Streams<'_> {
             return;
         };
         if stream.send(bytes).is_err() {
-            return self.close(at);
-        }
-        if let Some(since) = stream.stuck_since
-            && !std::mem::replace(&mut stream.is_listed, true)
-        {
-            self.stuck.insert((since + STUCK_AFTER, stream.key(at)));
-        }
-    }
-
-    fn drop_stuck(&mut self) {
-        let now = Instant::now();
-        while let Some((look_at, key)) = self.stuck.first().copied()
-            && look_at <= now
-        {
-            self.stuck.pop_first();
-            let Some(stream) = self.current(key) else {
-                continue;
-            };
-            match stream.stuck_since.map(|since| since + STUCK_AFTER) {
-                None => stream.is_listed = false,
-                Some(until) if until > now => drop(self.stuck.insert((until, key))),
-                Some(_) => {
-                    tracing::debug!("a stream was stuck");
-                    self.close(key.at);
-                }
-            }
+            self.close(at);
         }
     }
 
@@ -625,7 +600,7 @@ impl Stream {
         let sent = self.write(bytes)?;
         if sent < bytes.len() {
             self.unsent = bytes.slice(sent..);
-            self.stuck_since = Some(Instant::now());
+            self.stuck_beats = 0;
         }
         Ok(())
     }
@@ -637,9 +612,9 @@ impl Stream {
         self.unsent.advance(sent);
         if self.unsent.is_empty() {
             self.unsent = Bytes::new();
-            self.stuck_since = None;
-        } else if sent > 0 {
-            self.stuck_since = Some(Instant::now());
+        }
+        if sent > 0 {
+            self.stuck_beats = 0;
         }
         Ok(())
     }

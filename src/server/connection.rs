@@ -2,13 +2,12 @@
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -18,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
@@ -45,8 +43,10 @@ pub(super) async fn serve(
     keep: Keep,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     configure(&socket)?;
-    let leaving = Arc::new(Leaving::default());
-    let answers = Arc::clone(&leaving);
+    let mut socket = TimeoutStream::new(socket);
+    socket.set_write_timeout(Some(STUCK_AFTER));
+    let leaving = Leaving::default();
+    let answered = leaving.clone();
     let are_carried = carriers.is_some();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(axum::body::Body::new);
@@ -55,7 +55,7 @@ pub(super) async fn serve(
         if are_carried && request.version() == Version::HTTP_11 {
             request.extensions_mut().insert(CarriesStreams);
         }
-        let (answer, leaving) = (app.clone().oneshot(request), Arc::clone(&answers));
+        let (answer, leaving) = (app.clone().oneshot(request), answered.clone());
         async move {
             let mut response = answer.await?;
             let handed_over = response.extensions_mut().remove::<HandedOver>();
@@ -71,7 +71,7 @@ pub(super) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Transport::new(socket, &leaving)), service);
+        .serve_connection(TokioIo::new(Box::pin(socket)), service);
     let mut is_stopping = false;
     let (head, stream) = loop {
         let turn = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
@@ -92,10 +92,12 @@ pub(super) async fn serve(
             }
         }
     };
-    let transport = connection.into_parts().io.into_inner();
-    // The runtime forgets its own when it drops it.
-    let socket = transport.tcp().as_fd().try_clone_to_owned()?;
-    drop(transport);
+    // hyper reads a request when the answer before it has been sent, so it has nothing left to send.
+    let timed = connection.into_parts().io.into_inner();
+    // The runtime forgets its own when that is dropped.
+    let socket = timed.as_ref().get_ref().get_ref();
+    let socket = socket.as_fd().try_clone_to_owned()?;
+    drop(timed);
     if let Some(carriers) = carriers {
         carriers.carry(Carry {
             socket: socket.into(),
@@ -113,35 +115,21 @@ enum Turn {
     Left(response::Parts, Box<OpenStream>),
 }
 
-/// Where a stream waits until the connection lets go of it.
-struct Leaving {
-    stream: Mutex<Option<(response::Parts, Box<OpenStream>)>>,
-    /// Whether hyper has nothing left to send: it flushes only then. A client may send its requests
-    /// at once, and then the answer before the stream's may still be on its way.
-    is_flushed: AtomicBool,
-}
+/// Where a stream waits for the connection to let go of it.
+#[derive(Clone, Default)]
+struct Leaving(Arc<Mutex<Option<Left>>>);
 
-impl Default for Leaving {
-    fn default() -> Self {
-        Self {
-            stream: Mutex::default(),
-            is_flushed: AtomicBool::new(true),
-        }
-    }
-}
+/// An answer's head, and the stream that follows it.
+type Left = (response::Parts, Box<OpenStream>);
 
 impl Leaving {
     fn set(&self, head: response::Parts, stream: Box<OpenStream>) {
-        let mut waiting = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = Some((head, stream));
     }
 
-    /// The stream, once it may leave.
-    fn take(&self) -> Option<(response::Parts, Box<OpenStream>)> {
-        if !self.is_flushed.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut waiting = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(&self) -> Option<Left> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.take()
     }
 }
@@ -162,70 +150,6 @@ fn head_bytes(head: &response::Parts) -> Vec<u8> {
         "date: {date}\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
     );
     bytes
-}
-
-/// The socket, as hyper uses it.
-struct Transport {
-    socket: Pin<Box<TimeoutStream<TcpStream>>>,
-    leaving: Arc<Leaving>,
-}
-
-impl Transport {
-    fn new(socket: TcpStream, leaving: &Arc<Leaving>) -> Self {
-        let mut socket = TimeoutStream::new(socket);
-        socket.set_write_timeout(Some(STUCK_AFTER));
-        Self {
-            socket: Box::pin(socket),
-            leaving: Arc::clone(leaving),
-        }
-    }
-
-    fn tcp(&self) -> &TcpStream {
-        self.socket.as_ref().get_ref().get_ref()
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.socket.as_mut().poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.leaving.is_flushed.store(false, Ordering::Relaxed);
-        self.socket.as_mut().poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.leaving.is_flushed.store(false, Ordering::Relaxed);
-        self.socket.as_mut().poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.leaving.is_flushed.store(true, Ordering::Relaxed);
-        self.socket.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.as_mut().poll_shutdown(cx)
-    }
 }
 
 fn configure(socket: &TcpStream) -> io::Result<()> {
