@@ -44,7 +44,7 @@ pub enum Next {
     Events(Bytes),
     /// Who is here has changed.
     Present(Arc<Present>),
-    /// These people are typing; good for [`TYPING_LASTS`](super::TYPING_LASTS).
+    /// These people are typing; for a few seconds.
     Typing(Names),
     /// Nothing has happened for a while.
     Heartbeat,
