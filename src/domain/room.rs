@@ -63,7 +63,7 @@ pub struct RoomSummary {
     /// Its newest event's number.
     pub head: Seq,
     /// Its newest message; `None` until somebody has said something.
-    pub last: Option<Event>,
+    pub last: Option<Arc<Event>>,
     /// How many messages the reader has not read.
     pub unread: u64,
 }

@@ -205,7 +205,7 @@ pub trait Store: Send + Sync {
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError>;
 
     /// The rooms `user` is a member of, those with the newest message first.
-    async fn rooms_of(&self, user: &User) -> Result<Vec<RoomSummary>, StoreError>;
+    async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError>;
 
     /// Notes that `user`, a member, has read the room's log up to `seq`, or its head if that is
     /// lower. It never goes back.

@@ -122,7 +122,7 @@ pub struct RoomPage<'a> {
     /// Where the reader's own picture is.
     pub avatar: String,
     /// All their rooms, for wide screens.
-    pub rooms: Vec<RoomSummary>,
+    pub rooms: &'a [RoomSummary],
     /// Where older ones end, if there are any.
     pub older: Option<EventId>,
     /// The last event on the page: the stream goes on from there.

@@ -85,12 +85,12 @@ fn cursor(rooms: &[RoomSummary]) -> String {
 async fn rooms_beyond(
     app: &AppState,
     signed_in: &SignedIn,
-    rooms: Vec<RoomSummary>,
+    rooms: Arc<[RoomSummary]>,
     after: &str,
     longest: Duration,
-) -> Result<Vec<RoomSummary>, AppError> {
+) -> Result<Arc<[RoomSummary]>, AppError> {
     let SignedIn { user, session } = signed_in;
-    let ids = rooms.into_iter().map(|room| room.room).collect();
+    let ids = rooms.iter().map(|room| room.room.clone()).collect();
     // From here on what is appended wakes us, and what was before is read.
     let mut growth = app.hub.watch_logs(ids, session);
     if !signed_in.is_still(app).await? {
@@ -165,7 +165,7 @@ pub(super) async fn show(
                 room: &room,
                 here: views::here(&present),
                 rows,
-                rooms,
+                rooms: &rooms,
                 avatar: Avatar::path(user.username.as_str()),
                 older: super::messages::older(&events, epoch),
                 // The last event on this very page, so that nothing falls between it and the

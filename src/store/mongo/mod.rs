@@ -513,7 +513,7 @@ impl Store for MongoStore {
         rooms::access(&self.collections, room, user).await
     }
 
-    async fn rooms_of(&self, user: &User) -> Result<Vec<RoomSummary>, StoreError> {
+    async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError> {
         rooms::of(&self.collections, user).await
     }
 

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use mongodb::Collection;
@@ -99,7 +100,7 @@ pub(super) async fn mark_read(
 pub(super) async fn of(
     collections: &Collections,
     user: &User,
-) -> Result<Vec<RoomSummary>, StoreError> {
+) -> Result<Arc<[RoomSummary]>, StoreError> {
     let pipeline = [
         doc! { "$match": { "user": user.id.to_string() } },
         newest("room", "head", doc! {}),
@@ -129,7 +130,10 @@ pub(super) async fn of(
             let messages = |event: Option<&Event>| event.map_or(0, |event| event.messages);
             let unread = messages(newest.as_ref()).saturating_sub(messages(read.as_ref()));
             let head = newest.map_or(0, |newest| newest.seq);
-            let last = first(found, "last").map(log::event_from).transpose()?;
+            let last = first(found, "last")
+                .map(log::event_from)
+                .transpose()?
+                .map(Arc::new);
             Ok(RoomSummary {
                 room,
                 head,
@@ -139,7 +143,7 @@ pub(super) async fn of(
         })
         .collect::<Result<Vec<_>, StoreError>>()?;
     newest_first(&mut rooms);
-    Ok(rooms)
+    Ok(rooms.into())
 }
 
 pub(super) async fn heads(

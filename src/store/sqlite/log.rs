@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::recent::{Durable, End, NEWEST_MAX};
 use super::users;
 use crate::domain::{Author, Event, EventKind, NewEvent, RoomId, Seq, Timestamp};
 use crate::store::{Appended, Change, PAGE_MAX, StoreError, repeated, within_bytes};
@@ -16,7 +17,7 @@ pub(super) struct Head {
 /// Only ever called on the writer's thread and in its transaction, so head + 1 is free.
 pub(super) fn append(
     connection: &Connection,
-    changes: &mut Vec<Change>,
+    changes: &mut Vec<Durable>,
     room: &RoomId,
     new: NewEvent,
 ) -> Result<Appended, StoreError> {
@@ -53,7 +54,7 @@ pub(super) fn append(
             ])
         })
         .map_err(failed)?;
-    changes.push(Change::Appended(Arc::clone(&event)));
+    changes.push(Durable::Change(Change::Appended(Arc::clone(&event))));
     Ok(Appended::New(event))
 }
 
@@ -108,10 +109,7 @@ pub(super) fn messages_up_to(
 }
 
 /// Looks back over the joins, if any came after it.
-pub(super) fn last_message(
-    connection: &Connection,
-    room: &RoomId,
-) -> rusqlite::Result<Option<Event>> {
+fn last_message_of(connection: &Connection, room: &RoomId) -> rusqlite::Result<Option<Arc<Event>>> {
     connection
         .prepare_cached(
             "SELECT * FROM events WHERE room = ?1 AND kind = 'message'
@@ -119,7 +117,43 @@ pub(super) fn last_message(
         )?
         .query_row([room.as_str()], event_from)
         .optional()
-        .map(|event| event.map(Arc::unwrap_or_clone))
+}
+
+/// How the log ends, without its newest page.
+pub(super) fn end(connection: &Connection, room: &RoomId) -> rusqlite::Result<End> {
+    ending_with(
+        connection,
+        room,
+        page_before(connection, room, Seq::MAX, 1)?,
+    )
+}
+
+/// How it ends, with that.
+pub(super) fn end_with_page(connection: &Connection, room: &RoomId) -> rusqlite::Result<End> {
+    let page = page_before(connection, room, Seq::MAX, NEWEST_MAX)?;
+    let newest = Some(page.iter().cloned().collect());
+    let end = ending_with(connection, room, page)?;
+    Ok(End { newest, ..end })
+}
+
+fn ending_with(
+    connection: &Connection,
+    room: &RoomId,
+    page: Vec<Arc<Event>>,
+) -> rusqlite::Result<End> {
+    let Some(head) = page.last() else {
+        return Ok(End::default());
+    };
+    let last_message = page.iter().rfind(|event| event.kind.body().is_some());
+    Ok(End {
+        head: head.seq,
+        messages: head.messages,
+        last_message: match last_message {
+            Some(event) => Some(Arc::clone(event)),
+            None => last_message_of(connection, room)?,
+        },
+        newest: None,
+    })
 }
 
 pub(super) fn page_after(

@@ -7,6 +7,7 @@
 pub mod archive;
 mod log;
 mod readers;
+mod recent;
 mod rooms;
 mod sessions;
 mod users;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
 use self::readers::Readers;
+use self::recent::{Durable, Known, NEWEST_MAX, Recent};
 use self::writer::Writer;
 use super::{Access, Appended, OnChange, Store, StoreError};
 use crate::domain::{
@@ -45,6 +47,7 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     readers: Readers,
+    recent: Arc<Recent>,
     epoch: Epoch,
     /// Held for as long as the store is open; the kernel gives it back when the process dies.
     lock: File,
@@ -79,9 +82,18 @@ impl SqliteStore {
             .with_context(|| format!("cannot use the database {}", path.display()))?;
 
         let open_reader = || open_reader(&path);
+        let recent = Arc::<Recent>::default();
+        let noting = Arc::clone(&recent);
+        let on_durable = Box::new(move |durable| {
+            noting.note(&durable);
+            if let Durable::Change(change) = durable {
+                on_change(change);
+            }
+        });
         Ok(Self {
             readers: Readers::open(open_reader).context("cannot open the database for reading")?,
-            writer: Writer::start(connection, checkpointer(&path)?, on_change),
+            writer: Writer::start(connection, checkpointer(&path)?, on_durable),
+            recent,
             path,
             epoch,
             lock,
@@ -306,11 +318,20 @@ impl Store for SqliteStore {
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {
-        self.readers
+        if let Some(found) = self.recent.session(id) {
+            return Ok(Some(found));
+        }
+        let began = self.recent.began();
+        let found = self
+            .readers
             .read("find a session", move |connection| {
                 sessions::find(connection, id)
             })
-            .await
+            .await?;
+        if let Some((session, user)) = &found {
+            self.recent.keep_session(&began, *session, user.clone());
+        }
+        Ok(found)
     }
 
     async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
@@ -340,28 +361,63 @@ impl Store for SqliteStore {
     }
 
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
-        let (room, user) = (room.clone(), user.id);
-        self.readers
+        if let Some(read) = self.recent.read_by(user.id, room) {
+            return Ok(Access::Member { read });
+        }
+        let began = self.recent.began();
+        let is_known = self.recent.knows(user.id);
+        let (room, id) = (room.clone(), user.id);
+        let (access, memberships) = self
+            .readers
             .read("look up a membership", move |connection| {
-                rooms::access(connection, &room, user)
+                let access = rooms::access(connection, &room, id)?;
+                let is_worth_it = !is_known && matches!(access, Access::Member { .. });
+                let memberships = is_worth_it.then(|| rooms::memberships(connection, id));
+                Ok((access, memberships.transpose()?))
             })
-            .await
+            .await?;
+        if let Some(memberships) = memberships {
+            self.recent.keep_memberships(&began, user.id, memberships);
+        }
+        Ok(access)
     }
 
-    async fn rooms_of(&self, user: &User) -> Result<Vec<RoomSummary>, StoreError> {
-        let user = user.id;
-        self.readers
+    async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError> {
+        let id = user.id;
+        // Once to know which, once to know their ends, and once more if one of them has changed.
+        for _ in 0..4 {
+            let began = self.recent.began();
+            match self.recent.rooms_of(id) {
+                Known::List(list) => return Ok(list),
+                Known::Nothing => {
+                    let read = self.readers.read("list the rooms", move |connection| {
+                        rooms::memberships(connection, id)
+                    });
+                    self.recent.keep_memberships(&began, id, read.await?);
+                }
+                Known::AllBut(rooms) => {
+                    let read = self.readers.read("list the rooms", move |connection| {
+                        let end = |room: RoomId| Ok((room.clone(), log::end(connection, &room)?));
+                        rooms.into_iter().map(end).collect()
+                    });
+                    self.recent.keep_ends(&began, id, read.await?);
+                }
+            }
+        }
+        let list = self
+            .readers
             .read("list the rooms", move |connection| {
-                rooms::of(connection, user)
+                rooms::of(connection, id)
             })
-            .await
+            .await?;
+        Ok(list.into())
     }
 
     async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError> {
         let (room, user) = (room.clone(), user.id);
         self.writer
-            .write("mark as read", move |connection, _| {
-                rooms::mark_read(connection, &room, user, seq)
+            .write("mark as read", move |connection, changes| {
+                rooms::mark_read(connection, changes, &room, user, seq)
             })
             .await
     }
@@ -410,12 +466,30 @@ impl Store for SqliteStore {
         before: Seq,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
-        let room = room.clone();
-        self.readers
+        let id = room.clone();
+        if before < Seq::MAX || limit > NEWEST_MAX {
+            return self
+                .readers
+                .read("read a log", move |connection| {
+                    log::page_before(connection, &id, before, limit)
+                })
+                .await;
+        }
+        if let Some(newest) = self.recent.newest(room, limit) {
+            return Ok(newest);
+        }
+        let began = self.recent.began();
+        let end = self
+            .readers
             .read("read a log", move |connection| {
-                log::page_before(connection, &room, before, limit)
+                log::end_with_page(connection, &id)
             })
-            .await
+            .await?;
+        let newest = end.newest.iter().flatten();
+        let skip = newest.clone().count().saturating_sub(limit);
+        let newest = newest.skip(skip).cloned().collect();
+        self.recent.keep_page(&began, room, end);
+        Ok(newest)
     }
 
     async fn leave(&self) -> Result<(), StoreError> {

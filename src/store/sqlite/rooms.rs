@@ -1,14 +1,15 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::log;
+use super::recent::{Durable, Membership};
 use crate::domain::{
     Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, Timestamp, User, UserId,
 };
-use crate::store::{Access, Change, ROOMS_PER_USER_MAX, StoreError};
+use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError};
 
 pub(super) fn enter(
     connection: &Connection,
-    changes: &mut Vec<Change>,
+    changes: &mut Vec<Durable>,
     room: &RoomId,
     user: &User,
 ) -> Result<(), StoreError> {
@@ -46,20 +47,21 @@ pub(super) fn enter(
         };
         let joined = log::append(connection, changes, room, event)?;
         // What was said before is history to them.
-        mark_read(connection, room, user.id, joined.event().seq)?;
+        mark_read(connection, changes, room, user.id, joined.event().seq)?;
     }
     Ok(())
 }
 
 pub(super) fn mark_read(
     connection: &Connection,
+    changes: &mut Vec<Durable>,
     room: &RoomId,
     user: UserId,
     seq: Seq,
 ) -> Result<(), StoreError> {
     let failed = |error| StoreError::backend("mark as read", error);
     let seq = seq.min(log::head(connection, room).map_err(failed)?.seq);
-    connection
+    let updated = connection
         .prepare_cached(
             "UPDATE memberships SET read_seq = ?3
              WHERE user = ?1 AND room = ?2 AND read_seq < ?3",
@@ -67,8 +69,16 @@ pub(super) fn mark_read(
         .and_then(|mut update| {
             update.execute(params![user.to_string(), room.as_str(), seq.cast_signed()])
         })
-        .map(drop)
-        .map_err(failed)
+        .map_err(failed)?;
+    if updated > 0 {
+        changes.push(Durable::Read {
+            room: room.clone(),
+            user,
+            seq,
+            messages: log::messages_up_to(connection, room, seq).map_err(failed)?,
+        });
+    }
+    Ok(())
 }
 
 pub(super) fn access(
@@ -92,24 +102,39 @@ pub(super) fn access(
     })
 }
 
-pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<RoomSummary>> {
-    let rooms: Vec<(RoomId, Seq)> = connection
-        .prepare_cached("SELECT room, read_seq FROM memberships WHERE user = ?1")?
+/// What `user` is a member of, by room.
+pub(super) fn memberships(
+    connection: &Connection,
+    user: UserId,
+) -> rusqlite::Result<Vec<Membership>> {
+    connection
+        .prepare_cached(
+            "SELECT memberships.room, read_seq, coalesce(messages, 0) AS read_messages
+             FROM memberships
+             LEFT JOIN events ON events.room = memberships.room AND seq = read_seq
+             WHERE user = ?1 ORDER BY memberships.room",
+        )?
         .query_map([user.to_string()], |row| {
-            let read: i64 = row.get("read_seq")?;
-            Ok((log::room_from(row, "room")?, read.unsigned_abs()))
+            Ok(Membership {
+                room: log::room_from(row, "room")?,
+                read: row.get::<_, i64>("read_seq")?.unsigned_abs(),
+                read_messages: row.get::<_, i64>("read_messages")?.unsigned_abs(),
+            })
         })?
-        .collect::<Result<_, _>>()?;
-    let mut summaries = rooms
+        .collect()
+}
+
+/// The lobby, read all at once.
+pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<RoomSummary>> {
+    let mut summaries = memberships(connection, user)?
         .into_iter()
-        .map(|(room, read)| {
-            let head = log::head(connection, &room)?;
-            let read = log::messages_up_to(connection, &room, read)?;
+        .map(|membership| {
+            let end = log::end(connection, &membership.room)?;
             Ok(RoomSummary {
-                head: head.seq,
-                last: log::last_message(connection, &room)?,
-                unread: head.messages.saturating_sub(read),
-                room,
+                head: end.head,
+                last: end.last_message,
+                unread: end.messages.saturating_sub(membership.read_messages),
+                room: membership.room,
             })
         })
         .collect::<rusqlite::Result<Vec<_>>>()?;

@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::recent::Durable;
 use super::users;
 use crate::domain::{Session, SessionId, Timestamp, User};
 use crate::store::{Change, StoreError};
@@ -54,7 +55,7 @@ pub(super) fn find(
 
 pub(super) fn revoke(
     connection: &Connection,
-    changes: &mut Vec<Change>,
+    changes: &mut Vec<Durable>,
     id: SessionId,
 ) -> Result<(), StoreError> {
     connection
@@ -63,7 +64,7 @@ pub(super) fn revoke(
             update.execute(params![id.to_string(), Timestamp::now().as_millis()])
         })
         .map_err(|error| StoreError::backend("revoke a session", error))?;
-    changes.push(Change::SessionRevoked(id));
+    changes.push(Durable::Change(Change::SessionRevoked(id)));
     Ok(())
 }
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::{Change, OnChange, StoreError};
+use super::recent::Durable;
+use crate::store::StoreError;
 
 /// How many writes may wait. One waits for a few milliseconds at most, so a full queue means a
 /// disk that hangs; it is better to say so than to let memory grow.
@@ -35,8 +36,11 @@ const WAL_PAGES_MAX: i64 = 16_000;
 /// How long a write waits for another process that opens the database, as a backup does.
 const BUSY_MAX: Duration = Duration::from_secs(5);
 
+/// Called for each change, in order, after it is durable and before its write is answered.
+pub(super) type OnDurable = Box<dyn Fn(Durable) + Send>;
+
 /// Runs inside the transaction; what it returns runs after it, told whether it committed.
-type Job = Box<dyn FnOnce(&Connection, &mut Vec<Change>) -> Done + Send>;
+type Job = Box<dyn FnOnce(&Connection, &mut Vec<Durable>) -> Done + Send>;
 
 struct Done {
     /// Whether there was no room for it.
@@ -79,7 +83,7 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         checkpointing: Connection,
-        on_change: OnChange,
+        on_durable: OnDurable,
     ) -> Self {
         let (jobs, waiting) = mpsc::channel(QUEUE_MAX);
         let closing = Arc::<Mutex<Option<oneshot::Sender<()>>>>::default();
@@ -92,7 +96,7 @@ impl Writer {
             let mut waiting = waiting;
             let mut writing = Writing {
                 connection,
-                on_change,
+                on_durable,
                 checkpoint_due: due,
                 wal_is_long,
                 since_checkpoint: 0,
@@ -135,7 +139,7 @@ impl Writer {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&Connection, &mut Vec<Change>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Connection, &mut Vec<Durable>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection, changes| {
@@ -171,8 +175,8 @@ impl Writer {
 fn in_savepoint<T>(
     operation: &'static str,
     connection: &Connection,
-    changes: &mut Vec<Change>,
-    work: impl FnOnce(&Connection, &mut Vec<Change>) -> Result<T, StoreError>,
+    changes: &mut Vec<Durable>,
+    work: impl FnOnce(&Connection, &mut Vec<Durable>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::backend(operation, error);
     let told = changes.len();
@@ -202,7 +206,7 @@ fn in_savepoint<T>(
 /// What the writer's thread has.
 struct Writing {
     connection: Connection,
-    on_change: OnChange,
+    on_durable: OnDurable,
     checkpoint_due: SyncSender<()>,
     wal_is_long: Arc<AtomicBool>,
     since_checkpoint: usize,
@@ -218,7 +222,7 @@ impl Writing {
         self.since_checkpoint += batch.len();
         let mut jobs = batch.into_iter();
         while jobs.len() > 0 {
-            commit_together(&self.connection, &mut jobs, &self.on_change);
+            commit_together(&self.connection, &mut jobs, &self.on_durable);
         }
 
         if self.wal_is_long.swap(false, Ordering::Relaxed) {
@@ -249,7 +253,7 @@ impl Writing {
 fn commit_together(
     connection: &Connection,
     jobs: &mut impl Iterator<Item = Job>,
-    on_change: &OnChange,
+    on_durable: &OnDurable,
 ) {
     let mut changes = Vec::new();
     let mut done: Vec<Done> = Vec::new();
@@ -278,7 +282,7 @@ fn commit_together(
 
     match outcome {
         Ok(()) => {
-            changes.into_iter().for_each(|change| on_change(change));
+            changes.into_iter().for_each(on_durable);
             done.into_iter().for_each(|done| (done.answer)(Ok(())));
         }
         Err(cause) => {
