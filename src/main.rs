@@ -121,6 +121,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         hasher: Hasher::start()?,
         limits: Arc::new(Limits::new(config.rate_limits, store.buckets())),
         hub: hub.clone(),
+        parts: Arc::default(),
         store: Arc::clone(&store),
         config: Arc::new(config.clone()),
     });

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::limits::Limits;
 use crate::live::Hub;
 use crate::store::Store;
+use crate::views::Parts;
 
 /// The parts of a running server. Cheap to clone.
 #[derive(Clone)]
@@ -24,4 +25,6 @@ pub struct AppState {
     pub hasher: Hasher,
     /// Rate limits.
     pub limits: Arc<Limits>,
+    /// Parts of pages.
+    pub parts: Arc<Parts>,
 }

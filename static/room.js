@@ -319,15 +319,25 @@ function listenToKeys() {
     row.scrollIntoView({ block: 'nearest' });
     return true;
   };
+  const offerRooms = () => {
+    // The page names them once, in its list.
+    const options = Array.from(document.querySelectorAll('.side li[data-room]'), (link) => {
+      const option = document.createElement('option');
+      option.value = link.dataset.room;
+      return option;
+    });
+    document.getElementById('jump-rooms').replaceChildren(...options);
+    jump.showModal();
+  };
   document.addEventListener('keydown', (event) => {
     if (document.querySelector('dialog[open]')) return;
     const isTyping = event.target.matches('input, textarea');
     const row = event.target.closest?.('.log > .message');
     const rows = Array.from(document.querySelectorAll('.log > .message'));
     let done = true;
-    if (event.key === 'k' && (event.ctrlKey || event.metaKey)) jump.showModal();
+    if (event.key === 'k' && (event.ctrlKey || event.metaKey)) offerRooms();
     else if (event.ctrlKey || event.metaKey || event.altKey) done = false;
-    else if (event.key === '/' && !isTyping) jump.showModal();
+    else if (event.key === '/' && !isTyping) offerRooms();
     else if (event.key === '?' && !isTyping) keys.showModal();
     else if (event.key === 'Escape' && event.target !== text) text.focus();
     else if (event.key === 'ArrowUp' && event.target === text && !text.value) done = focusRow(rows.at(-1));

@@ -1,10 +1,12 @@
 //! What is shown: a struct for each page and fragment, holding what its template prints.
 //!
-//! Everything is escaped by the templates' engine; nothing is marked as safe. A row of the log is
+//! Everything is escaped by the templates' engine; only what it has rendered before ([`Shown`]) is
+//! not escaped again. A row of the log is
 //! the same for every viewer, because all streams share its bytes: what depends on the viewer is
 //! done by the page around it.
 
 mod avatar;
+mod parts;
 mod row;
 
 use askama::Template;
@@ -14,7 +16,8 @@ use crate::live::Present;
 use crate::web::assets;
 
 pub use avatar::Avatar;
-pub use row::{Row, draw_line, event_row, rows};
+pub use parts::{Parts, Shown};
+pub use row::{Row, event_row, rows};
 // The pages' templates include the rows'.
 use row::{Part, RowKind};
 
@@ -91,8 +94,23 @@ pub struct LobbyPage<'a> {
     pub user: &'a User,
     /// The id to type.
     pub field: Field<'a>,
-    /// Their rooms.
-    pub rooms: &'a [RoomSummary],
+    /// Their rooms, if there are any.
+    pub rooms: Option<Shown>,
+}
+
+/// One of a reader's rooms in the lobby.
+#[derive(Template)]
+#[template(path = "rooms/_item.html")]
+struct RoomItem<'a> {
+    room: &'a RoomSummary,
+}
+
+/// One of a reader's rooms beside the one they are in, which may be the same.
+#[derive(Template)]
+#[template(path = "rooms/_link.html")]
+struct RoomLink<'a> {
+    room: &'a RoomSummary,
+    is_current: bool,
 }
 
 /// A room that somebody has not entered, or that is not there.
@@ -118,11 +136,11 @@ pub struct RoomPage<'a> {
     /// Who is here, in words.
     pub here: String,
     /// The newest events, oldest first.
-    pub rows: Vec<Row<'a>>,
+    pub log: Shown,
     /// Where the reader's own picture is.
     pub avatar: String,
     /// All their rooms, for wide screens.
-    pub rooms: &'a [RoomSummary],
+    pub side: Shown,
     /// Where older ones end, if there are any.
     pub older: Option<EventId>,
     /// The last event on the page: the stream goes on from there.

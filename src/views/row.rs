@@ -92,6 +92,23 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// How it is shown below another on a page, or first.
+    fn below(above: Option<&Event>, event: &'a Event, epoch: Epoch) -> Self {
+        let mut row = Self::new(event, epoch);
+        let day = event.at.day();
+        if above.is_none_or(|above| above.at.day() != day) {
+            row.day = Some(day);
+        } else {
+            row.follows = above.is_some_and(|above| stand_together(above, event));
+        }
+        row
+    }
+
+    /// Its HTML.
+    pub(super) fn render(self) -> String {
+        render(&EventRow { row: self })
+    }
+
     /// The one that a permanent link points to. It says itself whose it is.
     #[must_use]
     pub fn marked_if(mut self, is_marked: bool) -> Self {
@@ -109,40 +126,29 @@ impl<'a> Row<'a> {
 /// The rows of a page of the log, oldest first, with days told apart and messages put together.
 pub fn rows(events: &[Arc<Event>], epoch: Epoch) -> Vec<Row<'_>> {
     let mut above: Option<&Event> = None;
-    let mut rows = Vec::with_capacity(events.len());
-    for event in events {
-        let mut row = Row::new(event, epoch);
-        let day = event.at.day();
-        if above.is_none_or(|above| above.at.day() != day) {
-            row.day = Some(day);
-        } else {
-            row.follows = above.is_some_and(|above| stand_together(above, event));
-        }
-        rows.push(row);
+    let below = |event| {
+        let row = Row::below(above, event, epoch);
         above = Some(event);
-    }
-    rows
+        row
+    };
+    events.iter().map(|event| &**event).map(below).collect()
 }
 
-/// Draws the line above the first message after `read` that is not the reader's own, where they had
-/// read anything at all.
-pub fn draw_line(rows: &mut [Row<'_>], read: EventId, reader: UserId) {
-    let is_message = |row: &Row<'_>| matches!(row.kind, RowKind::Message { .. });
-    let Some(first) = rows
-        .iter()
-        .position(|row| is_message(row) && row.id.seq > read.seq && row.author_id != reader)
-    else {
-        return;
+/// The first message of a page after `read` that is not the reader's own: where, and how it looks with
+/// the line above it. There is none for who has never read anything.
+pub fn first_new(events: &[Arc<Event>], read: EventId, reader: UserId) -> Option<(usize, Row<'_>)> {
+    let is_new = |event: &Arc<Event>| {
+        event.kind.body().is_some() && event.seq > read.seq && event.author.id != reader
     };
+    let at = events.iter().position(is_new).filter(|_| read.seq > 0)?;
+    let above = at.checked_sub(1).and_then(|above| events.get(above));
+    let mut row = Row::below(above.map(|event| &**event), events.get(at)?, read.epoch);
     // Where all of the page is new, what was read last is before it.
-    let begins_before = rows.first().is_some_and(|row| row.id.seq > read.seq + 1);
-    if let Some(row) = rows.get_mut(first)
-        && read.seq > 0
-    {
-        row.begins_new = true;
-        row.left_at = begins_before.then_some(read);
-        row.follows = false;
-    }
+    let begins_before = events.first().is_some_and(|event| event.seq > read.seq + 1);
+    row.begins_new = true;
+    row.left_at = begins_before.then_some(read);
+    row.follows = false;
+    Some((at, row))
 }
 
 fn stand_together(above: &Event, below: &Event) -> bool {
@@ -152,9 +158,7 @@ fn stand_together(above: &Event, below: &Event) -> bool {
 
 /// The row of one event, for all streams.
 pub fn event_row(event: &Event, epoch: Epoch) -> String {
-    render(&EventRow {
-        row: Row::new(event, epoch),
-    })
+    Row::new(event, epoch).render()
 }
 
 /// Takes a text apart: code, which is shown as it is, and what is around it.

@@ -18,7 +18,7 @@ use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::{Present, text_line};
 use crate::state::AppState;
-use crate::views::{self, Avatar, Composer, Field, LobbyPage, RoomPage};
+use crate::views::{self, Avatar, Composer, Field, LobbyPage, RoomPage, Shown};
 
 /// The lobby as JSON.
 #[derive(Serialize)]
@@ -60,7 +60,9 @@ pub(super) async fn index(
         rooms = rooms_beyond(&app, &signed_in, rooms, after, wait).await?;
     }
     Ok(match form {
-        Form::Page | Form::Fragment => lobby(StatusCode::OK, user, &rooms, "", None),
+        Form::Page | Form::Fragment => {
+            lobby(StatusCode::OK, user, shown(&app, user, &rooms), "", None)
+        }
         Form::Json | Form::Ndjson => {
             let cursor = cursor(&rooms);
             let rooms = &rooms;
@@ -120,7 +122,8 @@ pub(super) async fn create(
         Err(invalid) if form.is_html() => {
             let rooms = app.store.rooms_of(&user).await?;
             let (status, error) = (StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string());
-            return Ok(lobby(status, &user, &rooms, typed, Some(&error)));
+            let rooms = shown(&app, &user, &rooms);
+            return Ok(lobby(status, &user, rooms, typed, Some(&error)));
         }
         Err(invalid) => return Err(invalid.into()),
     };
@@ -156,16 +159,14 @@ pub(super) async fn show(
     let present = app.hub.present(&room);
     Ok(match form {
         Form::Page | Form::Fragment => {
-            let mut rows = views::rows(&events, epoch);
-            let read = EventId { epoch, seq: read };
-            views::draw_line(&mut rows, read, user.id);
             let rooms = app.store.rooms_of(user).await?;
+            let read = EventId { epoch, seq: read };
             let page = RoomPage {
                 user,
                 room: &room,
                 here: views::here(&present),
-                rows,
-                rooms: &rooms,
+                log: app.parts.log(&room, &events, read, user.id),
+                side: app.parts.side(user.id, &rooms, &room),
                 avatar: Avatar::path(user.username.as_str()),
                 older: super::messages::older(&events, epoch),
                 // The last event on this very page, so that nothing falls between it and the
@@ -194,10 +195,14 @@ pub(super) async fn show(
     })
 }
 
+fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<Shown> {
+    (!rooms.is_empty()).then(|| app.parts.lobby(user.id, rooms))
+}
+
 fn lobby(
     status: StatusCode,
     user: &User,
-    rooms: &[RoomSummary],
+    rooms: Option<Shown>,
     typed: &str,
     error: Option<&str>,
 ) -> Response {

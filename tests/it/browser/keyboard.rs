@@ -44,6 +44,8 @@ async fn keys_reach_messages_and_rooms() {
     ana.until("!document.querySelector('dialog[open]')").await;
     press("\u{e009}k\u{e000}").await;
     ana.until("document.getElementById('jump').open").await;
+    ana.until("document.querySelector('#jump-rooms option').value === 'tea'")
+        .await;
     ana.screenshot("room-jump-desk-light").await;
     press("den\u{e007}").await;
     ana.until("document.title.endsWith('den – Parlor')").await;

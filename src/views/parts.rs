@@ -1,0 +1,229 @@
+//! The large parts of a page, kept rendered: a page of a room that people are in is mostly a copy.
+//!
+//! What is kept is found by what it was made of, which never changes: a log's events by their numbers,
+//! a reader's rooms by the very list. So there is nothing to forget in time, and nothing can be stale.
+
+use std::fmt;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use askama::filters::HtmlSafe;
+use lru::LruCache;
+
+use super::row::{Row, first_new, rows};
+use super::{RoomItem, RoomLink, render};
+use crate::domain::{Epoch, Event, EventId, RoomId, RoomSummary, Seq, UserId};
+
+/// Of how many rooms, and of how many readers, parts are kept.
+const KEPT_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
+
+/// What is longer is made each time: what people usually write is half of that.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Rendered pieces, one after the other.
+pub struct Pieces {
+    html: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+/// Pieces, one of which may stand there otherwise for this page's reader.
+pub struct Shown {
+    pieces: Arc<Pieces>,
+    otherwise: Option<(usize, String)>,
+}
+
+/// The parts that are kept. One for all pages.
+pub struct Parts {
+    logs: Mutex<LruCache<RoomId, (LogKey, Arc<Pieces>)>>,
+    sides: Lists,
+    lobbies: Lists,
+}
+
+/// Which events, in which epoch.
+type LogKey = (Epoch, Seq, Seq);
+
+/// Parts made of somebody's rooms, by whose.
+type Lists = Mutex<LruCache<UserId, (Arc<[RoomSummary]>, Arc<Pieces>)>>;
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            logs: Mutex::new(LruCache::new(KEPT_MAX)),
+            sides: Mutex::new(LruCache::new(KEPT_MAX)),
+            lobbies: Mutex::new(LruCache::new(KEPT_MAX)),
+        }
+    }
+}
+
+impl Parts {
+    /// A page of a room's log, with the line at what its reader has not read.
+    pub fn log(
+        &self,
+        room: &RoomId,
+        events: &[Arc<Event>],
+        read: EventId,
+        reader: UserId,
+    ) -> Shown {
+        let epoch = read.epoch;
+        let (first, last) = match (events.first(), events.last()) {
+            (Some(first), Some(last)) => (first.seq, last.seq),
+            _ => (0, 0),
+        };
+        let key = (epoch, first, last);
+        let found = match locked(&self.logs).get(room) {
+            Some((made_of, pieces)) if *made_of == key => Some(Arc::clone(pieces)),
+            _ => None,
+        };
+        let pieces = found.unwrap_or_else(|| {
+            let pieces = Arc::new(Pieces::of(rows(events, epoch).into_iter().map(Row::render)));
+            if pieces.html.len() <= KEPT_BYTES_MAX {
+                locked(&self.logs).put(room.clone(), (key, Arc::clone(&pieces)));
+            }
+            pieces
+        });
+        // Who has read all of it gets it as it is.
+        let otherwise = (read.seq < last)
+            .then(|| first_new(events, read, reader))
+            .flatten()
+            .map(|(at, row)| (at, row.render()));
+        Shown { pieces, otherwise }
+    }
+
+    /// A reader's rooms, beside the one they are in.
+    pub fn side(&self, user: UserId, rooms: &Arc<[RoomSummary]>, current: &RoomId) -> Shown {
+        let link = |room: &RoomSummary, is_current| render(&RoomLink { room, is_current });
+        let pieces = kept(&self.sides, user, rooms, |room| link(room, false));
+        let at = rooms.iter().position(|room| room.room == *current);
+        let otherwise = at.and_then(|at| Some((at, link(rooms.get(at)?, true))));
+        Shown { pieces, otherwise }
+    }
+
+    /// A reader's rooms, in the lobby.
+    pub fn lobby(&self, user: UserId, rooms: &Arc<[RoomSummary]>) -> Shown {
+        let pieces = kept(&self.lobbies, user, rooms, |room| {
+            render(&RoomItem { room })
+        });
+        Shown {
+            pieces,
+            otherwise: None,
+        }
+    }
+}
+
+fn kept(
+    lists: &Lists,
+    user: UserId,
+    rooms: &Arc<[RoomSummary]>,
+    piece: impl Fn(&RoomSummary) -> String,
+) -> Arc<Pieces> {
+    // It is held here, so another list is elsewhere.
+    if let Some((made_of, pieces)) = locked(lists).get(&user)
+        && Arc::ptr_eq(made_of, rooms)
+    {
+        return Arc::clone(pieces);
+    }
+    let pieces = Arc::new(Pieces::of(rooms.iter().map(piece)));
+    if pieces.html.len() <= KEPT_BYTES_MAX {
+        locked(lists).put(user, (Arc::clone(rooms), Arc::clone(&pieces)));
+    }
+    pieces
+}
+
+impl Pieces {
+    fn of(pieces: impl Iterator<Item = String>) -> Self {
+        let mut all = Self {
+            html: String::new(),
+            ends: Vec::new(),
+        };
+        for piece in pieces {
+            all.html += &piece;
+            all.ends.push(all.html.len());
+        }
+        all
+    }
+
+    /// What is before, and what is after, one of them.
+    fn around(&self, at: usize) -> Option<(&str, &str)> {
+        let start = match at.checked_sub(1) {
+            None => 0,
+            Some(before) => *self.ends.get(before)?,
+        };
+        let end = *self.ends.get(at)?;
+        Some((self.html.get(..start)?, self.html.get(end..)?))
+    }
+}
+
+/// All of it was escaped when it was rendered.
+impl HtmlSafe for Shown {}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((at, instead)) = &self.otherwise
+            && let Some((before, after)) = self.pieces.around(*at)
+        {
+            f.write_str(before)?;
+            f.write_str(instead)?;
+            return f.write_str(after);
+        }
+        f.write_str(&self.pieces.html)
+    }
+}
+
+fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Entries are put in and taken out whole.
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Author, EventKind, MessageBody, Timestamp};
+
+    #[test]
+    fn what_is_kept_looks_as_if_it_were_made_for_each_reader() {
+        let (room, ana, ben) = (RoomId::parse("tea").unwrap(), UserId::new(), UserId::new());
+        let events: Vec<Arc<Event>> = (1..=6)
+            .map(|seq| {
+                Arc::new(Event {
+                    room: room.clone(),
+                    seq,
+                    messages: seq,
+                    at: Timestamp::from_millis(0),
+                    author: Author {
+                        id: ana,
+                        username: "ana".into(),
+                    },
+                    kind: EventKind::Message {
+                        body: MessageBody::parse(&format!("<number {seq}>")).unwrap(),
+                    },
+                })
+            })
+            .collect();
+        let parts = Parts::default();
+        for (upto, read, reader, line_above) in [
+            (4, 2, ben, Some("m-3")),
+            (4, 4, ben, None),
+            (4, 2, ana, None),
+            (6, 4, ben, Some("m-5")),
+            (4, 1, ben, Some("m-2")),
+            (6, 6, ben, None),
+        ] {
+            let events = &events[..upto];
+            let read = EventId {
+                epoch: 0,
+                seq: read,
+            };
+            let shown = parts.log(&room, events, read, reader).to_string();
+            let fresh = Parts::default().log(&room, events, read, reader);
+            assert_eq!(shown, fresh.to_string());
+            assert_eq!(shown.matches("<li class=\"message").count(), upto);
+            assert!(shown.contains("&#60;number 1&#62;"), "{shown}");
+            let above = shown.split("New since you left").nth(1).map(|below| {
+                let id = below.split("id=\"").nth(1).unwrap();
+                id.split('"').next().unwrap().to_owned()
+            });
+            assert_eq!(above.as_deref(), line_above);
+        }
+    }
+}
