@@ -16,10 +16,11 @@ use parlor::limits::Limits;
 use parlor::live::Hub;
 use parlor::metrics::Metrics;
 use parlor::server;
-use parlor::state::AppState;
+use parlor::state::{AppState, Running};
 use parlor::store::Store;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::{SqliteStore, make_data_dir};
+use parlor::views::Parts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
@@ -116,15 +117,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         server::serve_metrics(listener, metrics);
     }
     hub.start(Arc::clone(&store));
-    let app = parlor::app(AppState {
-        keys: Arc::new(Keys::new(&secret, config.jwt_secret_previous.as_ref())),
+    let app = parlor::app(AppState::new(Running {
+        keys: Keys::new(&secret, config.jwt_secret_previous.as_ref()),
         hasher: Hasher::start()?,
-        limits: Arc::new(Limits::new(config.rate_limits, store.buckets())),
+        limits: Limits::new(config.rate_limits, store.buckets()),
         hub: hub.clone(),
-        parts: Arc::default(),
+        parts: Parts::default(),
         store: Arc::clone(&store),
-        config: Arc::new(config.clone()),
-    });
+        config: config.clone(),
+    }));
 
     let stop = stop_signal()?;
     tracing::info!(%address, url = %config.public_url, connections_max, "parlor is up");

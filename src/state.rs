@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::auth::password::Hasher;
@@ -10,21 +11,39 @@ use crate::live::Hub;
 use crate::store::Store;
 use crate::views::Parts;
 
-/// The parts of a running server. Cheap to clone.
+/// What every request carries. Cheap to clone.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Running>);
+
+impl AppState {
+    /// What these make up.
+    pub fn new(running: Running) -> Self {
+        Self(Arc::new(running))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.0
+    }
+}
+
+/// The parts of a running server.
+pub struct Running {
     /// The settings.
-    pub config: Arc<Config>,
+    pub config: Config,
     /// Everything durable.
     pub store: Arc<dyn Store>,
     /// Everything live.
     pub hub: Hub,
     /// Signs and checks tokens.
-    pub keys: Arc<Keys>,
+    pub keys: Keys,
     /// Hashes passwords.
     pub hasher: Hasher,
     /// Rate limits.
-    pub limits: Arc<Limits>,
+    pub limits: Limits,
     /// Parts of pages.
-    pub parts: Arc<Parts>,
+    pub parts: Parts,
 }

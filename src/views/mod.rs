@@ -31,6 +31,14 @@ pub fn render(template: &impl Template) -> String {
     template.render().unwrap_or_default()
 }
 
+/// The same, for a page with parts of so many bytes in it: nothing is moved while it grows.
+pub fn render_around(parts_bytes: usize, template: &impl Template) -> String {
+    const REST_BYTES: usize = 8 * 1024;
+    let mut page = String::with_capacity(parts_bytes + REST_BYTES);
+    let _ = template.render_into(&mut page);
+    page
+}
+
 /// One input of a form, with what was typed and what was wrong with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Field<'a> {

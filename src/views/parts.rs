@@ -154,6 +154,13 @@ impl Pieces {
     }
 }
 
+impl Shown {
+    /// About how long it is.
+    pub fn bytes(&self) -> usize {
+        self.pieces.html.len()
+    }
+}
+
 /// All of it was escaped when it was rendered.
 impl HtmlSafe for Shown {}
 

@@ -78,6 +78,16 @@ pub(super) fn html(status: StatusCode, template: &impl Template) -> Response {
     (status, Html(views::render(template))).into_response()
 }
 
+/// The same, with parts of so many bytes in it.
+pub(super) fn html_around(
+    parts_bytes: usize,
+    status: StatusCode,
+    template: &impl Template,
+) -> Response {
+    let page = views::render_around(parts_bytes, template);
+    (status, Html(page)).into_response()
+}
+
 /// A page or fragment that says what went wrong, with when to come back.
 pub(super) fn html_error(error: &AppError, template: &impl Template) -> Response {
     error.log();

@@ -94,17 +94,19 @@ pub fn app(state: AppState) -> Router {
         .merge(public)
         .fallback(async || AppError::NotFound)
         .method_not_allowed_fallback(async || AppError::MethodNotAllowed)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(CookieManagerLayer::new())
-        // From here on outwards, first to last: wait so long for the
-        // database and no longer, refuse other sites' requests, give errors the form
-        // the request asked for, turn a panic into such an error, add the headers, and log.
-        .layer(from_fn(layers::be_patient))
-        .layer(from_fn_with_state(state.clone(), layers::refuse_cross_site))
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(from_fn(errors::render))
-        .layer(from_fn_with_state(state.clone(), layers::add_headers))
-        .layer(from_fn(layers::log))
+        // From the outside inwards, put around the routes all at once: log, add the headers, give
+        // errors the form the request asked for, turn a panic into such an error, refuse other
+        // sites' requests, wait so long for the database and no longer.
+        .layer((
+            from_fn(layers::log),
+            from_fn_with_state(state.clone(), layers::add_headers),
+            from_fn(errors::render),
+            CatchPanicLayer::custom(layers::panicked),
+            from_fn_with_state(state.clone(), layers::refuse_cross_site),
+            from_fn(layers::be_patient),
+            CookieManagerLayer::new(),
+            DefaultBodyLimit::max(BODY_BYTES_MAX),
+        ))
         .with_state(state)
 }
 

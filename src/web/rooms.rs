@@ -178,7 +178,8 @@ pub(super) async fn show(
                     error: None,
                 },
             };
-            answer::html(StatusCode::OK, &page)
+            let parts_bytes = page.log.bytes() + page.side.bytes();
+            answer::html_around(parts_bytes, StatusCode::OK, &page)
         }
         Form::Json | Form::Ndjson => Json(Room {
             room: &room,
@@ -216,7 +217,8 @@ fn lobby(
         error,
         is_first: true,
     };
-    answer::html(status, &LobbyPage { user, field, rooms })
+    let parts_bytes = rooms.as_ref().map_or(0, Shown::bytes);
+    answer::html_around(parts_bytes, status, &LobbyPage { user, field, rooms })
 }
 
 /// Beside what is answered and not before it: reading works while nothing can be written.
