@@ -8,13 +8,17 @@
     reason = "a bench that cannot run should say so and stop"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+#[path = "support/process.rs"]
+mod process;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const CONNECTIONS: usize = 32;
+use process::{Client, Served, free_port, per_second, post_request};
+use tempfile::TempDir;
+
+const CONNECTIONS: usize = 64;
 const MEASURED_FOR: Duration = Duration::from_secs(5);
 
 fn main() {
@@ -26,174 +30,53 @@ fn main() {
         eprintln!("no mongod: run tests/run once to measure MongoDB too");
     }
     let cell = |of: fn(&Figures) -> String| rows.iter().map(of).collect::<Vec<_>>().join(" | ");
+    println!("| | SQLite | MongoDB, one member |");
+    println!("|---|---|---|");
     println!(
         "| cold start to first answer | {} |",
-        cell(|row| row.cold_start.clone())
+        cell(|row| format!("{:.0} ms", row.cold_start.as_secs_f64() * 1_000.0))
     );
     println!(
         "| idle memory (Pss) | {} |",
-        cell(|row| row.idle_memory.clone())
+        cell(|row| format!("{:.1} MB", row.idle_memory_kb / 1_024.0))
     );
     println!(
         "| durable posts/s, {CONNECTIONS} connections | {} |",
-        cell(|row| row.posts.clone())
+        cell(|row| format!("{:.0}", row.posts_per_second))
     );
 }
 
 struct Figures {
-    cold_start: String,
-    idle_memory: String,
-    posts: String,
+    cold_start: Duration,
+    idle_memory_kb: f64,
+    posts_per_second: f64,
 }
 
 fn measure(mongod: Option<&Mongod>) -> Figures {
-    let dir = tempfile::tempdir().unwrap();
+    let uri =
+        mongod.map(|mongod| format!("mongodb://127.0.0.1:{}/bench?replicaSet=rs0", mongod.port));
+    let settings: Vec<(&str, &str)> = match &uri {
+        Some(uri) => vec![
+            ("MONGODB_URI", uri),
+            ("JWT_SECRET", "bench-bench-bench-bench-bench-bench"),
+        ],
+        None => Vec::new(),
+    };
     // The first start makes files and indexes; the second one is what a restart costs.
-    drop(Server::start(dir.path(), mongod));
-    let began = Instant::now();
-    let server = Server::start(dir.path(), mongod);
-    let answer = request(&server.address, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let dir: TempDir = Served::parlor_in(tempfile::tempdir().unwrap(), &settings).stop();
+    let began = std::time::Instant::now();
+    let mut server = Served::parlor_in(dir, &settings);
+    Client::new(&server).ask(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
     let cold_start = began.elapsed();
     std::thread::sleep(Duration::from_secs(1));
-    let idle_memory = server.memory_kib();
-
-    let token = sign_up(&server.address);
-    post(&server.address, &token, "/rooms", "room=tea");
-    let posts = posts_per_second(&server.address, &token);
+    let idle_memory_kb = server.memory_kb();
+    server.sign_up();
+    server.make(&["tea".to_owned()]);
+    let post = post_request(&server, "tea");
     Figures {
-        cold_start: format!("{:.0} ms", cold_start.as_secs_f64() * 1_000.0),
-        idle_memory: format!("{:.1} MB", idle_memory as f64 / 1_024.0),
-        posts: format!("{posts:.0}"),
-    }
-}
-
-/// Each connection posts 100 bytes, waits for the answer, and posts again.
-fn posts_per_second(address: &str, token: &str) -> f64 {
-    let body = format!("body={}", "x".repeat(100));
-    let request = format!(
-        "POST /rooms/tea/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
-         accept: application/json\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let until = Instant::now() + MEASURED_FOR;
-    let posted: usize = std::thread::scope(|scope| {
-        let posters: Vec<_> = (0..CONNECTIONS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut connection = BufReader::new(TcpStream::connect(address).unwrap());
-                    connection.get_ref().set_nodelay(true).unwrap();
-                    let mut posted = 0;
-                    while Instant::now() < until {
-                        connection.get_mut().write_all(request.as_bytes()).unwrap();
-                        let answer = read_answer(&mut connection);
-                        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-                        posted += 1;
-                    }
-                    posted
-                })
-            })
-            .collect();
-        posters
-            .into_iter()
-            .map(|poster| poster.join().unwrap())
-            .sum()
-    });
-    posted as f64 / MEASURED_FOR.as_secs_f64()
-}
-
-fn read_answer(connection: &mut BufReader<TcpStream>) -> String {
-    let mut answer = String::new();
-    let mut length = 0;
-    loop {
-        let from = answer.len();
-        connection.read_line(&mut answer).unwrap();
-        let line = answer[from..].trim_end().to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.parse().unwrap();
-        }
-        if line.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    connection.read_exact(&mut body).unwrap();
-    answer + &String::from_utf8(body).unwrap()
-}
-
-fn request(address: &str, request: &str) -> String {
-    let mut connection = BufReader::new(TcpStream::connect(address).unwrap());
-    connection.get_mut().write_all(request.as_bytes()).unwrap();
-    read_answer(&mut connection)
-}
-
-fn post(address: &str, token: &str, path: &str, body: &str) -> String {
-    let answer = request(
-        address,
-        &format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
-             accept: text/plain\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
-        ),
-    );
-    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    answer.lines().last().unwrap().to_owned()
-}
-
-fn sign_up(address: &str) -> String {
-    let form = "username=ana&email=ana@example.org&password=correct+horse+battery";
-    post(address, "none", "/signup", form)
-}
-
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(dir: &Path, mongod: Option<&Mongod>) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_parlor"));
-        command
-            .current_dir(dir)
-            .env_clear()
-            .env("BIND_ADDR", &address)
-            .env("RATE_LIMITS", "off")
-            .env("RUST_LOG", "warn")
-            .stdout(Stdio::null());
-        if let Some(mongod) = mongod {
-            let uri = format!("mongodb://127.0.0.1:{}/bench?replicaSet=rs0", mongod.port);
-            command
-                .env("MONGODB_URI", uri)
-                .env("JWT_SECRET", "bench-".repeat(6));
-        }
-        let server = Self {
-            process: command.spawn().unwrap(),
-            address,
-        };
-        while TcpStream::connect(&server.address).is_err() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        server
-    }
-
-    fn memory_kib(&self) -> u64 {
-        let path = format!("/proc/{}/smaps_rollup", self.process.id());
-        let rollup = std::fs::read_to_string(path).unwrap();
-        let line = rollup
-            .lines()
-            .find(|line| line.starts_with("Pss:"))
-            .unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        cold_start,
+        idle_memory_kb,
+        posts_per_second: per_second(&server, &post, CONNECTIONS, MEASURED_FOR),
     }
 }
 
@@ -266,9 +149,4 @@ fn initiate(port: u16) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -11,9 +11,7 @@
 mod process;
 
 use std::convert::Infallible;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -22,7 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
-use process::Served;
+use process::{Client, Served, page_request, per_second};
 
 const CONNECTIONS: usize = 16;
 const MEASURED_FOR: Duration = Duration::from_secs(5);
@@ -53,12 +51,15 @@ fn main() {
         ("a room of 50 messages", "/rooms/room-0"),
         ("200 rooms", "/rooms"),
     ] {
-        let page = fetch(&parlor, path);
+        let request = page_request(&parlor, path);
+        let mut client = Client::new(&parlor);
+        client.ask(&request);
+        let page = client.body;
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &page).unwrap();
         let bare = Served::bare("bare", &[file.path().to_str().unwrap()]);
         // In turns, so that what else the machine does meets both.
-        let rates = |served: &Served| per_second(served, path);
+        let rates = |served: &Served| per_second(served, &request, CONNECTIONS, MEASURED_FOR);
         let (first, floor) = (rates(&parlor), rates(&bare));
         let (second, floor_again) = (rates(&parlor), rates(&bare));
         let (ours, floor) = ((first + second) / 2.0, (floor + floor_again) / 2.0);
@@ -68,69 +69,6 @@ fn main() {
             ours / floor
         );
     }
-}
-
-fn request(served: &Served, path: &str) -> Vec<u8> {
-    let authorization = &served.authorization;
-    format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/html\r\n{authorization}\r\n")
-        .into_bytes()
-}
-
-/// The body of a page.
-fn fetch(served: &Served, path: &str) -> Vec<u8> {
-    let mut connection = BufReader::new(TcpStream::connect(&served.address).unwrap());
-    connection
-        .get_mut()
-        .write_all(&request(served, path))
-        .unwrap();
-    let mut body = Vec::new();
-    read_answer(&mut connection, &mut body);
-    body
-}
-
-fn per_second(served: &Served, path: &str) -> f64 {
-    let request = request(served, path);
-    let until = Instant::now() + MEASURED_FOR;
-    let answered: usize = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CONNECTIONS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut connection = BufReader::with_capacity(
-                        128 * 1024,
-                        TcpStream::connect(&served.address).unwrap(),
-                    );
-                    let (mut answered, mut body) = (0, Vec::new());
-                    while Instant::now() < until {
-                        connection.get_mut().write_all(&request).unwrap();
-                        read_answer(&mut connection, &mut body);
-                        answered += 1;
-                    }
-                    answered
-                })
-            })
-            .collect();
-        clients
-            .into_iter()
-            .map(|client| client.join().unwrap())
-            .sum()
-    });
-    answered as f64 / MEASURED_FOR.as_secs_f64()
-}
-
-fn read_answer(connection: &mut BufReader<TcpStream>, body: &mut Vec<u8>) {
-    let (mut line, mut length) = (String::new(), 0);
-    connection.read_line(&mut line).unwrap();
-    assert!(line.starts_with("HTTP/1.1 200"), "{line}");
-    while !line.trim_end().is_empty() {
-        line.clear();
-        connection.read_line(&mut line).unwrap();
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.trim_end().parse().unwrap();
-        }
-    }
-    assert!(length > 0, "an answer without a length");
-    body.resize(length, 0);
-    connection.read_exact(body).unwrap();
 }
 
 /// Hyper and nothing else.

@@ -41,6 +41,14 @@ pub struct Outcome {
     pub connecting: Duration,
 }
 
+impl Outcome {
+    /// The one in the middle.
+    pub fn median(mut of: Vec<Self>) -> Self {
+        of.sort_by(|a, b| a.cpu_per_delivery_us.total_cmp(&b.cpu_per_delivery_us));
+        of.swap_remove(of.len() / 2)
+    }
+}
+
 /// Thousands of streams and some posters, in one thread, with no allocation per delivery.
 pub struct Load {
     poll: Poll,

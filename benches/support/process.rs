@@ -1,8 +1,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use tempfile::TempDir;
 
 /// A server under load, in a process of its own. It ends with this.
@@ -12,26 +14,28 @@ pub struct Served {
     pub authorization: String,
     process: Child,
     is_bare: bool,
-    _dir: TempDir,
+    dir: Option<TempDir>,
 }
 
 #[allow(dead_code, reason = "each bench uses some of it")]
 impl Served {
-    /// Parlor on a fresh SQLite, with default settings apart from the limits that are in the way.
+    /// Parlor on a fresh SQLite, with default settings apart from the limits that are in the way, and
+    /// somebody who has signed up.
     pub fn parlor() -> Self {
-        let mut parlor = Command::new(env!("CARGO_BIN_EXE_parlor"));
+        let mut served = Self::parlor_in(tempfile::tempdir().unwrap(), &[]);
+        served.sign_up();
+        served
+    }
+
+    /// Parlor in a directory, with what is there, and more settings.
+    pub fn parlor_in(dir: TempDir, settings: &[(&str, &str)]) -> Self {
+        let mut parlor = parlor(dir.path());
         parlor
             .env("RATE_LIMITS", "off")
             .env("STREAMS_PER_USER", "100000")
-            .env("RUST_LOG", "warn");
-        let mut served = Self::start(parlor, false);
-        let form = "username=ana&email=ana%40example.org&password=correct+horse+battery";
-        served.request("POST", "/signup", form);
-        let form = "username=ana&password=correct+horse+battery";
-        let answer = served.request("POST", "/login", form);
-        let token = answer.split("\r\n\r\n").nth(1).unwrap().trim();
-        served.authorization = format!("authorization: Bearer {token}\r\n");
-        served
+            .env("RUST_LOG", "warn")
+            .envs(settings.iter().copied());
+        Self::start(parlor, dir, false)
     }
 
     /// This bench itself, started with `what`, an address and `more`: something simpler to compare
@@ -39,34 +43,50 @@ impl Served {
     pub fn bare(what: &str, more: &[&str]) -> Self {
         let mut bench = Command::new(std::env::current_exe().unwrap());
         bench.arg(what).args(more);
-        Self::start(bench, true)
+        Self::start(bench, tempfile::tempdir().unwrap(), true)
     }
 
-    fn start(mut program: Command, is_bare: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
+    fn start(mut program: Command, dir: TempDir, is_bare: bool) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        let began = Instant::now();
         let process = program
             .current_dir(dir.path())
-            .env("DATA_DIR", dir.path())
             .env("BIND_ADDR", &address)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let until = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(&address).is_err() {
-            assert!(Instant::now() < until, "the server does not start");
-            std::thread::sleep(Duration::from_millis(10));
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "the server does not start"
+            );
+            std::thread::sleep(Duration::from_micros(500));
         }
         Self {
             address,
             authorization: String::new(),
             process,
             is_bare,
-            _dir: dir,
+            dir: Some(dir),
         }
+    }
+
+    pub fn sign_up(&mut self) {
+        let form = "username=ana&email=ana%40example.org&password=correct+horse+battery";
+        self.request("POST", "/signup", form);
+        let form = "username=ana&password=correct+horse+battery";
+        let answer = self.request("POST", "/login", form);
+        let token = answer.split("\r\n\r\n").nth(1).unwrap().trim();
+        self.authorization = format!("authorization: Bearer {token}\r\n");
+    }
+
+    /// Ends it, and gives its directory.
+    pub fn stop(mut self) -> TempDir {
+        let pid = self.process.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        self.process.wait().unwrap();
+        self.dir.take().unwrap()
     }
 
     /// Makes the rooms.
@@ -140,4 +160,125 @@ impl Drop for Served {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The program, for a directory.
+pub fn parlor(dir: &Path) -> Command {
+    let mut parlor = Command::new(env!("CARGO_BIN_EXE_parlor"));
+    parlor.current_dir(dir).env("DATA_DIR", dir);
+    parlor
+}
+
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A connection that is kept, one request at a time.
+#[allow(dead_code, reason = "each bench uses some of it")]
+pub struct Client {
+    connection: BufReader<TcpStream>,
+    line: String,
+    pub body: Vec<u8>,
+}
+
+#[allow(dead_code, reason = "each bench uses some of it")]
+impl Client {
+    pub fn new(served: &Served) -> Self {
+        let connection = TcpStream::connect(&served.address).unwrap();
+        connection.set_nodelay(true).unwrap();
+        Self {
+            connection: BufReader::with_capacity(128 * 1024, connection),
+            line: String::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// Sends it, and reads the answer, which must be one of success, into `body`.
+    pub fn ask(&mut self, request: &[u8]) {
+        self.connection.get_mut().write_all(request).unwrap();
+        self.line.clear();
+        self.connection.read_line(&mut self.line).unwrap();
+        assert!(self.line.starts_with("HTTP/1.1 20"), "{}", self.line);
+        let mut length = 0;
+        while !self.line.trim_end().is_empty() {
+            self.line.clear();
+            self.connection.read_line(&mut self.line).unwrap();
+            if let Some(value) = self.line.strip_prefix("content-length: ") {
+                length = value.trim_end().parse().unwrap();
+            }
+        }
+        self.body.resize(length, 0);
+        self.connection.read_exact(&mut self.body).unwrap();
+    }
+}
+
+#[allow(dead_code, reason = "each bench uses some of it")]
+pub fn page_request(served: &Served, path: &str) -> Vec<u8> {
+    let authorization = &served.authorization;
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/html\r\n{authorization}\r\n")
+        .into_bytes()
+}
+
+/// A message of 100 bytes.
+#[allow(dead_code, reason = "each bench uses some of it")]
+pub fn post_request(served: &Served, room: &str) -> Vec<u8> {
+    let body = format!("body={}", "x".repeat(100));
+    format!(
+        "POST /rooms/{room}/messages HTTP/1.1\r\nhost: x\r\naccept: application/json\r\n{}\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        served.authorization,
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// How many requests a second so many kept connections get answered, each asking again at once.
+#[allow(dead_code, reason = "each bench uses some of it")]
+pub fn per_second(served: &Served, request: &[u8], connections: usize, lasts: Duration) -> f64 {
+    let until = Instant::now() + lasts;
+    let answered: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..connections)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut client, mut answered) = (Client::new(served), 0);
+                    while Instant::now() < until {
+                        client.ask(request);
+                        answered += 1;
+                    }
+                    answered
+                })
+            })
+            .collect();
+        let clients = clients.into_iter().map(|client| client.join().unwrap());
+        clients.sum()
+    });
+    answered as f64 / lasts.as_secs_f64()
+}
+
+/// How long posts to a room take that come every `pause` until `is_over`, in µs, from when they were
+/// due.
+#[allow(dead_code, reason = "each bench uses some of it")]
+pub fn post_latency(
+    served: &Served,
+    room: &str,
+    pause: Duration,
+    is_over: impl Fn(usize) -> bool,
+) -> Histogram<u64> {
+    let request = post_request(served, room);
+    let mut client = Client::new(served);
+    client.ask(&request);
+    let mut took = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
+    let began = Instant::now();
+    for number in 0.. {
+        if is_over(number) {
+            break;
+        }
+        let due = began + pause * u32::try_from(number).unwrap();
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        client.ask(&request);
+        let us = due.elapsed().as_micros();
+        took.saturating_record(u64::try_from(us).unwrap().max(1));
+    }
+    took
 }

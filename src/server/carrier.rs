@@ -11,7 +11,7 @@
 //! unsent piece; what ends streams elsewhere ends them here: their session's end, the process's, a
 //! client that goes or takes nothing for [`STUCK_AFTER`](super::STUCK_AFTER).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::{Buf, Bytes, BytesMut};
@@ -41,6 +41,9 @@ use crate::web::OpenStream;
 /// How many streams are looked after before a thread looks whether there is something else: some
 /// milliseconds' worth.
 const SLICE: usize = 256;
+
+/// How long a room rests at most between two rounds through its streams: no more than is noticed.
+const REST_MAX: Duration = Duration::from_millis(20);
 
 /// After so many heartbeats a stream that takes nothing is closed. Linux has closed it before
 /// (`TCP_USER_TIMEOUT`); this is for others.
@@ -203,8 +206,11 @@ struct Room {
     /// How far the round through the members has come.
     done: usize,
     is_queued: bool,
+    round_began: Instant,
     /// Whether there is more to send than when the round began.
-    begins_again: bool,
+    has_more: bool,
+    /// Whether somebody may have been passed over in it.
+    has_moved: bool,
 }
 
 /// What a thread has.
@@ -219,6 +225,8 @@ struct Streams<'a> {
     rooms_by_number: HashMap<usize, usize>,
     /// The rooms that have something to send, in turn.
     due: VecDeque<usize>,
+    /// Those that rest between two rounds, by until when.
+    resting: BTreeSet<(Instant, usize)>,
     /// How far a heartbeat has come.
     beating: Option<usize>,
     last_number: u64,
@@ -255,6 +263,7 @@ fn carry_streams(
         rooms: Slab::new(),
         rooms_by_number: HashMap::new(),
         due: VecDeque::new(),
+        resting: BTreeSet::new(),
         beating: None,
         last_number: 0,
         framed: Framed::default(),
@@ -275,6 +284,7 @@ fn carry_streams(
         for news in news.drain(..) {
             streams.on_news(news);
         }
+        streams.wake_rested();
         streams.send_a_slice();
     }
 }
@@ -282,8 +292,24 @@ fn carry_streams(
 impl Streams<'_> {
     /// How long there is nothing to do but for sockets and the inbox.
     fn may_wait(&self) -> Option<Duration> {
-        let is_busy = !self.due.is_empty() || self.beating.is_some();
-        is_busy.then_some(Duration::ZERO)
+        if !self.due.is_empty() || self.beating.is_some() {
+            return Some(Duration::ZERO);
+        }
+        let (until, _) = self.resting.first()?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Queues the rooms that have rested.
+    fn wake_rested(&mut self) {
+        while let Some((until, at)) = self.resting.first().copied()
+            && until <= Instant::now()
+        {
+            self.resting.pop_first();
+            if let Some(room) = self.rooms.get_mut(at) {
+                room.begin_round();
+                self.due.push_back(at);
+            }
+        }
     }
 
     fn on_socket(&mut self, event: &Event) {
@@ -367,7 +393,12 @@ impl Streams<'_> {
         });
         let mut first = BytesMut::from(carry.head.as_slice());
         put_chunk(&mut first, preamble.as_bytes());
-        self.send_framed(at, &first.freeze());
+        if let Some(stream) = self.streams.get_mut(at)
+            && stream.send(&first.freeze()).is_err()
+        {
+            self.close(at);
+            return Ok(());
+        }
         self.end_if_over(Key { at, number });
         self.look_and_send(at);
         Ok(())
@@ -387,7 +418,9 @@ impl Streams<'_> {
             members: Vec::new(),
             done: 0,
             is_queued: false,
-            begins_again: false,
+            round_began: Instant::now(),
+            has_more: false,
+            has_moved: false,
         };
         room.wake_at_next();
         self.rooms.insert(room);
@@ -399,9 +432,9 @@ impl Streams<'_> {
     fn queue(&mut self, at: usize) {
         if let Some(room) = self.rooms.get_mut(at) {
             if std::mem::replace(&mut room.is_queued, true) {
-                room.begins_again = true;
+                room.has_more = true;
             } else {
-                room.done = 0;
+                room.begin_round();
                 self.due.push_back(at);
             }
         }
@@ -438,9 +471,13 @@ impl Streams<'_> {
         if let Some(room) = self.rooms.get_mut(at) {
             if room.done < room.members.len() {
                 self.due.push_back(at);
-            } else if std::mem::take(&mut room.begins_again) {
+            } else if std::mem::take(&mut room.has_moved) {
                 room.done = 0;
                 self.due.push_back(at);
+            } else if std::mem::take(&mut room.has_more) {
+                // Events come faster than they can be sent: some are gathered into one write.
+                let rests = (room.round_began.elapsed() / 2).min(REST_MAX);
+                self.resting.insert((Instant::now() + rests, at));
             } else {
                 room.is_queued = false;
             }
@@ -513,17 +550,10 @@ impl Streams<'_> {
 
     /// Sends a piece to a stream that has sent all before.
     fn send(&mut self, at: usize, bytes: &Bytes) {
-        if !bytes.is_empty() {
-            let framed = self.framed.frame(bytes);
-            self.send_framed(at, &framed);
-        }
-    }
-
-    fn send_framed(&mut self, at: usize, bytes: &Bytes) {
-        let Some(stream) = self.streams.get_mut(at) else {
-            return;
-        };
-        if stream.send(bytes).is_err() {
+        if let Some(stream) = self.streams.get_mut(at)
+            && !bytes.is_empty()
+            && stream.send(self.framed.frame(bytes)).is_err()
+        {
             self.close(at);
         }
     }
@@ -567,7 +597,7 @@ impl Streams<'_> {
         };
         room.members.swap_remove(stream.member);
         // Who stands in its place now may have been before its turn.
-        room.begins_again = room.is_queued;
+        room.has_moved = room.is_queued;
         if let Some(moved) = room.members.get(stream.member)
             && let Some(moved) = self.streams.get_mut(*moved)
         {
@@ -581,6 +611,13 @@ impl Streams<'_> {
 }
 
 impl Room {
+    fn begin_round(&mut self) {
+        self.done = 0;
+        self.round_began = Instant::now();
+        // What has come until now is in it.
+        self.has_more = false;
+    }
+
     fn wake_at_next(&mut self) {
         self.watch
             .wake_at_next(&mut Context::from_waker(&self.waker));
@@ -681,22 +718,21 @@ struct Framed {
 }
 
 impl Framed {
-    fn frame(&mut self, piece: &Bytes) -> Bytes {
+    fn frame(&mut self, piece: &Bytes) -> &Bytes {
         // A piece that is held here is at its address alone.
-        let is_it = |(plain, _): &&(Bytes, Bytes)| {
+        let is_it = |(plain, _): &(Bytes, Bytes)| {
             plain.as_ptr() == piece.as_ptr() && plain.len() == piece.len()
         };
-        if let Some((_, framed)) = self.pieces.iter().find(is_it) {
-            return framed.clone();
-        }
-        let mut framed = BytesMut::with_capacity(piece.len() + 16);
-        put_chunk(&mut framed, piece);
-        let framed = framed.freeze();
-        self.oldest = (self.oldest + 1) % self.pieces.len();
-        if let Some(oldest) = self.pieces.get_mut(self.oldest) {
-            *oldest = (piece.clone(), framed.clone());
-        }
-        framed
+        let at = self.pieces.iter().position(is_it).unwrap_or_else(|| {
+            let mut framed = BytesMut::with_capacity(piece.len() + 16);
+            put_chunk(&mut framed, piece);
+            self.oldest = (self.oldest + 1) % self.pieces.len();
+            if let Some(oldest) = self.pieces.get_mut(self.oldest) {
+                *oldest = (piece.clone(), framed.freeze());
+            }
+            self.oldest
+        });
+        &self.pieces[at].1
     }
 }
 

@@ -145,11 +145,11 @@ async fn who_takes_nothing_is_dropped_after_half_a_minute() {
     let mut stuck = TcpStream::connect(server.address()).await.unwrap();
     let stream = request(&ana, "/rooms/tea/events?after=1", "1.1");
     stuck.write_all(stream.as_bytes()).await.unwrap();
+    let began = Instant::now();
     let body = "x".repeat(4_000);
     for _ in 0..2_500 {
         ana.says("tea", &body).await;
     }
-    let began = Instant::now();
     let port = stuck.local_addr().unwrap().port();
     // As the kernel of the server's side sees it.
     let is_open = || {
@@ -160,10 +160,10 @@ async fn who_takes_nothing_is_dropped_after_half_a_minute() {
             .expect("ss, from iproute2");
         !sockets.stdout.is_empty()
     };
-    assert!(is_open(), "it is open as long as it may read");
+    assert!(is_open(), "it may still read");
     let is_dropped = async || !is_open();
     eventually("it is dropped", Duration::from_secs(45), is_dropped).await;
-    assert!(began.elapsed() > Duration::from_secs(20));
+    assert!(began.elapsed() > Duration::from_secs(29));
     drop(server);
 }
 

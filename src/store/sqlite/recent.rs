@@ -118,15 +118,22 @@ pub(super) enum Known {
 impl Default for Recent {
     fn default() -> Self {
         Self(Mutex::new(Kept {
-            sessions: LruCache::new(SESSIONS_MAX),
-            users: LruCache::new(USERS_MAX),
+            sessions: at_most(SESSIONS_MAX),
+            users: at_most(USERS_MAX),
             memberships: 0,
             rooms: HashMap::new(),
-            pages: LruCache::new(PAGES_MAX),
+            pages: at_most(PAGES_MAX),
             hasher: RandomState::new(),
             changes: [0; 256],
         }))
     }
+}
+
+/// Made small: its own constructor takes memory for all at once.
+fn at_most<K: Hash + Eq, V>(entries: NonZero<usize>) -> LruCache<K, V> {
+    let mut cache = LruCache::unbounded();
+    cache.resize(entries);
+    cache
 }
 
 impl Recent {
