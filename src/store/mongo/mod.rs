@@ -16,6 +16,7 @@ mod numbering;
 mod retry;
 mod rooms;
 mod sessions;
+mod together;
 mod users;
 
 use std::collections::HashSet;
@@ -38,6 +39,7 @@ use self::feed::{Feed, Pulse};
 use self::log::Logs;
 use self::nodes::Nodes;
 use self::retry::{ATTEMPT_MAX, Backoff, is_passing, once, trying};
+use self::together::Together;
 use super::{Access, Appended, Buckets, OnChange, Store, StoreError};
 use crate::domain::{
     Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
@@ -63,6 +65,8 @@ pub struct MongoStore {
     /// End when this is dropped, or at an orderly end.
     tasks: Mutex<JoinSet<()>>,
     epoch: Epoch,
+    live_sessions: Together<SessionId, (Session, User)>,
+    members: Together<(UserId, RoomId), Seq>,
 }
 
 /// What there is only where there may be other nodes.
@@ -146,10 +150,16 @@ impl MongoStore {
             tasks.spawn(feed::sweep_alone(on_change));
             None
         };
+        let of = collections.clone();
+        let find_sessions = move |ids| sessions::find_some(of.clone(), ids);
+        let of = collections.clone();
+        let find_members = move |asked| rooms::find_members(of.clone(), asked);
         Ok(Self {
             cluster,
             logs,
             collections,
+            live_sessions: Together::start(&mut tasks, find_sessions),
+            members: Together::start(&mut tasks, find_members),
             tasks: Mutex::new(tasks),
             epoch,
         })
@@ -484,7 +494,10 @@ impl Store for MongoStore {
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {
-        sessions::find(&self.collections, id).await
+        match self.live_sessions.find(id).await {
+            Some(found) => Ok(Some(found)),
+            None => sessions::find(&self.collections, id).await,
+        }
     }
 
     async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
@@ -510,7 +523,10 @@ impl Store for MongoStore {
     }
 
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
-        rooms::access(&self.collections, room, user).await
+        match self.members.find((user.id, room.clone())).await {
+            Some(read) => Ok(Access::Member { read }),
+            None => rooms::access(&self.collections, room, user).await,
+        }
     }
 
     async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError> {

@@ -5,9 +5,11 @@ use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-use super::retry::trying;
+use super::retry::{once, trying};
 use super::{Collections, insert_once, log, unreadable};
-use crate::domain::{Author, Event, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User};
+use crate::domain::{
+    Author, Event, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
+};
 use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError, newest_first};
 
 /// Three writes, each of which may be repeated, in an order that leaves nothing half done that
@@ -71,6 +73,31 @@ pub(super) async fn access(
         Some(_) => Access::Outside,
         None => Access::NoRoom,
     })
+}
+
+/// Those of these that are memberships, each with how far its member has read the room.
+pub(super) async fn find_members(
+    collections: Collections,
+    asked: Vec<(UserId, RoomId)>,
+) -> Result<HashMap<(UserId, RoomId), Seq>, StoreError> {
+    let any: Vec<Document> = { asked.iter() }
+        .map(|(user, room)| doc! { "user": user.to_string(), "room": room.as_str() })
+        .collect();
+    let found = once("look up memberships", async {
+        let found = collections.memberships.find(doc! { "$or": any }).await?;
+        found.try_collect::<Vec<_>>().await
+    })
+    .await?;
+    let member = |membership: &Document| {
+        let missing = unreadable("read a membership");
+        let invalid = |error| StoreError::backend("read a membership", error);
+        let user = membership.get_str("user").map_err(&missing)?;
+        let room = membership.get_str("room").map_err(&missing)?;
+        let who = UserId::parse(user).map_err(invalid)?;
+        let room = RoomId::parse(room).map_err(invalid)?;
+        Ok(((who, room), read_from(membership)))
+    };
+    found.iter().map(member).collect()
 }
 
 /// How far a member has read; nothing, where it was never noted.

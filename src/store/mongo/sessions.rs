@@ -1,11 +1,11 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
-use super::retry::trying;
+use super::retry::{once, trying};
 use super::{Collections, find_certain, insert_once, unreadable, users};
-use crate::domain::{Session, SessionId, Timestamp, User};
+use crate::domain::{Session, SessionId, Timestamp, User, UserId};
 use crate::store::StoreError;
 
 pub(super) async fn add(collections: &Collections, session: Session) -> Result<(), StoreError> {
@@ -31,41 +31,75 @@ pub(super) async fn find(
     let Some(session) = session.filter(|session| !session.contains_key("revoked_at")) else {
         return Ok(None);
     };
-    let missing = unreadable("read a session");
-    let moment = |key| {
-        let moment = session.get_datetime(key).map_err(&missing)?;
-        Ok::<_, StoreError>(Timestamp::from_millis(moment.timestamp_millis()))
-    };
-    let expires_at = moment("expires_at")?;
-    if expires_at <= Timestamp::now() {
+    let session = session_from(&session)?;
+    if session.expires_at <= Timestamp::now() {
         return Ok(None);
     }
-    let user = session.get_str("user").map_err(&missing)?;
-    let by_id = doc! { "_id": user };
+    let by_id = doc! { "_id": session.user.to_string() };
     let user = find_certain("find a user", collections, &collections.users, by_id).await?;
-    let Some(user) = user else {
-        return Ok(None);
+    user.map(|user| Ok((session, users::user_from(&user)?)))
+        .transpose()
+}
+
+/// Those of these sessions that are neither revoked nor over, with their users. One that is not
+/// found may be there all the same: see [`find`].
+pub(super) async fn find_some(
+    collections: Collections,
+    ids: Vec<SessionId>,
+) -> Result<HashMap<SessionId, (Session, User)>, StoreError> {
+    let sessions = once("find sessions", async {
+        let found = collections.sessions.find(are_live(&ids)).await?;
+        found.try_collect::<Vec<_>>().await
+    })
+    .await?;
+    let sessions = { sessions.iter().map(session_from) }.collect::<Result<Vec<_>, _>>()?;
+    let of: Vec<String> = { sessions.iter() }
+        .map(|session| session.user.to_string())
+        .collect();
+    let users = once("find users", async {
+        let found = collections.users.find(doc! { "_id": { "$in": of } });
+        found.await?.try_collect::<Vec<_>>().await
+    })
+    .await?;
+    let users = { users.iter() }
+        .map(|user| users::user_from(user).map(|user| (user.id, user)))
+        .collect::<Result<HashMap<_, _>, _>>()?;
+    let with_user = |session: Session| {
+        let user = users.get(&session.user)?;
+        Some((session.id, (session, user.clone())))
     };
-    let user = users::user_from(&user)?;
-    let session = Session {
-        id,
-        user: user.id,
+    Ok(sessions.into_iter().filter_map(with_user).collect())
+}
+
+fn session_from(document: &Document) -> Result<Session, StoreError> {
+    let missing = unreadable("read a session");
+    let moment = |key| {
+        let moment = document.get_datetime(key).map_err(&missing)?;
+        Ok::<_, StoreError>(Timestamp::from_millis(moment.timestamp_millis()))
+    };
+    let invalid = |error| StoreError::backend("read a session", error);
+    Ok(Session {
+        id: SessionId::parse(document.get_str("_id").map_err(&missing)?).map_err(invalid)?,
+        user: UserId::parse(document.get_str("user").map_err(&missing)?).map_err(invalid)?,
         created_at: moment("created_at")?,
-        expires_at,
-    };
-    Ok(Some((session, user)))
+        expires_at: moment("expires_at")?,
+    })
+}
+
+fn are_live(ids: &[SessionId]) -> Document {
+    let ids: Vec<String> = ids.iter().map(SessionId::to_string).collect();
+    doc! {
+        "_id": { "$in": ids },
+        "revoked_at": { "$exists": false },
+        "expires_at": { "$gt": DateTime::now() },
+    }
 }
 
 pub(super) async fn live(
     collections: &Collections,
     ids: &[SessionId],
 ) -> Result<HashSet<SessionId>, StoreError> {
-    let ids: Vec<String> = ids.iter().map(SessionId::to_string).collect();
-    let live = doc! {
-        "_id": { "$in": ids },
-        "revoked_at": { "$exists": false },
-        "expires_at": { "$gt": DateTime::now() },
-    };
+    let live = are_live(ids);
     let found = trying("check sessions", || async {
         let find = collections.sessions.find(live.clone());
         let found = find.projection(doc! { "_id": 1 }).await?;
