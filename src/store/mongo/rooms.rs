@@ -6,6 +6,7 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use super::retry::{once, trying};
+use super::together::BATCH_MAX;
 use super::{Collections, insert_once, log, unreadable};
 use crate::domain::{
     Author, Event, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
@@ -84,20 +85,18 @@ pub(super) async fn find_members(
         .map(|(user, room)| doc! { "user": user.to_string(), "room": room.as_str() })
         .collect();
     let found = once("look up memberships", async {
-        let found = collections.memberships.find(doc! { "$or": any }).await?;
+        let found = collections.memberships.find(doc! { "$or": any });
+        let found = found.batch_size(BATCH_MAX).await?;
         found.try_collect::<Vec<_>>().await
     })
     .await?;
+    // What cannot be read is nobody else's concern: its owner looks alone, and hears why.
     let member = |membership: &Document| {
-        let missing = unreadable("read a membership");
-        let invalid = |error| StoreError::backend("read a membership", error);
-        let user = membership.get_str("user").map_err(&missing)?;
-        let room = membership.get_str("room").map_err(&missing)?;
-        let who = UserId::parse(user).map_err(invalid)?;
-        let room = RoomId::parse(room).map_err(invalid)?;
-        Ok(((who, room), read_from(membership)))
+        let user = UserId::parse(membership.get_str("user").ok()?).ok()?;
+        let room = RoomId::parse(membership.get_str("room").ok()?).ok()?;
+        Some(((user, room), read_from(membership)))
     };
-    found.iter().map(member).collect()
+    Ok(found.iter().filter_map(member).collect())
 }
 
 /// How far a member has read; nothing, where it was never noted.

@@ -4,6 +4,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
 use super::retry::{once, trying};
+use super::together::BATCH_MAX;
 use super::{Collections, find_certain, insert_once, unreadable, users};
 use crate::domain::{Session, SessionId, Timestamp, User, UserId};
 use crate::store::StoreError;
@@ -48,22 +49,34 @@ pub(super) async fn find_some(
     ids: Vec<SessionId>,
 ) -> Result<HashMap<SessionId, (Session, User)>, StoreError> {
     let sessions = once("find sessions", async {
-        let found = collections.sessions.find(are_live(&ids)).await?;
+        let found = collections
+            .sessions
+            .find(are_live(&ids))
+            .batch_size(BATCH_MAX)
+            .await?;
         found.try_collect::<Vec<_>>().await
     })
     .await?;
-    let sessions = { sessions.iter().map(session_from) }.collect::<Result<Vec<_>, _>>()?;
+    // What cannot be read is nobody else's concern: its owner looks alone, and hears why.
+    let sessions: Vec<Session> = { sessions.iter() }
+        .filter_map(|session| session_from(session).ok())
+        .collect();
     let of: Vec<String> = { sessions.iter() }
         .map(|session| session.user.to_string())
         .collect();
     let users = once("find users", async {
         let found = collections.users.find(doc! { "_id": { "$in": of } });
-        found.await?.try_collect::<Vec<_>>().await
+        found
+            .batch_size(BATCH_MAX)
+            .await?
+            .try_collect::<Vec<_>>()
+            .await
     })
     .await?;
-    let users = { users.iter() }
-        .map(|user| users::user_from(user).map(|user| (user.id, user)))
-        .collect::<Result<HashMap<_, _>, _>>()?;
+    let users: HashMap<UserId, User> = { users.iter() }
+        .filter_map(|user| users::user_from(user).ok())
+        .map(|user| (user.id, user))
+        .collect();
     let with_user = |session: Session| {
         let user = users.get(&session.user)?;
         Some((session.id, (session, user.clone())))

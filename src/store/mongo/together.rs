@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::store::StoreError;
 
 /// How many questions one read answers, and how many may wait.
-const BATCH_MAX: usize = 256;
+pub(super) const BATCH_MAX: u32 = 256;
 
 /// A read that takes longer is left to those who asked: there may be an election.
 const READ_MAX: Duration = Duration::from_secs(1);
@@ -38,10 +38,10 @@ where
         F: Fn(Vec<K>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<HashMap<K, V>, StoreError>> + Send,
     {
-        let (questions, mut waiting) = mpsc::channel::<(K, oneshot::Sender<V>)>(BATCH_MAX);
+        let (questions, mut waiting) = mpsc::channel::<(K, oneshot::Sender<V>)>(BATCH_MAX as usize);
         tasks.spawn(async move {
             let mut asked = Vec::new();
-            while waiting.recv_many(&mut asked, BATCH_MAX).await > 0 {
+            while waiting.recv_many(&mut asked, BATCH_MAX as usize).await > 0 {
                 let keys: HashSet<K> = asked.iter().map(|(key, _)| key.clone()).collect();
                 let found = timeout(READ_MAX, read(keys.into_iter().collect())).await;
                 let found = found.ok().and_then(Result::ok).unwrap_or_default();
@@ -59,8 +59,13 @@ where
     /// What was found; `None` says nothing.
     pub(super) async fn find(&self, key: K) -> Option<V> {
         let (answer, answered) = oneshot::channel();
-        self.questions.send((key, answer)).await.ok()?;
-        answered.await.ok()
+        let finding = async {
+            self.questions.send((key, answer)).await.ok()?;
+            answered.await.ok()
+        };
+        // The read under way and the next. While MongoDB hangs a queue would only take the time that
+        // is left for looking alone.
+        timeout(2 * READ_MAX, finding).await.ok().flatten()
     }
 }
 

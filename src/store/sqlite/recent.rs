@@ -21,9 +21,10 @@ use crate::store::{Change, newest_first};
 /// How many sessions are kept: everybody who is here on a large server, in a few megabytes.
 const SESSIONS_MAX: NonZero<usize> = NonZero::new(10_000).expect("not zero");
 
-/// For how many users, and how many memberships of theirs, the rooms are kept.
+/// For how many users, and how many memberships of theirs, the rooms are kept, each with its last
+/// message: a few megabytes, some hundred if all wrote as much as they may in rooms of their own.
 const USERS_MAX: NonZero<usize> = NonZero::new(2_000).expect("not zero");
-const MEMBERSHIPS_MAX: usize = 50_000;
+const MEMBERSHIPS_MAX: usize = 20_000;
 
 /// Of how many rooms the newest page is kept, and how much text it may have at most: megabytes in
 /// all. What people usually write is a tenth of it.
@@ -283,12 +284,19 @@ impl Recent {
         }
         let room = match kept.room(id) {
             Some(room) => {
-                room.end().newest = end.newest;
+                if !room.take_page(end) {
+                    return;
+                }
                 room
             }
             None => kept.add_room(id, end),
         };
-        kept.pages.put(id.clone(), room);
+        // Somebody else may hold the one that must make place, without its page.
+        if let Some((other, pushed_out)) = kept.pages.push(id.clone(), room)
+            && other != *id
+        {
+            pushed_out.end().newest = None;
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -338,9 +346,14 @@ impl Kept {
             return;
         };
         rooms.list = None;
-        if let Some(member) = rooms.member(room) {
-            member.membership.read = seq;
-            member.membership.read_messages = messages;
+        match rooms.member(room) {
+            Some(Member { membership, .. }) if membership.read < seq => {
+                membership.read = seq;
+                membership.read_messages = messages;
+            }
+            Some(_) => {}
+            // They have entered it, though their `joined` stood in the log before.
+            None => self.forget_user(&user),
         }
     }
 
@@ -418,6 +431,20 @@ impl Member {
 }
 
 impl Room {
+    /// The end with its page, as somebody has read it: what is committed may not have been told
+    /// yet, so it may be of another moment than ours. `false` when it is of an earlier one.
+    fn take_page(&self, read: End) -> bool {
+        let mut end = self.end();
+        if read.head < end.head {
+            return false;
+        }
+        if read.head > end.head {
+            self.version.fetch_add(1, Ordering::Relaxed);
+        }
+        *end = read;
+        true
+    }
+
     fn end(&self) -> MutexGuard<'_, End> {
         // Changed under the lock of all, which sees to what a panic leaves.
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
@@ -557,6 +584,114 @@ mod tests {
                 assert_eq!(kept, file.await.unwrap(), "round {round}");
             }
         }
+    }
+
+    fn event(seq: Seq) -> Arc<Event> {
+        Arc::new(Event {
+            room: RoomId::parse("tea").unwrap(),
+            seq,
+            messages: seq,
+            at: Timestamp::from_millis(0),
+            author: Author {
+                id: UserId::new(),
+                username: "ana".into(),
+            },
+            kind: EventKind::Message {
+                body: MessageBody::parse("hello").unwrap(),
+            },
+        })
+    }
+
+    fn end(head: Seq) -> End {
+        End {
+            head,
+            messages: head,
+            last_message: Some(event(head)),
+            newest: Some((1..=head).map(event).collect()),
+        }
+    }
+
+    /// A commit can be read a moment before it is told.
+    #[test]
+    fn an_event_is_in_a_page_once_whoever_read_it_before_it_was_told() {
+        let tea = RoomId::parse("tea").unwrap();
+        let ana = UserId::new();
+        let membership = Membership {
+            room: tea.clone(),
+            read: 1,
+            read_messages: 1,
+        };
+        let appended = |seq| Durable::Change(Change::Appended(event(seq)));
+        // What two have read: first an end for somebody's list, then a page.
+        for (of_list, of_page) in [(5, 5), (5, 6), (6, 5), (6, 6)] {
+            let recent = Recent::default();
+            let began = recent.began();
+            recent.keep_memberships(&began, ana, vec![membership.clone()]);
+            let listed = End {
+                newest: None,
+                ..end(of_list)
+            };
+            recent.keep_ends(&began, ana, vec![(tea.clone(), listed)]);
+            recent.keep_page(&began, &tea, end(of_page));
+            recent.note(&appended(6));
+            recent.note(&appended(7));
+            if let Some(page) = recent.newest(&tea, 50) {
+                let seqs: Vec<Seq> = page.iter().map(|event| event.seq).collect();
+                assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7], "{of_list} {of_page}");
+            }
+            let Known::List(list) = recent.rooms_of(ana) else {
+                panic!("the list is kept");
+            };
+            assert_eq!(
+                (list[0].head, list[0].unread),
+                (7, 6),
+                "{of_list} {of_page}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_has_entered_is_known_even_if_they_joined_before() {
+        let recent = Recent::default();
+        let (ana, began) = (UserId::new(), recent.began());
+        recent.keep_memberships(&began, ana, Vec::new());
+        recent.note(&Durable::Read {
+            room: RoomId::parse("tea").unwrap(),
+            user: ana,
+            seq: 1,
+            messages: 0,
+        });
+        assert!(!recent.knows(ana), "it is read again");
+    }
+
+    #[test]
+    fn a_page_that_makes_place_is_forgotten_whoever_holds_its_room() {
+        let recent = Recent::default();
+        let (ana, began) = (UserId::new(), recent.began());
+        let rooms: Vec<RoomId> = (0..PAGES_MAX.get() + 50)
+            .map(|n| RoomId::parse(&format!("room-{n:04}")).unwrap())
+            .collect();
+        let membership = |room: &RoomId| Membership {
+            room: room.clone(),
+            read: 0,
+            read_messages: 0,
+        };
+        recent.keep_memberships(&began, ana, rooms.iter().map(membership).collect());
+        let listed = |room: &RoomId| {
+            let end = End {
+                newest: None,
+                ..end(3)
+            };
+            (room.clone(), end)
+        };
+        recent.keep_ends(&began, ana, rooms.iter().map(listed).collect());
+        for room in &rooms {
+            recent.keep_page(&began, room, end(3));
+        }
+        let kept = recent.kept();
+        let pages = kept.rooms.values().filter_map(Weak::upgrade);
+        let pages = pages.filter(|room| room.end().newest.is_some()).count();
+        assert_eq!(pages, PAGES_MAX.get());
     }
 
     #[tokio::test]
