@@ -14,8 +14,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +24,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Token};
@@ -35,6 +35,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::Keep;
+use super::outgoing::Outgoing;
 use crate::live::{Ending, Follower, Hub, Next, ReadOn, Ready, Watch};
 use crate::web::OpenStream;
 
@@ -121,8 +122,8 @@ enum News {
     Heartbeat,
     /// A stream may be over.
     Ending(Key),
-    /// What a stream that was behind has read.
-    Read(Key, ReadOn),
+    /// What a stream that was behind has read; `None` if that failed as nothing should.
+    Read(Key, Option<ReadOn>),
 }
 
 impl Inbox {
@@ -175,14 +176,12 @@ impl<N: Fn() -> News> Wake for Tell<N> {
 /// One open stream.
 struct Stream {
     number: u64,
-    socket: TcpStream,
+    out: Outgoing,
     follower: Follower,
     room: usize,
     /// Where it stands in its room's list.
     member: usize,
-    /// What the kernel did not take yet; nothing else is sent before it.
-    unsent: Bytes,
-    /// For how many heartbeats the kernel has taken nothing.
+    /// For how many heartbeats there was something unsent.
     stuck_beats: u8,
     /// Reads from the store meanwhile.
     reading: Option<AbortHandle>,
@@ -229,13 +228,15 @@ struct Streams<'a> {
     resting: BTreeSet<(Instant, usize)>,
     /// How far a heartbeat has come.
     beating: Option<usize>,
-    last_number: u64,
+    last_number: &'a mut u64,
     framed: Framed,
 }
 
 fn run(mut poll: mio::Poll, inbox: &Arc<Inbox>, hub: &Hub, runtime: &Handle) {
+    // Not given again when it begins again: what was read for a stream of before may still come.
+    let mut last_number = 0;
     loop {
-        let carrying = || carry_streams(&mut poll, inbox, hub, runtime);
+        let carrying = || carry_streams(&mut poll, &mut last_number, inbox, hub, runtime);
         // Its streams are dropped then, and come back to where they were.
         match catch_unwind(AssertUnwindSafe(carrying)) {
             Ok(Ok(never)) => match never {},
@@ -250,6 +251,7 @@ fn run(mut poll: mio::Poll, inbox: &Arc<Inbox>, hub: &Hub, runtime: &Handle) {
 
 fn carry_streams(
     poll: &mut mio::Poll,
+    last_number: &mut u64,
     inbox: &Arc<Inbox>,
     hub: &Hub,
     runtime: &Handle,
@@ -265,7 +267,7 @@ fn carry_streams(
         due: VecDeque::new(),
         resting: BTreeSet::new(),
         beating: None,
-        last_number: 0,
+        last_number,
         framed: Framed::default(),
     };
     let mut events = Events::with_capacity(1_024);
@@ -319,13 +321,18 @@ impl Streams<'_> {
         };
         let is_gone = event.is_error()
             || event.is_read_closed()
-            || (event.is_readable() && !stream.read_and_forget());
+            || (event.is_readable() && !stream.out.read_and_forget());
         if is_gone {
             return self.close(at);
         }
-        if event.is_writable() && !stream.unsent.is_empty() {
-            match stream.flush() {
-                Ok(()) => self.look_and_send(at),
+        if event.is_writable() && stream.out.has_unsent() {
+            match stream.out.flush() {
+                Ok(sent) => {
+                    if sent > 0 {
+                        stream.stuck_beats = 0;
+                    }
+                    self.look_and_send(at);
+                }
                 Err(_) => self.close(at),
             }
         }
@@ -352,6 +359,9 @@ impl Streams<'_> {
             News::Read(key, read) => {
                 if let Some(stream) = self.current(key) {
                     stream.reading = None;
+                    let Some(read) = read else {
+                        return self.close(key.at);
+                    };
                     let bytes = stream.follower.took(read);
                     self.send(key.at, &bytes);
                     self.look_and_send(key.at);
@@ -372,8 +382,8 @@ impl Streams<'_> {
         let at = self.streams.vacant_key();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut socket, Token(at), interest)?;
-        self.last_number += 1;
-        let number = self.last_number;
+        *self.last_number += 1;
+        let number = *self.last_number;
         let room = self.room_of(&follower);
         let members = self.rooms.get_mut(room).map(|room| &mut room.members);
         let member = members.map_or(0, |members| {
@@ -382,11 +392,10 @@ impl Streams<'_> {
         });
         self.streams.insert(Stream {
             number,
-            socket,
+            out: Outgoing::new(socket),
             follower,
             room,
             member,
-            unsent: Bytes::new(),
             stuck_beats: 0,
             reading: None,
             _keep: carry.keep,
@@ -394,7 +403,7 @@ impl Streams<'_> {
         let mut first = BytesMut::from(carry.head.as_slice());
         put_chunk(&mut first, preamble.as_bytes());
         if let Some(stream) = self.streams.get_mut(at)
-            && stream.send(&first.freeze()).is_err()
+            && stream.out.send(&first.freeze()).is_err()
         {
             self.close(at);
             return Ok(());
@@ -442,7 +451,8 @@ impl Streams<'_> {
 
     /// Looks after some of the streams that may have something to send.
     fn send_a_slice(&mut self) {
-        let mut left = self.beat(SLICE);
+        // A heartbeat to thousands holds up no room.
+        let mut left = SLICE / 2 + self.beat(SLICE / 2);
         while left > 0 {
             let Some(at) = self.due.pop_front() else {
                 return;
@@ -497,7 +507,7 @@ impl Streams<'_> {
             left -= 1;
             match stream.follower.on_heartbeat() {
                 Next::End(ending) => self.end(at, ending),
-                next if stream.unsent.is_empty() => {
+                next if !stream.out.has_unsent() => {
                     let bytes = next.encode(stream.follower.room(), stream.follower.format());
                     self.send(at, &bytes);
                 }
@@ -531,7 +541,7 @@ impl Streams<'_> {
             let Some(room) = self.rooms.get_mut(stream.room) else {
                 return;
             };
-            if !stream.unsent.is_empty() || stream.reading.is_some() {
+            if stream.out.has_unsent() || stream.reading.is_some() {
                 return;
             }
             match stream.follower.ready(&mut room.watch) {
@@ -539,7 +549,10 @@ impl Streams<'_> {
                 Ready::Behind => {
                     let key = stream.key(at);
                     let (read, inbox) = (stream.follower.read_on(), Arc::clone(self.inbox));
-                    let reading = async move { inbox.push(News::Read(key, read.await)) };
+                    let reading = async move {
+                        let read = AssertUnwindSafe(read).catch_unwind().await;
+                        inbox.push(News::Read(key, read.ok()));
+                    };
                     stream.reading = Some(self.runtime.spawn(reading).abort_handle());
                     return;
                 }
@@ -548,11 +561,11 @@ impl Streams<'_> {
         }
     }
 
-    /// Sends a piece to a stream that has sent all before.
+    /// Sends a piece, after all before.
     fn send(&mut self, at: usize, bytes: &Bytes) {
         if let Some(stream) = self.streams.get_mut(at)
             && !bytes.is_empty()
-            && stream.send(self.framed.frame(bytes)).is_err()
+            && stream.out.send(self.framed.frame(bytes)).is_err()
         {
             self.close(at);
         }
@@ -575,15 +588,14 @@ impl Streams<'_> {
         let Some(stream) = self.streams.get_mut(at) else {
             return;
         };
-        if stream.unsent.is_empty() {
+        if !stream.out.has_unsent() {
             let (room, format) = (stream.follower.room(), stream.follower.format());
             let mut last = BytesMut::new();
             put_chunk(&mut last, &Next::End(ending).encode(room, format));
             last.extend_from_slice(LAST_CHUNK);
             // Unread input would have the kernel throw away what was sent.
-            stream.read_and_forget();
-            let _ = stream.send(&last.freeze());
-            let _ = stream.socket.shutdown(Shutdown::Write);
+            stream.out.read_and_forget();
+            stream.out.send_last(&last.freeze());
         }
         self.close(at);
     }
@@ -597,7 +609,7 @@ impl Streams<'_> {
         };
         room.members.swap_remove(stream.member);
         // Who stands in its place now may have been before its turn.
-        room.has_moved = room.is_queued;
+        room.has_moved |= room.is_queued;
         if let Some(moved) = room.members.get(stream.member)
             && let Some(moved) = self.streams.get_mut(*moved)
         {
@@ -630,60 +642,6 @@ impl Stream {
             at,
             number: self.number,
         }
-    }
-
-    /// Sends a piece, or as much of it as the kernel takes.
-    fn send(&mut self, bytes: &Bytes) -> io::Result<()> {
-        let sent = self.write(bytes)?;
-        if sent < bytes.len() {
-            self.unsent = bytes.slice(sent..);
-            self.stuck_beats = 0;
-        }
-        Ok(())
-    }
-
-    /// Goes on with what the kernel did not take.
-    fn flush(&mut self) -> io::Result<()> {
-        let unsent = self.unsent.clone();
-        let sent = self.write(&unsent)?;
-        self.unsent.advance(sent);
-        if self.unsent.is_empty() {
-            self.unsent = Bytes::new();
-        }
-        if sent > 0 {
-            self.stuck_beats = 0;
-        }
-        Ok(())
-    }
-
-    /// How much the kernel takes.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match self.socket.write(&bytes[sent..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(more) => sent += more,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(sent)
-    }
-
-    /// A client has nothing to say once it follows. `false` when it has gone.
-    fn read_and_forget(&mut self) -> bool {
-        let mut forgotten = [0; 4_096];
-        // One that says a lot all the same is read no further, so the kernel stops it.
-        for _ in 0..16 {
-            match self.socket.read(&mut forgotten) {
-                Ok(0) => return false,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return error.kind() == ErrorKind::WouldBlock,
-            }
-        }
-        true
     }
 }
 

@@ -93,6 +93,8 @@ pub(super) async fn serve(
         }
     };
     // hyper reads a request when the answer before it has been sent, so it has nothing left to send.
+    // (Unless the one before had a body that nobody read, and the client asked on without waiting: it
+    // spoils its own connection.)
     let timed = connection.into_parts().io.into_inner();
     // The runtime forgets its own when that is dropped.
     let socket = timed.as_ref().get_ref().get_ref();

@@ -2,6 +2,7 @@
 
 mod carrier;
 mod connection;
+mod outgoing;
 
 use std::convert::Infallible;
 use std::io;
