@@ -32,6 +32,7 @@ pub enum Pace {
 
 /// What was measured.
 pub struct Outcome {
+    pub deliveries_per_second: f64,
     pub cpu_per_delivery_us: f64,
     /// From a post's due time until the last stream had it, in µs.
     pub all: Histogram<u64>,
@@ -206,12 +207,14 @@ impl Load {
         }
         self.wait_until(|load| load.is_done());
         let cpu = served.cpu() - cpu_before;
+        let took = began.elapsed();
         assert_eq!(
             self.delivered,
             count * self.streams_per_room,
             "messages are missing"
         );
         Outcome {
+            deliveries_per_second: self.delivered as f64 / took.as_secs_f64(),
             cpu_per_delivery_us: cpu.as_secs_f64() * 1e6 / self.delivered as f64,
             all: self.all,
             each: self.each,

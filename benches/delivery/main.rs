@@ -76,9 +76,9 @@ fn main() {
         asked.is_none_or(|asked| name.contains(asked.as_str()))
     };
     println!(
-        "| | server | CPU per delivery | all received, p50 / p99 | one stream, p50 / p99 / max | memory per idle stream | connecting |"
+        "| | server | deliveries/s | CPU per delivery | all received, p50 / p99 | one stream, p50 / p99 / max | memory per idle stream | connecting |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     for scenario in SCENARIOS.iter().filter(|scenario| is_asked(scenario.name)) {
         // In turns, so that what else the machine does meets both.
         let rounds = || {
@@ -151,8 +151,9 @@ fn print_row(scenario: &Scenario, server: &str, outcome: &Outcome, floor: Option
     };
     let ms = |us: u64| format!("{:.1}", us as f64 / 1_000.0);
     println!(
-        "| {} | {server} | {:.2} µs{} | {} / {} ms{} | {} / {} / {} ms | {:.1} KB | {:.1} s |",
+        "| {} | {server} | {:.0} | {:.2} µs{} | {} / {} ms{} | {} / {} / {} ms | {:.1} KB | {:.1} s |",
         scenario.name,
+        outcome.deliveries_per_second,
         outcome.cpu_per_delivery_us,
         times(|outcome| outcome.cpu_per_delivery_us),
         ms(outcome.all.value_at_quantile(0.5)),

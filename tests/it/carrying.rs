@@ -123,17 +123,8 @@ async fn who_reads_later_reads_all() {
     const POSTS: u64 = 2_000;
     let (server, ana) = at_tea().await;
     let mut late = ana.listens("tea", 1).await;
-    let body = "x".repeat(4_000);
-    let mut writers = JoinSet::new();
-    for _ in 0..10 {
-        let (ana, body) = (ana.clone(), body.clone());
-        writers.spawn(async move {
-            for _ in 0..POSTS / 10 {
-                ana.says("tea", &body).await;
-            }
-        });
-    }
-    writers.join_all().await;
+    ana.says_often("tea", &"x".repeat(4_000), POSTS as usize)
+        .await;
     let numbers = late.numbers(POSTS as usize).await;
     assert_eq!(numbers, (2..POSTS + 2).collect::<Vec<_>>());
     drop(server);

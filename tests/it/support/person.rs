@@ -4,6 +4,7 @@ use reqwest::header::{ACCEPT, HeaderMap};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::{Listener, PASSWORD};
 
@@ -128,6 +129,20 @@ impl Person {
         let event: Value = answer.json().await.unwrap();
         assert_eq!(event["body"], body);
         event["seq"].as_u64().unwrap()
+    }
+
+    /// Says the same so many times, as fast as ten of them can.
+    pub async fn says_often(&self, room: &str, body: &str, times: usize) {
+        let mut writers = JoinSet::new();
+        for _ in 0..10 {
+            let (writer, room, body) = (self.clone(), room.to_owned(), body.to_owned());
+            writers.spawn(async move {
+                for _ in 0..times / 10 {
+                    writer.says(&room, &body).await;
+                }
+            });
+        }
+        writers.join_all().await;
     }
 
     /// Posts; an error when the connection breaks.
