@@ -6,6 +6,7 @@
 //! - [`store`]: where they are kept, SQLite or MongoDB behind one interface;
 //! - [`live`]: who follows which room, and how they are woken;
 //! - [`auth`]: passwords, tokens, origins;
+//! - [`json`]: JSON that is safe to print;
 //! - [`views`]: what is shown;
 //! - [`web`]: HTTP, a handler for each route;
 //! - [`server`]: sockets and an orderly end;
@@ -20,6 +21,7 @@ pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod json;
 pub mod limits;
 pub mod live;
 pub mod metrics;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::Invalid;
+use super::characters::{is_blank, is_unsafe_to_print};
 
 /// What a message says: 1 to [`Self::CHARS_MAX`] characters; line breaks are kept, as `\n`.
 /// Cheap to clone.
@@ -29,7 +30,7 @@ impl MessageBody {
             Some(last_blank_line) => &text[last_blank_line + 1..],
             None => text,
         };
-        if text.chars().all(is_unseen) {
+        if text.chars().all(is_blank) {
             return Err(Invalid("Write something first."));
         }
         if text.contains('\0') {
@@ -55,6 +56,18 @@ impl MessageBody {
         &self.0
     }
 
+    /// The most bytes the text takes in an answer, whichever format it is escaped for: JSON makes six
+    /// of a control character, HTML five of a quotation mark.
+    pub fn escaped_bytes_max(&self) -> usize {
+        let bytes = self.0.chars().map(|c| match c {
+            '<' | '>' | '&' | '"' | '\'' => 5,
+            c if is_unsafe_to_print(c) => 6,
+            '\\' => 2,
+            c => c.len_utf8(),
+        });
+        bytes.sum()
+    }
+
     /// The text on one line that is safe to print in a terminal: breaks of every kind become
     /// ` ↵ `, other control characters (an escape sequence could repaint a terminal, a bidirectional one
     /// turn the line around) `�`.
@@ -69,18 +82,6 @@ impl Serialize for MessageBody {
     }
 }
 
-/// White space and characters that draw nothing by themselves.
-fn is_unseen(c: char) -> bool {
-    c.is_whitespace()
-        || is_bidi_control(c)
-        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
-}
-
-/// What turns the direction of the text after it around.
-fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 struct OneLine<'a>(&'a str);
 
 impl fmt::Display for OneLine<'_> {
@@ -92,7 +93,7 @@ impl fmt::Display for OneLine<'_> {
                     f.write_str(" ↵ ")?;
                 }
                 '\t' => f.write_char(' ')?,
-                c if c.is_control() || is_bidi_control(c) => f.write_char('\u{fffd}')?,
+                c if is_unsafe_to_print(c) => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
             }
         }
@@ -114,11 +115,38 @@ mod tests {
         ] {
             assert_eq!(MessageBody::parse(typed).unwrap().as_str(), kept);
         }
-        for refused in ["", " \t\r\n ", "a\0b", "\u{200b}", "\u{202e} "] {
+        for refused in [
+            "",
+            " \t\r\n ",
+            "a\0b",
+            "\u{200b}",
+            "\u{202e} ",
+            "\u{3164}",
+            "\u{2800}\u{2800}",
+            "\u{fe0f}",
+            "\u{e0062}\u{e007f}",
+            "\u{115f}\u{1160}\u{ffa0}",
+            "\u{34f}\u{61c}\u{180e}",
+            "\u{1b}\u{7}",
+        ] {
             assert!(MessageBody::parse(refused).is_err(), "{refused:?}");
         }
         assert!(MessageBody::parse(&"é".repeat(4_000)).is_ok());
         assert!(MessageBody::parse(&"é".repeat(4_001)).is_err());
+    }
+
+    #[test]
+    fn escaping_never_makes_more_of_a_text_than_was_counted() {
+        for text in [
+            "<&>\"'",
+            "\u{1}\u{1b}\u{7f}x",
+            "\u{202e}\u{85}\\ é 😋",
+            "\u{2028}`\n",
+        ] {
+            let body = MessageBody::stored(text);
+            let json = crate::json::to_string(&text);
+            assert!(json.len() - 2 <= body.escaped_bytes_max(), "{json}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A type with a rule has a private field and a `parse` as the only way in, so that whoever holds
 //! a [`RoomId`] holds a valid one.
 
+pub(crate) mod characters;
 mod event;
 mod id;
 mod message;
