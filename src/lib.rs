@@ -6,6 +6,7 @@
 //! - [`store`]: where they are kept, SQLite or MongoDB behind one interface;
 //! - [`live`]: who follows which room, and how they are woken;
 //! - [`auth`]: passwords, tokens, origins;
+//! - [`markup`]: a message's text as code, links and plain text;
 //! - [`json`]: JSON that is safe to print;
 //! - [`views`]: what is shown;
 //! - [`web`]: HTTP, a handler for each route;
@@ -24,6 +25,7 @@ pub mod error;
 pub mod json;
 pub mod limits;
 pub mod live;
+pub mod markup;
 pub mod metrics;
 pub mod server;
 pub mod state;

@@ -110,7 +110,7 @@ impl Serialize for Event {
         struct Shape<'a> {
             room: &'a RoomId,
             seq: Seq,
-            r#type: &'static str,
+            r#type: &'a str,
             at: Timestamp,
             author: &'a Author,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,14 +138,23 @@ pub enum EventKind {
     },
     /// Somebody entered the room for the first time.
     Joined,
+    /// An event of another version of Parlor. It keeps its place in the log, and is passed over
+    /// where events are shown to people.
+    Unknown {
+        /// What the other version calls it.
+        name: Arc<str>,
+        /// The text that version stored with it.
+        body: Option<Arc<str>>,
+    },
 }
 
 impl EventKind {
     /// The field's word for it: the `type` in JSON, the `event:` of a stream, the stores' column.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Message { .. } => "message",
             Self::Joined => "joined",
+            Self::Unknown { name, .. } => name,
         }
     }
 
@@ -153,18 +162,31 @@ impl EventKind {
     pub fn body(&self) -> Option<&MessageBody> {
         match self {
             Self::Message { body } => Some(body),
-            Self::Joined => None,
+            Self::Joined | Self::Unknown { .. } => None,
         }
     }
 
-    /// How a store's row becomes a kind again; `None` for a kind this version does not know.
-    pub(crate) fn stored(name: &str, body: Option<&str>) -> Option<Self> {
+    /// Whether it counts as a message.
+    pub fn is_message(&self) -> bool {
+        self.body().is_some()
+    }
+
+    /// Whether pages and lines of text show it.
+    pub fn is_shown(&self) -> bool {
+        !matches!(self, Self::Unknown { .. })
+    }
+
+    /// How a store's row becomes a kind again.
+    pub(crate) fn stored(name: &str, body: Option<&str>) -> Self {
         match (name, body) {
-            ("message", Some(body)) => Some(Self::Message {
+            ("message", Some(body)) => Self::Message {
                 body: MessageBody::stored(body),
-            }),
-            ("joined", None) => Some(Self::Joined),
-            _ => None,
+            },
+            ("joined", None) => Self::Joined,
+            _ => Self::Unknown {
+                name: name.into(),
+                body: body.map(Arc::from),
+            },
         }
     }
 }

@@ -17,6 +17,18 @@ impl Timestamp {
         Self(i64::try_from(now).unwrap_or(i64::MAX))
     }
 
+    /// The time of an event that follows one of time `previous`: now, or `previous` when the clock
+    /// was set back by a little. A clock that was far ahead once does not date what comes after it:
+    /// order is the number's, not the time's.
+    pub fn following(previous: Self) -> Self {
+        const AHEAD_MAX: Duration = Duration::from_secs(5);
+        let now = Self::now();
+        match previous <= now.after(AHEAD_MAX) {
+            true => now.max(previous),
+            false => now,
+        }
+    }
+
     /// From milliseconds since 1970-01-01T00:00:00Z.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
@@ -87,6 +99,17 @@ impl Serialize for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_wrong_once_is_not_followed() {
+        let a_day = Duration::from_secs(86_400);
+        let now = Timestamp::now();
+        let fast = now.after(a_day);
+        assert!(Timestamp::following(fast) < now.after(Duration::from_secs(60)));
+        let slightly_ahead = now.after(Duration::from_secs(2));
+        assert_eq!(Timestamp::following(slightly_ahead), slightly_ahead);
+        assert!(Timestamp::following(Timestamp::from_millis(0)) >= now);
+    }
 
     #[test]
     fn is_written_as_rfc_3339_with_milliseconds() {

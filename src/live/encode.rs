@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::domain::{Epoch, Event, EventId, Seq};
-use crate::views;
+use crate::domain::{Epoch, Event, EventId, EventKind, Seq};
+use crate::{json, views};
 
 /// The forms in which a stream is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +75,26 @@ fn encode(event: &Event, format: Format, epoch: Epoch) -> String {
         seq: event.seq,
     };
     match format {
-        Format::Json => sse(Some(id), Some(event.kind.name()), &json(event)),
+        Format::Json => sse(Some(id), Some(name(&event.kind)), &json::to_string(event)),
+        Format::Ndjson => json_with_id(event, id) + "\n",
+        // A named event is not put into the page, and moves its place in the log on all the same.
+        Format::Html if !event.kind.is_shown() => sse(Some(id), Some("passed-over"), "1"),
         Format::Html => sse(Some(id), None, &views::event_row(event, id.epoch)),
         Format::Text => text_line(event),
-        Format::Ndjson => json_with_id(event, id) + "\n",
+        Format::Page if !event.kind.is_shown() => String::new(),
         Format::Page => views::event_row(event, id.epoch),
     }
+}
+
+/// The name of a kind of event in a stream. Another version's may hold anything; one that could break
+/// the framing is not used.
+fn name(kind: &EventKind) -> &str {
+    let name = kind.name();
+    let is_safe = (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if is_safe { name } else { "unknown" }
 }
 
 /// Without a frame around it the id stands inside: what `after` takes to go on from there.
@@ -92,27 +106,23 @@ fn json_with_id(event: &Event, id: EventId) -> String {
         event: &'a Event,
     }
     let id = id.to_string();
-    serde_json::to_string(&Line { id, event }).unwrap_or_default()
+    json::to_string(&Line { id, event })
 }
 
-fn json(event: &Event) -> String {
-    // Strings, numbers and names of ours: nothing in it can fail to serialize.
-    serde_json::to_string(event).unwrap_or_default()
-}
-
-/// `09:00:00 ana: hello`, always one line: see [`crate::domain::MessageBody::on_one_line`].
+/// `09:00:00 ana: hello`, always one line, or none for an event that is not shown: see [`crate::domain::MessageBody::on_one_line`].
 pub fn text_line(event: &Event) -> String {
     let at = event.at.time_of_day();
     let who = &event.author.username;
-    match event.kind.body() {
-        Some(body) => format!("{at} {who}: {}\n", body.on_one_line()),
-        None => format!("{at} {who} joined\n"),
+    match &event.kind {
+        EventKind::Message { body } => format!("{at} {who}: {}\n", body.on_one_line()),
+        EventKind::Joined => format!("{at} {who} joined\n"),
+        EventKind::Unknown { .. } => String::new(),
     }
 }
 
 /// One server-sent event (WHATWG HTML, 9.2). `data` may hold anything: each of its lines gets a
 /// field of its own, and `\r`, which would end a line too, is dropped. `name` is ours.
-pub fn sse(id: Option<EventId>, name: Option<&'static str>, data: &str) -> String {
+pub fn sse(id: Option<EventId>, name: Option<&str>, data: &str) -> String {
     let mut frame = String::with_capacity(data.len() + 64);
     if let Some(id) = id {
         let _ = writeln!(frame, "id: {id}");

@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Account, Epoch, Event, Login, NewEvent, NewUser, NodeId, Rate, RoomId, RoomSummary, Seq,
-    Session, SessionId, User, UserId,
+    Account, Epoch, Event, Login, MessageBody, NewEvent, NewUser, NodeId, Rate, RoomId,
+    RoomSummary, Seq, Session, SessionId, Timestamp, User, UserId,
 };
 
 pub mod archive;
@@ -135,8 +135,9 @@ pub const ROOMS_PER_USER_MAX: usize = 1_000;
 /// The most events one page holds.
 pub const PAGE_MAX: usize = 200;
 
-/// About how many bytes of text one page holds: it ends early when that is reached. Two hundred
-/// messages of 4,000 characters would be megabytes in the memory of whoever reads slowly.
+/// About how many bytes one page's texts take once they are escaped: the page ends early when that
+/// is reached. Two hundred messages of 4,000 characters would be megabytes in the memory of a server
+/// whose client reads slowly.
 const PAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// Keeps as many of a page's first events as [`PAGE_BYTES_MAX`] allows, at least one.
@@ -147,7 +148,7 @@ fn within_bytes<E>(
     let mut page = Vec::new();
     for event in events {
         let event = event?;
-        bytes += event.kind.body().map_or(0, |body| body.as_str().len());
+        bytes += event.kind.body().map_or(0, MessageBody::escaped_bytes_max);
         if bytes > PAGE_BYTES_MAX && !page.is_empty() {
             break;
         }
@@ -303,10 +304,12 @@ fn repeated(first: Arc<Event>, event: &NewEvent) -> Result<Appended, StoreError>
     }
 }
 
-/// The lobby's order: the room with the newest message first, silent rooms last, by name.
+/// The lobby's order: the room with the newest message first, silent rooms last, by name. A message
+/// dated by a clock that was ahead counts as one of this moment.
 fn newest_first(rooms: &mut [RoomSummary]) {
+    let now = Timestamp::now();
     rooms.sort_by(|a, b| {
-        let newest = |room: &RoomSummary| room.last.as_ref().map(|event| event.at);
+        let newest = |room: &RoomSummary| room.last.as_ref().map(|event| event.at.min(now));
         newest(b).cmp(&newest(a)).then_with(|| a.room.cmp(&b.room))
     });
 }

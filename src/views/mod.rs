@@ -13,13 +13,14 @@ use askama::Template;
 
 use crate::domain::{Event, EventId, RoomId, RoomSummary, User};
 use crate::live::Present;
+use crate::markup::{Part, first_graphemes};
 use crate::web::assets;
 
 pub use avatar::Avatar;
 pub use parts::{Parts, Shown};
 pub use row::{Row, event_row, rows};
 // The pages' templates include the rows'.
-use row::{Part, RowKind};
+use row::RowKind;
 
 /// Where a file of `static/` is served, with the hash of its content in the name.
 pub fn asset(name: &str) -> &'static str {
@@ -91,7 +92,7 @@ pub struct SignInPage<'a> {
     /// Where to go afterwards.
     pub next: Option<&'a str>,
     /// What just happened, if anything: somebody signed out.
-    pub said: &'static str,
+    pub said: String,
 }
 
 /// `GET /rooms`.
@@ -257,16 +258,16 @@ pub struct ErrorNotice<'a> {
     pub detail: &'a str,
 }
 
-/// The first line of what was said, for the lobby.
+/// The first line of what was said, for the lobby: at most 160 characters, none cut in two.
 pub fn excerpt(event: &Event) -> String {
     const CHARS_MAX: usize = 160;
     let body = event.kind.body().map_or("", |body| body.as_str());
     let line = body.lines().next().unwrap_or("").trim();
-    let mut excerpt: String = line.chars().take(CHARS_MAX).collect();
-    if excerpt.len() < body.len() {
-        excerpt.push('…');
+    let excerpt = first_graphemes(line, CHARS_MAX);
+    match excerpt.len() < body.len() {
+        true => format!("{excerpt}…"),
+        false => excerpt.to_owned(),
     }
-    excerpt
 }
 
 /// Who is here, in words: `ana, ben and 3 more are here`.

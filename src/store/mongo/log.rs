@@ -437,7 +437,6 @@ pub(super) fn event_from(document: &Document) -> Result<Event, StoreError> {
     const OPERATION: &str = "read an event";
     let missing = unreadable(OPERATION);
     let text = |key| document.get_str(key).map_err(&missing);
-    let kind = EventKind::stored(text("kind")?, document.get_str("body").ok());
     Ok(Event {
         room: RoomId::parse(text("room")?)
             .map_err(|error| StoreError::backend(OPERATION, error))?,
@@ -457,9 +456,7 @@ pub(super) fn event_from(document: &Document) -> Result<Event, StoreError> {
                 .map_err(|error| StoreError::backend(OPERATION, error))?,
             username: text("author_name")?.into(),
         },
-        kind: kind.ok_or_else(|| {
-            StoreError::backend(OPERATION, "it is of a kind this version does not know")
-        })?,
+        kind: EventKind::stored(text("kind")?, document.get_str("body").ok()),
     })
 }
 

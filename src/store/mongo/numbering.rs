@@ -150,13 +150,13 @@ impl Numbering {
     }
 
     fn number(&self, head: Head) -> Vec<Arc<Event>> {
-        let at = Timestamp::now().max(head.at);
+        let at = Timestamp::following(head.at);
         let mut messages = head.messages;
         self.waiting
             .iter()
             .zip(head.seq + 1..)
             .map(|(waiting, seq)| {
-                messages += u64::from(waiting.event.kind.body().is_some());
+                messages += u64::from(waiting.event.kind.is_message());
                 Arc::new(Event {
                     room: self.room.clone(),
                     seq,

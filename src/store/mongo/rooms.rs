@@ -130,7 +130,11 @@ pub(super) async fn of(
     let pipeline = [
         doc! { "$match": { "user": user.id.to_string() } },
         newest("room", "head", doc! {}),
-        newest("room", "last", doc! { "kind": "message" }),
+        newest(
+            "room",
+            "last",
+            doc! { "kind": "message", "body": { "$exists": true } },
+        ),
         doc! { "$lookup": {
             "from": "events",
             "let": { "room": "$room", "read": { "$ifNull": ["$read", 0_i64] } },

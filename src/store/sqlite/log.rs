@@ -29,9 +29,8 @@ pub(super) fn append(
     let event = Arc::new(Event {
         room: room.clone(),
         seq: head.seq + 1,
-        messages: head.messages + u64::from(new.kind.body().is_some()),
-        // A clock that was set back does not turn the log's times around.
-        at: Timestamp::now().max(head.at),
+        messages: head.messages + u64::from(new.kind.is_message()),
+        at: Timestamp::following(head.at),
         author: new.author,
         kind: new.kind,
     });
@@ -112,7 +111,7 @@ pub(super) fn messages_up_to(
 fn last_message_of(connection: &Connection, room: &RoomId) -> rusqlite::Result<Option<Arc<Event>>> {
     connection
         .prepare_cached(
-            "SELECT * FROM events WHERE room = ?1 AND kind = 'message'
+            "SELECT * FROM events WHERE room = ?1 AND kind = 'message' AND body IS NOT NULL
              ORDER BY seq DESC LIMIT 1",
         )?
         .query_row([room.as_str()], event_from)
@@ -144,7 +143,7 @@ fn ending_with(
     let Some(head) = page.last() else {
         return Ok(End::default());
     };
-    let last_message = page.iter().rfind(|event| event.kind.body().is_some());
+    let last_message = page.iter().rfind(|event| event.kind.is_message());
     Ok(End {
         head: head.seq,
         messages: head.messages,
@@ -209,14 +208,10 @@ fn event_from(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
             id: users::id_from(row, "author")?,
             username: row.get_ref("author_name")?.as_str()?.into(),
         },
-        kind: EventKind::stored(kind, body).ok_or_else(|| unreadable(UnknownKind))?,
+        kind: EventKind::stored(kind, body),
     }))
 }
 
 fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("an event of a kind this version does not know")]
-struct UnknownKind;

@@ -459,7 +459,7 @@ impl End {
         }
         self.head = event.seq;
         self.messages = event.messages;
-        if event.kind.body().is_some() {
+        if event.kind.is_message() {
             self.last_message = Some(Arc::clone(event));
         }
         if let Some(newest) = &mut self.newest {

@@ -1,0 +1,113 @@
+//! Emoji and other characters as a reader counts them: extended grapheme clusters (Unicode Standard
+//! Annex 29).
+
+use icu_properties::CodePointSetData;
+use icu_properties::props::{Emoji, EmojiComponent, ExtendedPictographic, RegionalIndicator};
+use unicode_segmentation::UnicodeSegmentation;
+
+/// So many emoji stand large; more are a text of their own.
+const LARGE_EMOJI_MAX: usize = 8;
+
+/// Whether a text is a few emoji and nothing else, which are shown large.
+pub fn is_emoji(text: &str) -> bool {
+    // Nearly every message is told by its first character.
+    let may_be = |c: char| !c.is_ascii() || c.is_ascii_digit() || matches!(c, '#' | '*');
+    if !text.trim_start().starts_with(may_be) {
+        return false;
+    }
+    let mut count = 0;
+    for grapheme in text.graphemes(true) {
+        if grapheme.chars().all(char::is_whitespace) {
+            continue;
+        }
+        count += 1;
+        if count > LARGE_EMOJI_MAX || !is_one_emoji(grapheme) {
+            return false;
+        }
+    }
+    count > 0
+}
+
+/// Whether a grapheme cluster is an emoji: a keycap, a flag, or a pictograph with what joins, colours
+/// and varies it (Unicode Technical Standard 51).
+fn is_one_emoji(grapheme: &str) -> bool {
+    let mut chars = grapheme.chars();
+    let Some(first) = chars.next() else {
+        return false;
+    };
+    if first.is_ascii() {
+        let keycap = chars.as_str().trim_start_matches('\u{fe0f}');
+        return matches!(first, '0'..='9' | '#' | '*') && keycap == "\u{20e3}";
+    }
+    if CodePointSetData::new::<RegionalIndicator>().contains(first) {
+        return chars.next().is_some();
+    }
+    let is_part = |c: char| {
+        CodePointSetData::new::<Emoji>().contains(c)
+            || CodePointSetData::new::<EmojiComponent>().contains(c)
+    };
+    CodePointSetData::new::<ExtendedPictographic>().contains(first)
+        && CodePointSetData::new::<Emoji>().contains(first)
+        && chars.all(is_part)
+}
+
+/// The first so many characters, as a reader counts them, of a text: none is cut in two.
+pub fn first_graphemes(text: &str, count: usize) -> &str {
+    match text.grapheme_indices(true).nth(count) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_emoji_are_large() {
+        for text in [
+            "😋",
+            "👍🏽",
+            "🏳️‍🌈 🎉",
+            "❤️",
+            "❤",
+            "🇩🇪",
+            "👨‍👩‍👧‍👦",
+            "1️⃣",
+            "#️⃣ *️⃣",
+            "🏴󠁧󠁢󠁳󠁣󠁴󠁿",
+            "👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦👨‍👩‍👧‍👦",
+            "🇩🇪🇫🇷🇮🇹🇪🇸🇵🇱🇺🇦🇳🇱🇬🇧",
+            "🎉\n🎉",
+        ] {
+            assert!(is_emoji(text), "{text}");
+        }
+        for text in [
+            "",
+            " ",
+            "a",
+            "1",
+            "42",
+            "#",
+            "*",
+            "1\u{fe0f}",
+            "🇩",
+            "😋!",
+            "©x",
+            "é",
+            "🎉🎉🎉🎉🎉🎉🎉🎉🎉",
+            "中文",
+        ] {
+            assert!(!is_emoji(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        let families = "👨‍👩‍👧‍👦".repeat(3);
+        assert_eq!(first_graphemes(&families, 2), "👨‍👩‍👧‍👦".repeat(2));
+        assert_eq!(first_graphemes("e\u{301}e\u{301}x", 2), "e\u{301}e\u{301}");
+        assert_eq!(first_graphemes("ab", 2), "ab");
+        assert_eq!(first_graphemes("ab", 0), "");
+    }
+}

@@ -1,0 +1,153 @@
+//! Web addresses in a text.
+
+use icu_properties::props::{Emoji, GeneralCategory, GeneralCategoryGroup};
+use icu_properties::{CodePointMapData, CodePointSetData};
+use linkify::{LinkFinder, LinkKind};
+
+use super::Part;
+use crate::domain::characters::is_ignorable;
+
+/// Adds a text's parts: the http(s) addresses in it, and what is between them. What a link says is
+/// what it opens.
+pub(super) fn add_linked<'a>(text: &'a str, parts: &mut Vec<Part<'a>>) {
+    let mut finder = LinkFinder::new();
+    finder.kinds(&[LinkKind::Url]);
+    let mut rest = 0;
+    let mut begin = 0;
+    // No link goes beyond a character that ends links, so each run between them is looked through by
+    // itself.
+    for run in text.split_inclusive(ends_link) {
+        for link in finder.links(run.trim_end_matches(ends_link)) {
+            if is_web(link.as_str()) {
+                let (start, end) = (begin + link.start(), begin + link.end());
+                add_text(&text[rest..start], parts);
+                parts.push(Part::Link(&text[start..end]));
+                rest = end;
+            }
+        }
+        begin += run.len();
+    }
+    add_text(&text[rest..], parts);
+}
+
+fn add_text<'a>(text: &'a str, parts: &mut Vec<Part<'a>>) {
+    if !text.is_empty() {
+        parts.push(Part::Text(text));
+    }
+}
+
+fn is_web(address: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        address
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    })
+}
+
+/// Whether a reader takes a character beyond ASCII for the end of an address: punctuation and
+/// brackets of every script, spaces, symbols that are no emoji, and everything invisible. Letters,
+/// marks, digits and emoji are in addresses that people paste. In ASCII the finder knows.
+fn ends_link(c: char) -> bool {
+    if c.is_ascii() {
+        return false;
+    }
+    let category = CodePointMapData::<GeneralCategory>::new().get(c);
+    let is_word = GeneralCategoryGroup::Letter
+        .union(GeneralCategoryGroup::Mark)
+        .union(GeneralCategoryGroup::Number)
+        .contains(category);
+    is_ignorable(c) || !is_word && !CodePointSetData::new::<Emoji>().contains(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn linked(text: &str) -> Vec<Part<'_>> {
+        let mut parts = Vec::new();
+        add_linked(text, &mut parts);
+        parts
+    }
+
+    #[test]
+    fn only_web_addresses_become_links() {
+        assert_eq!(
+            linked("see https://a.example/x?y=1&z, or (HTTP://b.example)."),
+            [
+                Part::Text("see "),
+                Part::Link("https://a.example/x?y=1&z"),
+                Part::Text(", or ("),
+                Part::Link("HTTP://b.example"),
+                Part::Text(")."),
+            ]
+        );
+        for text in [
+            "javascript:alert(1)",
+            "ftp://a.example",
+            "javascript://a.example/%0aalert(1)",
+        ] {
+            assert_eq!(linked(text), [Part::Text(text)]);
+        }
+    }
+
+    #[test]
+    fn a_link_ends_where_a_reader_ends_it() {
+        for (text, link) in [
+            (
+                "访问 https://example.com/docs（中文说明）",
+                "https://example.com/docs",
+            ),
+            ("“https://example.com/a”", "https://example.com/a"),
+            ("«https://example.com/a»", "https://example.com/a"),
+            ("‘https://example.com/a’.", "https://example.com/a"),
+            ("„https://example.com/a.“", "https://example.com/a"),
+            ("https://example.com/a…", "https://example.com/a"),
+            ("https://example.com/a—b", "https://example.com/a"),
+            ("https://example.com/a، ثم", "https://example.com/a"),
+            ("https://example.com/a؟", "https://example.com/a"),
+            ("https://example.com/a。下一句", "https://example.com/a"),
+            ("「https://example.com/a」", "https://example.com/a"),
+            ("https://example.com/a、b", "https://example.com/a"),
+            ("https://example.com/a｜b", "https://example.com/a"),
+            ("https://example.com/a।", "https://example.com/a"),
+            ("https://example.com/a\u{a0}b", "https://example.com/a"),
+            ("https://example.com/a\u{200b}b", "https://example.com/a"),
+            (
+                "https://example.com/\u{202e}gpj.exe",
+                "https://example.com/",
+            ),
+            ("https://example.com/\u{3164}x", "https://example.com/"),
+            ("https://example.com/a\u{feff}", "https://example.com/a"),
+            ("https://example.com/a\u{e0041}", "https://example.com/a"),
+            ("https://example.com/a).", "https://example.com/a"),
+            ("https://example.com/a_(b)", "https://example.com/a_(b)"),
+            (
+                "https://zh.wikipedia.org/wiki/中文",
+                "https://zh.wikipedia.org/wiki/中文",
+            ),
+            (
+                "https://müller.example/straße",
+                "https://müller.example/straße",
+            ),
+            ("https://example.com/🍕 now", "https://example.com/🍕"),
+        ] {
+            let found: Vec<&str> = linked(text)
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Link(link) => Some(*link),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(found, [link], "{text}");
+        }
+        assert_eq!(
+            linked("https://a.example（https://b.example）"),
+            [
+                Part::Link("https://a.example"),
+                Part::Text("（"),
+                Part::Link("https://b.example"),
+                Part::Text("）"),
+            ]
+        );
+    }
+}
