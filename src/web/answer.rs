@@ -7,9 +7,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use serde::Serialize;
 
 use crate::error::AppError;
-use crate::views;
+use crate::{json, views};
 
 /// The forms of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,9 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// By `HX-Request-Type` and `Accept`. Who takes HTML gets it: a browser lists more than it.
+    /// By `HX-Request-Type`, and by the weights in `Accept` (RFC 9110, 12.5.1): the form that is liked
+    /// best; of those liked the same the one that is named; of those a page, which browsers name
+    /// beside others.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         if headers
             .get("hx-request-type")
@@ -35,34 +38,84 @@ impl Form {
         {
             return Self::Fragment;
         }
-        let accepts = |media_type: &str| {
-            headers
-                .get_all(header::ACCEPT)
-                .iter()
-                .filter_map(|accept| accept.to_str().ok())
-                .flat_map(|accept| accept.split(','))
-                .any(|one| {
-                    let name = one.split(';').next().unwrap_or("").trim();
-                    name.eq_ignore_ascii_case(media_type)
-                })
+        let ranges: Vec<MediaRange<'_>> = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|accept| accept.to_str().ok())
+            .flat_map(|accept| accept.split(','))
+            .map(MediaRange::parse)
+            .collect();
+        let liked = |media_type: &str| {
+            let fitting = ranges.iter().filter_map(|range| {
+                let how_exactly = range.matches(media_type)?;
+                Some((how_exactly, range.weight))
+            });
+            // The most exact range decides the weight.
+            fitting.max_by_key(|(how_exactly, _)| *how_exactly)
         };
-        if accepts("text/html") {
-            Self::Page
-        } else if accepts("application/json") || accepts("application/problem+json") {
-            Self::Json
-        } else if accepts("application/x-ndjson") {
-            Self::Ndjson
-        } else if accepts("text/plain") {
-            Self::Text
-        } else {
-            Self::Page
+        let forms = [
+            (Self::Page, "text/html"),
+            (Self::Json, "application/json"),
+            (Self::Json, "application/problem+json"),
+            (Self::Ndjson, "application/x-ndjson"),
+            (Self::Text, "text/plain"),
+        ];
+        let mut best = (Self::Page, (0, 0));
+        for (form, media_type) in forms {
+            if let Some((how_exactly, weight)) = liked(media_type)
+                && weight > 0
+                && (weight, how_exactly) > best.1
+            {
+                best = (form, (weight, how_exactly));
+            }
         }
+        best.0
     }
 
     /// Whether a person with a browser is asking for a page.
     pub(super) fn is_html(self) -> bool {
         matches!(self, Self::Page | Self::Fragment)
     }
+}
+
+/// One element of `Accept`, with its weight in thousandths.
+struct MediaRange<'a> {
+    name: &'a str,
+    weight: u16,
+}
+
+impl<'a> MediaRange<'a> {
+    fn parse(element: &'a str) -> Self {
+        let mut parameters = element.split(';').map(str::trim);
+        let name = parameters.next().unwrap_or("");
+        let weight = parameters.find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("q").then(|| weight(value))
+        });
+        Self {
+            name,
+            weight: weight.unwrap_or(1_000),
+        }
+    }
+
+    /// How exactly it means this type, from 1 (`*/*`) to 3; `None` if it does not.
+    fn matches(&self, media_type: &str) -> Option<u8> {
+        let (kind, _) = media_type.split_once('/')?;
+        if self.name.eq_ignore_ascii_case(media_type) {
+            Some(3)
+        } else if self.name == "*/*" {
+            Some(1)
+        } else {
+            let of_kind = self.name.strip_suffix("/*")?;
+            of_kind.eq_ignore_ascii_case(kind).then_some(2)
+        }
+    }
+}
+
+/// A weight as a header has it, `0.5`, in thousandths. One that is none counts as the lowest.
+fn weight(value: &str) -> u16 {
+    let weight: f32 = value.trim().parse().unwrap_or(0.0);
+    (weight.clamp(0.0, 1.0) * 1_000.0) as u16
 }
 
 impl<S: Sync> FromRequestParts<S> for Form {
@@ -99,8 +152,54 @@ pub(super) fn html_error(error: &AppError, template: &impl Template) -> Response
     response
 }
 
+/// JSON that is safe to print.
+pub(super) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (status, content_type, json::to_string(value)).into_response()
+}
+
 /// Lines of text.
 pub(super) fn text(status: StatusCode, text: String) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     (status, content_type, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_decide_which_form_is_sent() {
+        for (accept, form) in [
+            ("", Form::Page),
+            ("*/*", Form::Page),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                Form::Page,
+            ),
+            ("text/html, text/event-stream", Form::Page),
+            ("application/json", Form::Json),
+            ("application/json, text/plain, */*", Form::Json),
+            ("application/problem+json", Form::Json),
+            ("text/html;q=0, application/json", Form::Json),
+            ("text/html; q=0.5, application/json", Form::Json),
+            ("text/html;q=0.9, application/json;q=0.8", Form::Page),
+            ("application/json, text/html", Form::Page),
+            ("text/html;q=0, */*", Form::Json),
+            ("application/json;q=0", Form::Page),
+            ("APPLICATION/JSON ; Q=1.0", Form::Json),
+            ("text/plain", Form::Text),
+            ("text/plain;q=0.2, application/x-ndjson;q=0.3", Form::Ndjson),
+            ("text/*", Form::Page),
+            ("text/*;q=0.5, text/plain", Form::Text),
+            ("application/*", Form::Json),
+            ("image/png", Form::Page),
+            ("application/json;q=much", Form::Page),
+            (";;,,;q=", Form::Page),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            assert_eq!(Form::of(&headers), form, "{accept}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::answer::{self, Form};
 use super::sessions::login_path;
 use crate::error::AppError;
+use crate::json;
 use crate::views::{EnterPage, ErrorNotice, ErrorPage};
 
 /// `application/problem+json` (RFC 9457).
@@ -115,7 +116,7 @@ fn problem(error: &AppError, detail: &str) -> Response {
         errors,
     };
     let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let body = json::to_string(&problem);
     (error.status(), content_type, body).into_response()
 }
 

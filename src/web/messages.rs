@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -125,7 +124,7 @@ pub(super) async fn index(
                 events: &events,
                 cursor: EventId { epoch, seq }.to_string(),
             };
-            Ok(Json(page).into_response())
+            Ok(answer::json(StatusCode::OK, &page))
         }
         Form::Text => Ok(answer::text(StatusCode::OK, lines(&events))),
     }
@@ -188,7 +187,7 @@ pub(super) async fn show(
             around.extend(app.store.page_after(&room, seq - 1, PAGE / 2).await?);
             page(&app, &signed_in.user, &room, &around, Some(seq)).await
         }
-        Form::Json | Form::Ndjson => Ok(Json(&*event).into_response()),
+        Form::Json | Form::Ndjson => Ok(answer::json(StatusCode::OK, &*event)),
         Form::Text => Ok(answer::text(StatusCode::OK, text_line(&event))),
     }
 }
@@ -307,7 +306,9 @@ fn posted(form: Form, epoch: Epoch, event: &Event) -> Response {
             // Where the message stands, for the script that shows it until the stream brings it.
             (location, answer::html(StatusCode::OK, &composer)).into_response()
         }
-        Form::Json | Form::Ndjson => (StatusCode::CREATED, location, Json(event)).into_response(),
+        Form::Json | Form::Ndjson => {
+            (location, answer::json(StatusCode::CREATED, event)).into_response()
+        }
         Form::Text => {
             let mut response = answer::text(StatusCode::CREATED, text_line(event));
             response.headers_mut().extend(

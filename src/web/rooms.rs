@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -66,7 +65,7 @@ pub(super) async fn index(
         Form::Json | Form::Ndjson => {
             let cursor = cursor(&rooms);
             let rooms = &rooms;
-            Json(Lobby { rooms, cursor }).into_response()
+            answer::json(StatusCode::OK, &Lobby { rooms, cursor })
         }
         Form::Text => {
             let lines = rooms.iter().map(|room| match &room.last {
@@ -134,7 +133,8 @@ pub(super) async fn create(
         Form::Page | Form::Fragment => Redirect::to(&path).into_response(),
         Form::Json | Form::Ndjson => {
             let location = [(header::LOCATION, path)];
-            (StatusCode::CREATED, location, Json(json!({ "room": room }))).into_response()
+            let room = json!({ "room": room });
+            (location, answer::json(StatusCode::CREATED, &room)).into_response()
         }
         Form::Text => answer::text(StatusCode::CREATED, format!("{path}\n")),
     })
@@ -181,14 +181,16 @@ pub(super) async fn show(
             let parts_bytes = page.log.bytes() + page.side.bytes();
             answer::html_around(parts_bytes, StatusCode::OK, &page)
         }
-        Form::Json | Form::Ndjson => Json(Room {
-            room: &room,
-            head,
-            cursor: EventId { epoch, seq: head }.to_string(),
-            present: &present,
-            events: &events,
-        })
-        .into_response(),
+        Form::Json | Form::Ndjson => {
+            let room = Room {
+                room: &room,
+                head,
+                cursor: EventId { epoch, seq: head }.to_string(),
+                present: &present,
+                events: &events,
+            };
+            answer::json(StatusCode::OK, &room)
+        }
         Form::Text => {
             let lines = events.iter().map(|event| text_line(event));
             answer::text(StatusCode::OK, lines.collect())
