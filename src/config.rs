@@ -1,13 +1,15 @@
 //! The settings: read once, from the environment or `.env`, checked, and said plainly when wrong.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use axum::http::Uri;
 use ipnet::IpNet;
+
+use crate::auth::authority::Authority;
 
 /// The fewest bytes a signing key has: as many as HMAC-SHA-256 puts out (RFC 7518, 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -67,19 +69,30 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The address people use: a scheme and an authority, no path.
+/// The address people use: a scheme, a host and a port, no path.
 #[derive(Debug, Clone)]
 pub struct PublicUrl {
     /// Whether people come over HTTPS: Secure cookies and HSTS are right then.
     pub is_https: bool,
-    /// Host and, when it is not the scheme's own, port; lower case.
-    pub authority: String,
+    /// A name or an address, in brackets if it is an IPv6 one; lower case.
+    pub host: String,
+    /// The scheme's own when the address has none.
+    pub port: u16,
+    /// Whether it was set, and is not just where the server listens.
+    pub is_set: bool,
 }
 
 impl fmt::Display for PublicUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_https { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority)
+        let (scheme, own_port) = match self.is_https {
+            true => ("https", 443),
+            false => ("http", 80),
+        };
+        write!(f, "{scheme}://{}", self.host)?;
+        match self.port == own_port {
+            true => Ok(()),
+            false => write!(f, ":{}", self.port),
+        }
     }
 }
 
@@ -138,7 +151,12 @@ impl Config {
                 "http:// or https:// with a host, and no path, like https://chat.example.org",
                 || PublicUrl {
                     is_https: false,
-                    authority: bind_addr.to_string(),
+                    host: match bind_addr.ip() {
+                        IpAddr::V4(ip) => ip.to_string(),
+                        IpAddr::V6(ip) => format!("[{ip}]"),
+                    },
+                    port: bind_addr.port(),
+                    is_set: false,
                 },
                 PublicUrl::parse,
             )?,
@@ -232,20 +250,21 @@ impl<G: Fn(&str) -> Option<String>> Reader<'_, G> {
 }
 
 impl PublicUrl {
-    fn parse(raw: &str) -> Option<Self> {
+    /// Reads `http://host[:port]` or the same with `https`, perhaps with a `/` at its end.
+    pub(crate) fn parse(raw: &str) -> Option<Self> {
         let uri: Uri = raw.parse().ok()?;
-        let is_https = match uri.scheme_str()? {
-            "https" => true,
-            "http" => false,
+        let (is_https, own_port) = match uri.scheme_str()? {
+            "https" => (true, 443),
+            "http" => (false, 80),
             _ => return None,
         };
-        let authority = uri.authority()?;
-        let is_bare = matches!(uri.path(), "" | "/")
-            && uri.query().is_none()
-            && !authority.as_str().contains('@');
+        let authority = Authority::parse(uri.authority()?.as_str())?;
+        let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
         is_bare.then(|| Self {
             is_https,
-            authority: authority.as_str().to_ascii_lowercase(),
+            host: authority.host,
+            port: authority.port.unwrap_or(own_port),
+            is_set: true,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use crate::auth::headers::CrossSite;
 use crate::auth::password::HashError;
 use crate::domain::{Invalid, RoomId, User};
 use crate::limits::NotCounted;
@@ -18,8 +19,13 @@ pub enum AppError {
     SignedOut,
     /// A name and a password that do not fit together.
     WrongPair,
-    /// A request from another site's page.
-    CrossSite,
+    /// A request from another site's page, or so it seems.
+    CrossSite(CrossSite),
+    /// A request for another server.
+    Misdirected {
+        /// By which name it was asked for, as far as that can be shown.
+        host: String,
+    },
     /// A room that `user` has not entered, or that is not there.
     Outside {
         /// Which room.
@@ -71,7 +77,8 @@ impl AppError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::SignedOut | Self::WrongPair => StatusCode::UNAUTHORIZED,
-            Self::CrossSite | Self::Outside { exists: true, .. } => StatusCode::FORBIDDEN,
+            Self::CrossSite(_) | Self::Outside { exists: true, .. } => StatusCode::FORBIDDEN,
+            Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Outside { exists: false, .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) | Self::InvalidFields(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -91,7 +98,8 @@ impl AppError {
         match self {
             Self::SignedOut => "Not signed in",
             Self::WrongPair => "Not signed in",
-            Self::CrossSite => "Not from here",
+            Self::CrossSite(_) => "Not from here",
+            Self::Misdirected { .. } => "Not this server",
             Self::Outside { exists: true, .. } => "Not in this room",
             Self::Outside { exists: false, .. } => "No such room",
             Self::NotFound => "Not found",
@@ -115,10 +123,24 @@ impl AppError {
             Self::WrongPair => {
                 "This name and password do not go together. Check both and try again.".to_owned()
             }
-            Self::CrossSite => {
+            Self::CrossSite(CrossSite::AnotherSite) => {
                 "This came from another site’s page, so it was not done. Do it from Parlor itself."
                     .to_owned()
             }
+            Self::CrossSite(CrossSite::AnotherOrigin {
+                origin,
+                host,
+                public_url,
+            }) => format!(
+                "The browser says that this came from “{origin}” (Origin), but it was sent to \
+                 “{host}” (Host), and this server is {public_url} (PUBLIC_URL). So it was not done. \
+                 If you are on Parlor’s own page, open {public_url}, or tell whoever runs this \
+                 server: PUBLIC_URL must be what people type, and a proxy must pass the Host on."
+            ),
+            Self::Misdirected { host } => format!(
+                "You asked for “{host}”, and this server does not go by that name. Whoever runs it \
+                 sets PUBLIC_URL to the address that people type. Its IP address works too."
+            ),
             Self::Outside { exists: true, .. } => "Enter the room first.".to_owned(),
             Self::Outside { exists: false, .. } => {
                 "There is no room with this id. You can make it.".to_owned()
@@ -136,7 +158,8 @@ impl AppError {
             }
             Self::TooLarge => "This is more than 64 KiB. Send less at once.".to_owned(),
             Self::UnsupportedBody => {
-                "Send a form, text/plain or application/json, in UTF-8.".to_owned()
+                "Send a form, multipart/form-data, text/plain or application/json, in UTF-8."
+                    .to_owned()
             }
             Self::TooSlow => "The request took too long to arrive. Try again.".to_owned(),
             Self::TooMany { .. } => format!(
@@ -171,12 +194,13 @@ impl AppError {
         }
     }
 
-    /// Writes the whole chain of a 5xx to the log; it is the one place that does.
+    /// Writes the whole chain of a 5xx to the log; it is the one place that does. Of other errors it
+    /// says what an operator can mend.
     pub fn log(&self) {
         let source: &dyn std::error::Error = match self {
             Self::Unavailable(error) => error,
             Self::Internal(error) => &**error,
-            _ => return,
+            _ => return self.advise(),
         };
         let mut chain = source.to_string();
         let mut cause = source.source();
@@ -185,6 +209,29 @@ impl AppError {
             cause = next.source();
         }
         tracing::error!(error = chain, "a request failed");
+    }
+
+    /// What an operator can do something about, of what is no fault of the server's.
+    fn advise(&self) {
+        match self {
+            Self::CrossSite(CrossSite::AnotherOrigin {
+                origin,
+                host,
+                public_url,
+            }) => tracing::info!(
+                origin,
+                host,
+                public_url,
+                "refused what seems to come from another site: Origin is neither Host nor PUBLIC_URL"
+            ),
+            Self::Misdirected { host } => {
+                tracing::info!(
+                    host,
+                    "refused what is for another server: Host is not PUBLIC_URL’s"
+                );
+            }
+            _ => {}
+        }
     }
 }
 

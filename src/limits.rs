@@ -26,6 +26,8 @@ pub enum Limited {
     SignUpsFrom(IpAddr),
     /// Rooms entered, and so perhaps made, by one user.
     EntriesOf(UserId),
+    /// Rooms that one user asked for and is not in: guesses at what rooms there are.
+    MissesOf(UserId),
     /// How often one user says how far they have read.
     ReadingOf(UserId),
     /// How often one user says that they are typing.
@@ -43,6 +45,7 @@ impl Limited {
             Self::SessionsOf(_) => (100, Duration::from_secs(5)),
             Self::SignUpsFrom(_) => (40, Duration::from_secs(15)),
             Self::EntriesOf(_) => (60, Duration::from_secs(1)),
+            Self::MissesOf(_) => (60, Duration::from_secs(1)),
             Self::ReadingOf(_) => (30, Duration::from_millis(500)),
             Self::TypingOf(_) => (10, Duration::from_secs(2)),
             Self::PostsOf(_) => (30, Duration::from_millis(200)),
@@ -68,6 +71,7 @@ impl Limited {
             Self::SessionsOf(user) => format!("sessions of {user}"),
             Self::SignUpsFrom(network) => format!("sign-ups from {network}"),
             Self::EntriesOf(user) => format!("entries of {user}"),
+            Self::MissesOf(user) => format!("misses of {user}"),
             Self::ReadingOf(user) => format!("reading of {user}"),
             Self::TypingOf(user) => format!("typing of {user}"),
             Self::PostsOf(user) => format!("posts of {user}"),

@@ -1,5 +1,6 @@
-//! Who is asking: passwords, tokens, and whether a request comes from our own pages.
+//! Who is asking: passwords, tokens, and what a request's headers say.
 
-pub mod origin;
+pub mod authority;
+pub mod headers;
 pub mod password;
 pub mod token;

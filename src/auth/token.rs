@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,6 +30,17 @@ pub struct Keys {
     current: Key,
     previous: Option<Key>,
     validation: Validation,
+}
+
+/// What a token is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verified {
+    /// Ours, and not over.
+    Live(Claims),
+    /// Ours, and its time is over.
+    Over,
+    /// Somebody else's, or nobody's.
+    NotOurs,
 }
 
 struct Key {
@@ -71,15 +83,22 @@ impl Keys {
         jsonwebtoken::encode(&header, &claims, &self.current.encoding)
     }
 
-    /// What a token claims, if one of our keys signed it and it is not over.
-    pub fn verify(&self, token: &str) -> Option<Claims> {
-        let kid = jsonwebtoken::decode_header(token).ok()?.kid?;
+    /// Whether one of our keys signed a token, and what it claims.
+    pub fn verify(&self, token: &str) -> Verified {
+        let kid = jsonwebtoken::decode_header(token).map(|header| header.kid);
         let key = [Some(&self.current), self.previous.as_ref()]
             .into_iter()
             .flatten()
-            .find(|key| key.kid == kid)?;
-        let token = jsonwebtoken::decode(token, &key.decoding, &self.validation);
-        token.ok().map(|token| token.claims)
+            .find(|key| matches!(&kid, Ok(Some(kid)) if key.kid == *kid));
+        let Some(key) = key else {
+            return Verified::NotOurs;
+        };
+        match jsonwebtoken::decode(token, &key.decoding, &self.validation) {
+            Ok(token) => Verified::Live(token.claims),
+            // Its signature was checked before its time.
+            Err(error) if *error.kind() == ErrorKind::ExpiredSignature => Verified::Over,
+            Err(_) => Verified::NotOurs,
+        }
     }
 }
 
@@ -153,17 +172,24 @@ mod tests {
         }
     }
 
+    fn live(keys: &Keys, token: &str) -> Claims {
+        match keys.verify(token) {
+            Verified::Live(claims) => claims,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_token_names_its_session_over_a_rotation() {
         let before = Keys::new(&secret('a'), None);
         let session = session(Duration::from_secs(60));
         let token = before.sign(&session).unwrap();
-        assert_eq!(before.verify(&token).unwrap().sid, session.id);
+        assert_eq!(live(&before, &token).sid, session.id);
 
         let rotated = Keys::new(&secret('b'), Some(&secret('a')));
-        assert_eq!(rotated.verify(&token).unwrap().sub, session.user);
+        assert_eq!(live(&rotated, &token).sub, session.user);
         let forgotten = Keys::new(&secret('b'), None);
-        assert!(forgotten.verify(&token).is_none());
+        assert_eq!(forgotten.verify(&token), Verified::NotOurs);
     }
 
     #[test]
@@ -171,7 +197,9 @@ mod tests {
         let keys = Keys::new(&secret('a'), None);
         let token = keys.sign(&session(Duration::from_secs(60))).unwrap();
         let over = keys.sign(&session(Duration::ZERO)).unwrap();
-        assert!(keys.verify(&over).is_none());
+        assert_eq!(keys.verify(&over), Verified::Over);
+        let forged = format!("{}x", over);
+        assert_eq!(keys.verify(&forged), Verified::NotOurs);
 
         let [header, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else {
             panic!("{token}");
@@ -180,17 +208,17 @@ mod tests {
         for header in ["eyJhbGciOiJub25lIn0", header] {
             for signature in ["", "AAAA", &signature[1..]] {
                 let forged = format!("{header}.{claims}.{signature}");
-                assert!(keys.verify(&forged).is_none(), "{forged}");
+                assert_eq!(keys.verify(&forged), Verified::NotOurs, "{forged}");
             }
         }
         for hs512 in [Algorithm::HS384, Algorithm::HS512] {
             let mut header = Header::new(hs512);
             header.kid = Some(keys.current.kid.clone());
-            let claims = keys.verify(&token).unwrap();
+            let claims = live(&keys, &token);
             let token = jsonwebtoken::encode(&header, &claims, &keys.current.encoding).unwrap();
-            assert!(keys.verify(&token).is_none());
+            assert_eq!(keys.verify(&token), Verified::NotOurs);
         }
-        assert!(keys.verify("").is_none());
+        assert_eq!(keys.verify(""), Verified::NotOurs);
     }
 
     #[test]

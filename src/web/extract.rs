@@ -2,14 +2,14 @@
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use axum_extra::headers::HeaderMapExt;
-use axum_extra::headers::authorization::{Authorization, Bearer};
-use tower_cookies::Cookies;
 
+use super::cookies::SessionCookies;
 use super::query::Query;
-use super::sessions::cookie_name;
+use crate::auth::headers;
+use crate::auth::token::{Claims, Verified};
 use crate::domain::{RoomId, Seq, Session, User};
 use crate::error::AppError;
+use crate::limits::Limited;
 use crate::state::AppState;
 use crate::store::Access;
 
@@ -30,15 +30,7 @@ impl FromRequestParts<AppState> for SignedIn {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
-        let token = match parts.headers.typed_get::<Authorization<Bearer>>() {
-            Some(bearer) => bearer.token().to_owned(),
-            None => {
-                let cookies = parts.extensions.get::<Cookies>();
-                let cookie = cookies.and_then(|all| all.get(cookie_name(&app.config)));
-                cookie.ok_or(AppError::SignedOut)?.value().to_owned()
-            }
-        };
-        let claims = app.keys.verify(&token).ok_or(AppError::SignedOut)?;
+        let claims = claims(parts, app).ok_or(AppError::SignedOut)?;
         let (session, user) = app
             .store
             .find_session(claims.sid)
@@ -55,6 +47,20 @@ impl FromRequestParts<AppState> for SignedIn {
         }
         Ok(Self { user, session })
     }
+}
+
+/// What the first token of ours says, in the headers for programs or in the cookie. What proxies and
+/// other applications put there says nothing.
+fn claims(parts: &Parts, app: &AppState) -> Option<Claims> {
+    let tokens = headers::bearers(&parts.headers).chain(SessionCookies::token(parts, app));
+    for token in tokens {
+        match app.keys.verify(token) {
+            Verified::Live(claims) => return Some(claims),
+            Verified::Over => return None,
+            Verified::NotOurs => {}
+        }
+    }
+    None
 }
 
 impl OptionalFromRequestParts<AppState> for SignedIn {
@@ -101,11 +107,17 @@ impl FromRequestParts<AppState> for RoomMember {
                 room,
                 read,
             }),
-            Access::Outside | Access::NoRoom => Err(AppError::Outside {
-                room,
-                exists: access == Access::Outside,
-                user: signed_in.user,
-            }),
+            Access::Outside | Access::NoRoom => {
+                // Guessing which rooms there are is slow.
+                app.limits
+                    .take(&Limited::MissesOf(signed_in.user.id))
+                    .await?;
+                Err(AppError::Outside {
+                    room,
+                    exists: access == Access::Outside,
+                    user: signed_in.user,
+                })
+            }
         }
     }
 }

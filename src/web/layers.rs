@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
-use crate::auth::origin;
+use crate::auth::headers;
 use crate::error::AppError;
 use crate::state::AppState;
 use crate::store::patience::patiently;
@@ -23,14 +23,22 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 const PERMISSIONS_POLICY: &str = "camera=(), microphone=(), geolocation=(), payment=(), usb=(), \
      interest-cohort=()";
 
-pub(super) async fn refuse_cross_site(
+/// Refuses requests for another host, and those of other sites' pages that would change something.
+pub(super) async fn refuse_foreign(
     State(app): State<AppState>,
     request: Request,
     next: Next,
 ) -> Response {
-    let (method, headers) = (request.method(), request.headers());
-    if origin::is_cross_site(method, headers, &app.config.public_url) {
-        return AppError::CrossSite.into_response();
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let public_url = &app.config.public_url;
+    // Whatever watches a container asks by any name, and learns nothing.
+    let is_watching = matches!(uri.path(), "/healthz" | "/readyz");
+    if !is_watching && !headers::is_for_us(uri, headers, public_url) {
+        let host = headers::shown(headers, header::HOST);
+        return AppError::Misdirected { host }.into_response();
+    }
+    if let Err(refused) = headers::check_site(method, uri, headers, public_url) {
+        return AppError::CrossSite(refused).into_response();
     }
     next.run(request).await
 }

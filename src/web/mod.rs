@@ -5,6 +5,7 @@ pub mod assets;
 mod avatars;
 mod body;
 mod client;
+mod cookies;
 mod errors;
 mod extract;
 mod handover;
@@ -95,14 +96,14 @@ pub fn app(state: AppState) -> Router {
         .fallback(async || AppError::NotFound)
         .method_not_allowed_fallback(async || AppError::MethodNotAllowed)
         // From the outside inwards, put around the routes all at once: log, add the headers, give
-        // errors the form the request asked for, turn a panic into such an error, refuse other
-        // sites' requests, wait so long for the database and no longer.
+        // errors the form the request asked for, turn a panic into such an error, refuse what
+        // is not for us or comes from other sites, wait so long for the database and no longer.
         .layer((
             from_fn(layers::log),
             from_fn_with_state(state.clone(), layers::add_headers),
             from_fn(errors::render),
             CatchPanicLayer::custom(layers::panicked),
-            from_fn_with_state(state.clone(), layers::refuse_cross_site),
+            from_fn_with_state(state.clone(), layers::refuse_foreign),
             from_fn(layers::be_patient),
             CookieManagerLayer::new(),
             DefaultBodyLimit::max(BODY_BYTES_MAX),

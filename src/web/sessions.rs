@@ -1,18 +1,15 @@
 use std::net::IpAddr;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
-use tower_cookies::cookie::SameSite;
-use tower_cookies::cookie::time::Duration as CookieDuration;
-use tower_cookies::{Cookie, Cookies};
 
 use super::answer::{self, Form};
 use super::body::Fields;
 use super::client::ClientNetwork;
+use super::cookies::{Said, SessionCookies};
 use super::extract::SignedIn;
 use super::query::Query;
 use crate::config::Config;
@@ -28,16 +25,6 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.');
-
-/// The name of the cookie that holds the token. A browser takes a `__Host-` one only over HTTPS,
-/// for this host, from this host.
-pub(super) fn cookie_name(config: &Config) -> &'static str {
-    if config.public_url.is_https {
-        "__Host-parlor"
-    } else {
-        "parlor"
-    }
-}
 
 /// The sign-in page that leads back to `wanted`.
 pub(super) fn login_path(wanted: &str) -> String {
@@ -57,24 +44,38 @@ fn own_path(path: &str) -> Option<&str> {
     stays.then_some(path)
 }
 
-/// A cookie that lives until the next page: somebody has just signed out.
-const SIGNED_OUT: &str = "parlor-signed-out";
-
 /// `GET /login`.
-pub(super) async fn new(cookies: Cookies, query: Query, user: Option<SignedIn>) -> Response {
+pub(super) async fn new(
+    State(app): State<AppState>,
+    cookies: SessionCookies,
+    query: Query,
+    user: Option<SignedIn>,
+) -> Response {
     let next = query.find("next").and_then(own_path);
     if user.is_some() {
         return Redirect::to(next.unwrap_or("/rooms")).into_response();
     }
     let mut page = page("", next, None);
-    if let Some(signed_out) = cookies.get(SIGNED_OUT) {
-        page.said = "You are signed out.";
-        let mut signed_out = signed_out.into_owned();
-        signed_out.set_path("/login");
-        signed_out.make_removal();
-        cookies.add(signed_out);
+    match cookies.take_said() {
+        Some(Said::SignedOut) => page.said = "You are signed out.".to_owned(),
+        Some(Said::SignedIn) => page.said = cookie_lost(&app.config),
+        None => {}
     }
     answer::html(StatusCode::OK, &page)
+}
+
+/// Why somebody who has just signed in is not.
+fn cookie_lost(config: &Config) -> String {
+    match config.public_url.is_https {
+        true => format!(
+            "You signed in, but your browser did not keep the cookie that says so: it does that only \
+             over HTTPS. Open {} and sign in there.",
+            config.public_url
+        ),
+        false => "You signed in, but your browser did not keep the cookie that says so. Allow \
+                  cookies for this address, and sign in again."
+            .to_owned(),
+    }
 }
 
 /// `POST /login`. Every wrong pair gets the same answer in the same time, and is counted.
@@ -82,7 +83,7 @@ pub(super) async fn create(
     State(app): State<AppState>,
     ClientNetwork(network): ClientNetwork,
     form: Form,
-    cookies: Cookies,
+    cookies: SessionCookies,
     fields: Fields,
 ) -> Result<Response, AppError> {
     let typed = fields.get("username");
@@ -166,24 +167,13 @@ async fn counted(
 pub(super) async fn destroy(
     State(app): State<AppState>,
     form: Form,
-    cookies: Cookies,
+    cookies: SessionCookies,
     signed_in: Option<SignedIn>,
 ) -> Result<Response, AppError> {
     if let Some(signed_in) = signed_in {
         app.store.revoke_session(signed_in.session.id).await?;
     }
-    let mut gone = cookie(&app.config, String::new());
-    gone.make_removal();
-    cookies.add(gone);
-    cookies.add(
-        Cookie::build((SIGNED_OUT, "1"))
-            .http_only(true)
-            .same_site(SameSite::Lax)
-            .secure(app.config.public_url.is_https)
-            .path("/login")
-            .max_age(CookieDuration::minutes(1))
-            .build(),
-    );
+    cookies.drop_token();
     Ok(match form {
         Form::Page | Form::Fragment => Redirect::to("/login").into_response(),
         Form::Json | Form::Ndjson | Form::Text => StatusCode::NO_CONTENT.into_response(),
@@ -200,7 +190,7 @@ pub(super) struct NewSession {
 
 impl NewSession {
     pub(super) fn json(self, status: StatusCode) -> Response {
-        (status, Json(self)).into_response()
+        answer::json(status, &self)
     }
 
     /// The bare token: `TOKEN=$(curl …)`.
@@ -212,7 +202,7 @@ impl NewSession {
 /// Starts a session, never one that the client named, and sets its cookie.
 pub(super) async fn sign_in(
     app: &AppState,
-    cookies: &Cookies,
+    cookies: &SessionCookies,
     user: User,
 ) -> Result<NewSession, AppError> {
     let created_at = Timestamp::now();
@@ -228,25 +218,12 @@ pub(super) async fn sign_in(
         .map_err(|error| AppError::Internal(error.into()))?;
     app.store.add_session(session).await?;
 
-    let mut kept = cookie(&app.config, token.clone());
-    let lifetime = app.config.session_lifetime.as_secs().cast_signed();
-    kept.set_max_age(CookieDuration::seconds(lifetime));
-    cookies.add(kept);
+    cookies.keep(token.clone(), app.config.session_lifetime);
     Ok(NewSession {
         token,
         expires_at: session.expires_at,
         user,
     })
-}
-
-/// The one place that decides a cookie's attributes.
-fn cookie(config: &Config, value: String) -> Cookie<'static> {
-    Cookie::build((cookie_name(config), value))
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .path("/")
-        .secure(config.public_url.is_https)
-        .build()
 }
 
 fn page<'a>(username: &'a str, next: Option<&'a str>, error: Option<&'a str>) -> SignInPage<'a> {
@@ -275,7 +252,7 @@ fn page<'a>(username: &'a str, next: Option<&'a str>, error: Option<&'a str>) ->
         ],
         error,
         next,
-        said: "",
+        said: String::new(),
     }
 }
 

@@ -1,11 +1,11 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use tower_cookies::Cookies;
 
 use super::answer::{self, Form};
 use super::body::Fields;
 use super::client::ClientNetwork;
+use super::cookies::SessionCookies;
 use super::extract::SignedIn;
 use super::sessions;
 use crate::auth::password::NewPassword;
@@ -29,7 +29,7 @@ pub(super) async fn create(
     State(app): State<AppState>,
     ClientNetwork(network): ClientNetwork,
     form: Form,
-    cookies: Cookies,
+    cookies: SessionCookies,
     fields: Fields,
 ) -> Result<Response, AppError> {
     let (username, email) = (fields.get("username"), fields.get("email"));

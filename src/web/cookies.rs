@@ -1,0 +1,132 @@
+//! The cookies that Parlor sets, and the one it reads: a session's token.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use tower_cookies::cookie::SameSite;
+use tower_cookies::cookie::time::Duration as CookieDuration;
+use tower_cookies::{Cookie, Cookies};
+
+use crate::auth::headers;
+use crate::state::AppState;
+
+/// What just happened, told to the sign-in page by a cookie that lives until that page is next shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Somebody signed out.
+    SignedOut,
+    /// Somebody signed in. If nobody is, the browser did not keep the session's cookie.
+    SignedIn,
+}
+
+impl Said {
+    const ALL: [Self; 2] = [Self::SignedOut, Self::SignedIn];
+
+    fn cookie_name(self) -> &'static str {
+        match self {
+            Self::SignedOut => "parlor-signed-out",
+            Self::SignedIn => "parlor-signed-in",
+        }
+    }
+}
+
+/// A request's cookies, as far as they are ours.
+pub(super) struct SessionCookies {
+    name: String,
+    is_https: bool,
+    said: Vec<Said>,
+    set: Cookies,
+}
+
+impl SessionCookies {
+    /// The token of the session, if the browser sent one.
+    pub(super) fn token<'a>(parts: &'a Parts, app: &AppState) -> Option<&'a str> {
+        let name = headers::cookie_name(&parts.uri, &parts.headers, &app.config.public_url);
+        headers::cookie(&parts.headers, &name)
+    }
+
+    /// Has the browser keep a session's token, for as long as the session lasts.
+    pub(super) fn keep(&self, token: String, lifetime: std::time::Duration) {
+        let mut kept = self.cookie(self.name.clone(), token, "/", self.is_https);
+        kept.set_max_age(CookieDuration::seconds(lifetime.as_secs().cast_signed()));
+        self.set.add(kept);
+        self.forget(Said::SignedOut);
+        self.say(Said::SignedIn);
+    }
+
+    /// Has the browser forget the session's token.
+    pub(super) fn drop_token(&self) {
+        let mut gone = self.cookie(self.name.clone(), String::new(), "/", self.is_https);
+        gone.make_removal();
+        self.set.add(gone);
+        self.forget(Said::SignedIn);
+        self.say(Said::SignedOut);
+    }
+
+    /// What just happened, once.
+    pub(super) fn take_said(&self) -> Option<Said> {
+        for said in &self.said {
+            self.forget(*said);
+        }
+        self.said.first().copied()
+    }
+
+    /// Not a Secure cookie, even where the session's is one: a browser that drops that one should still
+    /// bring this, so that the sign-in page can say what is wrong.
+    fn say(&self, said: Said) {
+        const LASTS: CookieDuration = CookieDuration::seconds(30);
+        let name = said.cookie_name().to_owned();
+        let mut marker = self.cookie(name, "1".to_owned(), "/login", false);
+        marker.set_max_age(LASTS);
+        self.set.add(marker);
+    }
+
+    fn forget(&self, said: Said) {
+        if self.said.contains(&said) {
+            let name = said.cookie_name().to_owned();
+            let mut gone = self.cookie(name, String::new(), "/login", false);
+            gone.make_removal();
+            self.set.add(gone);
+        }
+    }
+
+    /// The one place that decides a cookie's attributes.
+    fn cookie(
+        &self,
+        name: String,
+        value: String,
+        path: &'static str,
+        is_secure: bool,
+    ) -> Cookie<'static> {
+        Cookie::build((name, value))
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .path(path)
+            .secure(is_secure)
+            .build()
+    }
+}
+
+impl FromRequestParts<AppState> for SessionCookies {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Infallible> {
+        let public_url = &app.config.public_url;
+        let was_sent =
+            |said: &Said, sent: &HeaderMap| headers::cookie(sent, said.cookie_name()).is_some();
+        let said = Said::ALL.into_iter();
+        Ok(Self {
+            name: headers::cookie_name(&parts.uri, &parts.headers, public_url),
+            is_https: public_url.is_https,
+            said: said.filter(|said| was_sent(said, &parts.headers)).collect(),
+            // The layer that writes them stands around every route.
+            set: parts
+                .extensions
+                .get::<Cookies>()
+                .cloned()
+                .unwrap_or_default(),
+        })
+    }
+}
