@@ -6,24 +6,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 
 use crate::domain::{Rate, UserId};
-use crate::store::{Buckets, StoreError};
+use crate::store::{Bucket, Buckets, StoreError};
 
 /// What is limited, and for whom.
 #[derive(Debug, Clone)]
 pub enum Limited {
-    /// Failed sign-ins from one network.
-    SignInsFrom(IpAddr),
-    /// Failed sign-ins to one account from one network.
-    SignInsToFrom(Target, IpAddr),
-    /// Failed sign-ins to one account from networks it was not signed in to from lately. It is
-    /// what stops many networks guessing together, and cannot lock its owner out at home.
-    SignInsToFromAfar(Target),
+    /// Failed sign-ins from one network, of any of [`networks`].
+    SignInsFrom(IpNet),
+    /// Failed sign-ins to one account, by what was typed, from one network.
+    SignInsToFrom(String, IpNet),
+    /// Failed sign-ins to one account, by what was typed, from networks it was not signed in to from
+    /// lately. It is what stops many networks guessing together, and cannot lock its owner out at
+    /// home.
+    SignInsToFromAfar(String),
+    /// Failed sign-ins from one [`provider`]. Past this they are not refused, but come last.
+    SignInsFromProvider(IpNet),
     /// Sessions of one user.
     SessionsOf(UserId),
-    /// New accounts from one network; a class of thirty behind one address signs up in a minute.
-    SignUpsFrom(IpAddr),
+    /// New accounts from one network, of any of [`networks`]; a class of thirty behind one address
+    /// signs up in a minute.
+    SignUpsFrom(IpNet),
     /// Rooms entered, and so perhaps made, by one user.
     EntriesOf(UserId),
     /// Rooms that one user asked for and is not in: guesses at what rooms there are.
@@ -39,10 +44,13 @@ pub enum Limited {
 impl Limited {
     fn rate(&self) -> Rate {
         let (burst, every) = match self {
+            Self::SignInsFrom(network) if is_site(network) => (120, Duration::from_secs(1)),
             Self::SignInsFrom(_) => (60, Duration::from_secs(2)),
             Self::SignInsToFrom(..) => (10, Duration::from_secs(20)),
             Self::SignInsToFromAfar(_) => (100, Duration::from_secs(10)),
+            Self::SignInsFromProvider(_) => (60, Duration::from_millis(500)),
             Self::SessionsOf(_) => (100, Duration::from_secs(5)),
+            Self::SignUpsFrom(network) if is_site(network) => (120, Duration::from_secs(5)),
             Self::SignUpsFrom(_) => (40, Duration::from_secs(15)),
             Self::EntriesOf(_) => (60, Duration::from_secs(1)),
             Self::MissesOf(_) => (60, Duration::from_secs(1)),
@@ -53,21 +61,25 @@ impl Limited {
         Rate { burst, every }
     }
 
-    /// Guessing at three nodes must not be three times as fast. The others limit what a node has
-    /// to do, so each node counts its own.
-    fn is_shared(&self) -> bool {
+    /// Guessing at three nodes must not be three times as fast, and a restart must not forgive it. The
+    /// others limit what a node has to do, so each node counts its own, in memory.
+    fn is_kept(&self) -> bool {
         matches!(
             self,
-            Self::SignInsFrom(_) | Self::SignInsToFrom(..) | Self::SignInsToFromAfar(_)
+            Self::SignInsFrom(_)
+                | Self::SignInsToFrom(..)
+                | Self::SignInsToFromAfar(_)
+                | Self::SignUpsFrom(_)
         )
     }
 
     /// Which bucket it is. What somebody typed stands last, so that it cannot pass for another.
-    fn key(&self) -> String {
-        match self {
+    fn bucket(&self) -> Bucket {
+        let key = match self {
             Self::SignInsFrom(network) => format!("sign-ins from {network}"),
-            Self::SignInsToFrom(target, network) => format!("sign-ins from {network} to {target}"),
-            Self::SignInsToFromAfar(target) => format!("sign-ins from afar to {target}"),
+            Self::SignInsToFrom(typed, network) => format!("sign-ins from {network} to {typed}"),
+            Self::SignInsToFromAfar(typed) => format!("sign-ins from afar to {typed}"),
+            Self::SignInsFromProvider(network) => format!("sign-ins from all of {network}"),
             Self::SessionsOf(user) => format!("sessions of {user}"),
             Self::SignUpsFrom(network) => format!("sign-ups from {network}"),
             Self::EntriesOf(user) => format!("entries of {user}"),
@@ -75,26 +87,35 @@ impl Limited {
             Self::ReadingOf(user) => format!("reading of {user}"),
             Self::TypingOf(user) => format!("typing of {user}"),
             Self::PostsOf(user) => format!("posts of {user}"),
-        }
+        };
+        let rate = self.rate();
+        Bucket { key, rate }
     }
 }
 
-/// Whose password is tried, however the name was spelled.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// An account's.
-    Account(UserId),
-    /// One that does not exist, by its name as it would be looked up; empty when none could be.
-    Nobody(String),
+/// The networks that a client counts for: its address, or, with IPv6, its /64, which is what one
+/// household gets, and its /48, the most that one site gets (RFC 6177). The narrowest comes first.
+pub fn networks(address: IpAddr) -> Vec<IpNet> {
+    match address {
+        IpAddr::V4(_) => vec![network(address, 32)],
+        IpAddr::V6(_) => vec![network(address, 64), network(address, SITE_BITS)],
+    }
 }
 
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Account(user) => write!(f, "account {user}"),
-            Self::Nobody(name) => write!(f, "nobody {name}"),
-        }
-    }
+/// The network of a client's provider, or a part of it: too many share it to refuse it anything.
+pub fn provider(address: IpAddr) -> IpNet {
+    network(address, if address.is_ipv4() { 24 } else { 32 })
+}
+
+const SITE_BITS: u8 = 48;
+
+fn is_site(network: &IpNet) -> bool {
+    matches!(network, IpNet::V6(network) if network.prefix_len() <= SITE_BITS)
+}
+
+fn network(address: IpAddr, bits: u8) -> IpNet {
+    let network = IpNet::new(address, bits).unwrap_or_else(|_| address.into());
+    network.trunc()
 }
 
 /// Why something was not counted.
@@ -112,9 +133,6 @@ impl From<StoreError> for NotCounted {
     }
 }
 
-/// How long a network counts as an account's own after it was signed in to from there.
-const KNOWN_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
 /// How many keys are remembered. Past that the ones that are full again are forgotten.
 const KEYS_MAX: usize = 100_000;
 
@@ -122,17 +140,20 @@ const KEYS_MAX: usize = 100_000;
 pub struct Limits {
     is_on: bool,
     own: Memory,
-    /// Those that all nodes share, where there may be other nodes.
-    shared: Option<Arc<dyn Buckets>>,
+    /// What all nodes share and a restart leaves.
+    kept: Arc<dyn Buckets>,
+    known_for: Duration,
 }
 
 impl Limits {
-    /// Limits, or, when not `is_on`, none.
-    pub fn new(is_on: bool, shared: Option<Arc<dyn Buckets>>) -> Self {
+    /// Limits, or, when not `is_on`, none. A network counts as an account's own for `known_for` after
+    /// it was signed in to from there.
+    pub fn new(is_on: bool, kept: Arc<dyn Buckets>, known_for: Duration) -> Self {
         Self {
             is_on,
             own: Memory::default(),
-            shared,
+            kept,
+            known_for,
         }
     }
 
@@ -142,63 +163,76 @@ impl Limits {
     ///
     /// [`NotCounted`] when there is no room for one more; nothing was counted then.
     pub async fn take(&self, limited: &Limited) -> Result<(), NotCounted> {
-        if !self.is_on {
-            return Ok(());
+        self.take_all(std::slice::from_ref(limited)).await
+    }
+
+    /// Counts one of each.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCounted`] when there is no room for one more of one of them; others may have been counted.
+    pub async fn take_all(&self, all: &[Limited]) -> Result<(), NotCounted> {
+        for (buckets, limited) in self.split(all) {
+            buckets.take(&limited).await?.map_err(NotCounted::TooMany)?;
         }
-        let taken = self.buckets(limited.is_shared());
-        let taken = taken.take(&limited.key(), limited.rate()).await?;
-        taken.map_err(NotCounted::TooMany)
+        Ok(())
     }
 
-    /// Counts one less: it turned out not to be what is limited.
+    /// Counts one less of each: it turned out not to be what is limited.
     ///
     /// # Errors
     ///
-    /// When the store that counts for all nodes does not do it.
-    pub async fn give_back(&self, limited: &Limited) -> Result<(), StoreError> {
-        if !self.is_on {
-            return Ok(());
+    /// When the store that keeps them does not do it.
+    pub async fn give_back(&self, all: &[Limited]) -> Result<(), StoreError> {
+        for (buckets, limited) in self.split(all) {
+            buckets.give_back(&limited).await?;
         }
-        let buckets = self.buckets(limited.is_shared());
-        buckets.give_back(&limited.key(), limited.rate()).await
+        Ok(())
     }
 
-    /// Remembers that an account was signed in to from a network.
+    /// Those of the store and those of this process, each in one piece; none when limits are off.
+    fn split(&self, all: &[Limited]) -> Vec<(&dyn Buckets, Vec<Bucket>)> {
+        if !self.is_on {
+            return Vec::new();
+        }
+        let (kept, own): (Vec<_>, Vec<_>) = all.iter().partition(|limited| limited.is_kept());
+        let buckets = |limited: Vec<&Limited>| limited.into_iter().map(Limited::bucket).collect();
+        let mut split: Vec<(&dyn Buckets, Vec<Bucket>)> =
+            vec![(&*self.kept, buckets(kept)), (&self.own, buckets(own))];
+        split.retain(|(_, buckets)| !buckets.is_empty());
+        split
+    }
+
+    /// Remembers that an account was signed in to from an address's network.
     ///
     /// # Errors
     ///
-    /// When the store that remembers for all nodes does not do it.
-    pub async fn know(&self, user: UserId, network: IpAddr) -> Result<(), StoreError> {
-        let buckets = self.buckets(true);
-        buckets.remember(&known(user, network), KNOWN_FOR).await
-    }
-
-    /// Whether it was, lately.
-    ///
-    /// # Errors
-    ///
-    /// When the store that remembers for all nodes does not say.
-    pub async fn is_known(&self, user: UserId, network: IpAddr) -> Result<bool, StoreError> {
-        self.buckets(true)
-            .is_remembered(&known(user, network))
+    /// When the store that remembers does not do it.
+    pub async fn know(&self, user: UserId, address: IpAddr) -> Result<(), StoreError> {
+        self.kept
+            .remember(&known(user, address), self.known_for)
             .await
     }
 
-    fn buckets(&self, is_shared: bool) -> &dyn Buckets {
-        match &self.shared {
-            Some(shared) if is_shared => &**shared,
-            _ => &self.own,
-        }
+    /// Whether an account was signed in to from an address's network lately.
+    ///
+    /// # Errors
+    ///
+    /// When the store that remembers does not say.
+    pub async fn is_known(&self, user: UserId, address: IpAddr) -> Result<bool, StoreError> {
+        self.kept.is_remembered(&known(user, address)).await
     }
 }
 
-fn known(user: UserId, network: IpAddr) -> String {
-    format!("known {user} from {network}")
+fn known(user: UserId, address: IpAddr) -> String {
+    let bits = if address.is_ipv4() { 32 } else { 64 };
+    let network = network(address, bits);
+    format!("known {user} from {}", network.addr())
 }
 
 /// Buckets of this process. A restart forgives.
 #[derive(Default)]
-struct Memory {
+pub struct Memory {
     /// For each key the moment at which its bucket would be full again (the "theoretical arrival
     /// time" of the generic cell rate algorithm).
     full_at: Mutex<HashMap<String, Instant>>,
@@ -222,21 +256,34 @@ fn pruned(map: &Mutex<HashMap<String, Instant>>) -> MutexGuard<'_, HashMap<Strin
 
 #[async_trait]
 impl Buckets for Memory {
-    async fn take(&self, key: &str, rate: Rate) -> Result<Result<(), Duration>, StoreError> {
+    async fn take(&self, buckets: &[Bucket]) -> Result<Result<(), Duration>, StoreError> {
         let now = Instant::now();
         let mut full_at = pruned(&self.full_at);
-        let at = full_at.get(key).copied().unwrap_or(now).max(now) + rate.every;
-        let room_at = at - rate.every * rate.burst;
-        if room_at > now {
-            return Ok(Err(room_at - now));
+        let taken = buckets.iter().map(|Bucket { key, rate }| {
+            let at = full_at.get(key).copied().unwrap_or(now).max(now) + rate.every;
+            let room_at = at - rate.every * rate.burst;
+            match room_at > now {
+                true => Err(room_at - now),
+                false => Ok((key, at)),
+            }
+        });
+        match taken.collect::<Result<Vec<_>, _>>() {
+            Err(wait) => Ok(Err(wait)),
+            Ok(taken) => {
+                for (key, at) in taken {
+                    full_at.insert(key.clone(), at);
+                }
+                Ok(Ok(()))
+            }
         }
-        full_at.insert(key.to_owned(), at);
-        Ok(Ok(()))
     }
 
-    async fn give_back(&self, key: &str, rate: Rate) -> Result<(), StoreError> {
-        if let Some(at) = pruned(&self.full_at).get_mut(key) {
-            *at -= rate.every;
+    async fn give_back(&self, buckets: &[Bucket]) -> Result<(), StoreError> {
+        let mut full_at = pruned(&self.full_at);
+        for Bucket { key, rate } in buckets {
+            if let Some(at) = full_at.get_mut(key) {
+                *at -= rate.every;
+            }
         }
         Ok(())
     }
@@ -256,9 +303,43 @@ impl Buckets for Memory {
 mod tests {
     use super::*;
 
+    fn limits(is_on: bool) -> Limits {
+        Limits::new(is_on, Arc::new(Memory::default()), Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_client_counts_for_its_household_and_its_site() {
+        let of = |address: &str| {
+            let address: IpAddr = address.parse().unwrap();
+            let mut all = networks(address);
+            all.push(provider(address));
+            all.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of("192.0.2.7"), ["192.0.2.7/32", "192.0.2.0/24"]);
+        assert_eq!(
+            of("2001:db8:1:2:3::4"),
+            ["2001:db8:1:2::/64", "2001:db8:1::/48", "2001:db8::/32"]
+        );
+    }
+
+    #[tokio::test]
+    async fn many_networks_of_one_site_are_one() {
+        let limits = limits(true);
+        let mut taken = 0;
+        for number in 0..500 {
+            let address = format!("2001:db8:1:{number:x}::1").parse().unwrap();
+            let all: Vec<Limited> = networks(address)
+                .into_iter()
+                .map(Limited::SignInsFrom)
+                .collect();
+            taken += usize::from(limits.take_all(&all).await.is_ok());
+        }
+        assert!((120..=125).contains(&taken), "{taken}");
+    }
+
     #[tokio::test]
     async fn a_burst_passes_and_then_it_is_one_at_a_time() {
-        let limits = Limits::new(true, None);
+        let limits = limits(true);
         let ana = Limited::PostsOf(UserId::new());
         for _ in 0..30 {
             limits.take(&ana).await.unwrap();
@@ -276,15 +357,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_given_back_was_not_taken() {
-        let limits = Limits::new(true, None);
-        let key = Limited::SignInsToFromAfar(Target::Nobody("ana".to_owned()));
+        let on = limits(true);
+        let key = [Limited::SignInsToFromAfar("ana".to_owned())];
         for _ in 0..1_000 {
-            limits.take(&key).await.unwrap();
-            limits.give_back(&key).await.unwrap();
+            on.take_all(&key).await.unwrap();
+            on.give_back(&key).await.unwrap();
         }
-        let off = Limits::new(false, None);
+        let off = limits(false);
         for _ in 0..1_000 {
-            off.take(&key).await.unwrap();
+            off.take_all(&key).await.unwrap();
         }
     }
 }

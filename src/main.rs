@@ -33,6 +33,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// How long taking leave of the store may take, after the requests under way.
 const LEAVE_MAX: Duration = Duration::from_millis(800);
 
+/// For how long a network counts as an account's own after a sign-in from there has ended by itself: a
+/// member who comes once a year is not locked out at home.
+const KNOWN_BEYOND_SESSION: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
 /// A self-hosted chat server. Without a command it serves, as the settings in the environment or
 /// in .env say; see .env.example.
 #[derive(Parser)]
@@ -125,7 +129,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let app = parlor::app(AppState::new(Running {
         keys: Keys::new(&secret, config.jwt_secret_previous.as_ref()),
         hasher: Hasher::start()?,
-        limits: Limits::new(config.rate_limits, store.buckets()),
+        limits: Limits::new(
+            config.rate_limits,
+            Arc::<dyn Store>::clone(&store),
+            KNOWN_BEYOND_SESSION + config.session_lifetime,
+        ),
         hub: hub.clone(),
         parts: Parts::default(),
         store: Arc::clone(&store),

@@ -1,13 +1,16 @@
 //! Password hashing: argon2id, off the async threads, a few at a time.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::domain::Invalid;
@@ -80,13 +83,91 @@ pub enum HashError {
     Failed(String),
 }
 
+/// Whose password comes first when more wait than can be hashed soon, the first of these first. When
+/// too many wait, the last of them is sent away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// A sign-in from a network that the account is known from.
+    KnownSignIn,
+    /// Any other sign-in.
+    SignIn,
+    /// A new account.
+    SignUp,
+    /// A sign-in from a network where many fail.
+    SuspectSignIn,
+}
+
 type Job = Box<dyn FnOnce(&Argon2<'_>) + Send>;
 
 /// Hashes and verifies on threads of its own, half as many as there are cores: each hash takes a
 /// core and 19 MiB, which an allocator keeps for the thread that used it. Cheap to clone.
 #[derive(Clone)]
-pub struct Hasher {
-    jobs: mpsc::Sender<Job>,
+pub struct Hasher(Arc<Threads>);
+
+/// The threads end when this is dropped.
+struct Threads(Arc<Queue>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.waiting().is_closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// The work that waits for a thread.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: BTreeMap<Turn, VecDeque<Job>>,
+    is_closed: bool,
+}
+
+impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Jobs are put in and taken out whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a job wait. Where too many do, the newest of those whose turn comes last makes place, or
+    /// else the job itself. One that is dropped tells its caller so.
+    fn push(&self, turn: Turn, job: Job) {
+        let mut waiting = self.waiting();
+        let count: usize = waiting.jobs.values().map(VecDeque::len).sum();
+        if count >= WAITING_MAX {
+            let later = waiting
+                .jobs
+                .range_mut((Bound::Excluded(turn), Bound::Unbounded));
+            let Some((_, last)) = later.rev().find(|(_, jobs)| !jobs.is_empty()) else {
+                return;
+            };
+            last.pop_back();
+        }
+        waiting.jobs.entry(turn).or_default().push_back(job);
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next job; `None` when there will be no more.
+    fn pop(&self) -> Option<Job> {
+        let mut waiting = self.waiting();
+        loop {
+            if waiting.is_closed {
+                return None;
+            }
+            if let Some(job) = waiting.jobs.values_mut().find_map(VecDeque::pop_front) {
+                return Some(job);
+            }
+            waiting = self
+                .changed
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 impl Hasher {
@@ -97,26 +178,18 @@ impl Hasher {
     /// Only for a bug: the parameters are constants that the library takes.
     pub fn start() -> Result<Self, HashError> {
         let argon2 = argon2()?;
-        let (jobs, waiting) = mpsc::channel::<Job>(WAITING_MAX);
-        let waiting = Arc::new(Mutex::new(waiting));
+        let queue = Arc::<Queue>::default();
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         for _ in 0..(cores / 2).max(1) {
-            let (argon2, waiting) = (argon2.clone(), Arc::clone(&waiting));
+            let (argon2, queue) = (argon2.clone(), Arc::clone(&queue));
             thread::spawn(move || {
-                loop {
-                    // Held only while waiting for the next job, which one thread at a time does.
-                    let next = waiting
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .blocking_recv();
-                    match next {
-                        Some(job) => job(&argon2),
-                        None => return,
-                    }
+                while let Some(job) = queue.pop() {
+                    // A job that panics drops its answer, which tells its caller.
+                    let _ = catch_unwind(AssertUnwindSafe(|| job(&argon2)));
                 }
             });
         }
-        Ok(Self { jobs })
+        Ok(Self(Arc::new(Threads(queue))))
     }
 
     /// The PHC string of a new password, with a new salt.
@@ -125,7 +198,7 @@ impl Hasher {
     ///
     /// [`HashError::Busy`] when too many wait.
     pub async fn hash(&self, password: NewPassword) -> Result<String, HashError> {
-        self.run(move |argon2| {
+        self.run(Turn::SignUp, move |argon2| {
             let hash: PasswordHash = argon2
                 .hash_password(password.0.as_bytes())
                 .map_err(|error| HashError::Failed(error.to_string()))?;
@@ -140,7 +213,12 @@ impl Hasher {
     /// # Errors
     ///
     /// [`HashError::Busy`] when too many wait.
-    pub async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool, HashError> {
+    pub async fn verify(
+        &self,
+        turn: Turn,
+        password: &str,
+        hash: Option<&str>,
+    ) -> Result<bool, HashError> {
         let is_known = hash.is_some();
         // What is longer cannot be right, and must not cost more.
         let password: String = normal(password)
@@ -148,7 +226,7 @@ impl Hasher {
             .take(NewPassword::CHARS_MAX + 1)
             .collect();
         let hash = hash.unwrap_or(NOBODYS_HASH).to_owned();
-        self.run(move |argon2| {
+        self.run(turn, move |argon2| {
             let hash =
                 PasswordHash::new(&hash).map_err(|error| HashError::Failed(error.to_string()))?;
             let fits = argon2.verify_password(password.as_bytes(), &hash).is_ok();
@@ -159,6 +237,7 @@ impl Hasher {
 
     async fn run<T: Send + 'static>(
         &self,
+        turn: Turn,
         work: impl FnOnce(&Argon2<'_>) -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
         let (answer, answered) = oneshot::channel();
@@ -168,10 +247,8 @@ impl Hasher {
                 let _ = answer.send(work(argon2));
             }
         });
-        self.jobs.try_send(job).map_err(|_| HashError::Busy)?;
-        answered
-            .await
-            .map_err(|lost| HashError::Failed(lost.to_string()))?
+        self.0.0.push(turn, job);
+        answered.await.map_err(|_| HashError::Busy)?
     }
 }
 
@@ -216,10 +293,15 @@ mod tests {
             hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{hash}"
         );
-        let verify = async |typed| hasher.verify(typed, Some(&hash)).await.unwrap();
+        let verify = async |typed| {
+            hasher
+                .verify(Turn::SignIn, typed, Some(&hash))
+                .await
+                .unwrap()
+        };
         assert!(verify("cafe\u{301} cre\u{300}me").await);
         assert!(!verify("cafe creme").await);
-        assert!(!hasher.verify("anything", None).await.unwrap());
+        assert!(!hasher.verify(Turn::SignIn, "anything", None).await.unwrap());
 
         // 400 code points as typed, 200 as kept.
         let long = "e\u{301}".repeat(200);
@@ -227,7 +309,51 @@ mod tests {
             .hash(NewPassword::parse(&long).unwrap())
             .await
             .unwrap();
-        assert!(hasher.verify(&long, Some(&hash)).await.unwrap());
+        assert!(
+            hasher
+                .verify(Turn::SignIn, &long, Some(&hash))
+                .await
+                .unwrap()
+        );
+    }
+
+    #[test]
+    fn known_sign_ins_come_first_and_new_accounts_make_place() {
+        let queue = Queue::default();
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let push = |turn: Turn, number: usize| {
+            let done = Arc::clone(&done);
+            let job: Job = Box::new(move |_| done.lock().unwrap().push((turn, number)));
+            queue.push(turn, job);
+        };
+        for number in 0..WAITING_MAX {
+            push(Turn::SignUp, number);
+        }
+        push(Turn::SignUp, 1_000); // no place
+        push(Turn::SuspectSignIn, 1_001); // nor here
+        push(Turn::SignIn, 1); // in the place of the newest sign-up
+        push(Turn::KnownSignIn, 2);
+        let argon2 = argon2().unwrap();
+        for _ in 0..WAITING_MAX {
+            queue.pop().unwrap()(&argon2);
+        }
+        let done = done.lock().unwrap();
+        assert_eq!(done[0], (Turn::KnownSignIn, 2));
+        assert_eq!(done[1], (Turn::SignIn, 1));
+        assert_eq!(done[2], (Turn::SignUp, 0));
+        assert_eq!(done.last(), Some(&(Turn::SignUp, WAITING_MAX - 3)));
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_answer_and_no_thread() {
+        let hasher = Hasher::start().unwrap();
+        for _ in 0..100 {
+            let panics = hasher.run(Turn::SignIn, |_| -> Result<(), HashError> {
+                panic!("once")
+            });
+            assert!(matches!(panics.await, Err(HashError::Busy)));
+        }
+        assert!(!hasher.verify(Turn::SignIn, "x", None).await.unwrap());
     }
 
     #[test]

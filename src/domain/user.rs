@@ -1,20 +1,21 @@
 use std::sync::Arc;
 
 use email_address::{EmailAddress, Options};
+use icu_properties::CodePointMapData;
+use icu_properties::props::{JoiningType, Script};
 use serde::{Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
+use unicode_normalization::char::{canonical_combining_class, is_combining_mark};
+use unicode_security::general_security_profile::IdentifierType;
 use unicode_security::{GeneralSecurityProfile, MixedScript, skeleton};
 
 use super::{Invalid, SessionId, Timestamp, UserId};
 
-/// What others see: 2 to 32 letters, digits, `-`, `_` and `.` of one script, as it was typed.
+/// What others see: 1 to 32 letters, digits, `-`, `_` and `.` of one script, as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username(Arc<str>);
 
 impl Username {
-    /// The fewest characters a name has.
-    pub const CHARS_MIN: usize = 2;
     /// The most characters a name has: what fits beside a time on a phone.
     pub const CHARS_MAX: usize = 32;
 
@@ -24,22 +25,18 @@ impl Username {
     ///
     /// [`Invalid`] for the wrong length, for characters other than letters and digits (invisible
     /// and bidirectional ones with them), and for scripts mixed so that they could pass for one.
-    /// Source: Unicode Technical Standard 39, identifier status and single script.
+    /// Source: Unicode Technical Standard 39, identifier type, joining controls, single script.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         let name: String = raw.trim().nfkc().collect();
-        let chars = name.chars().count();
-        if chars < Self::CHARS_MIN {
-            return Err(Invalid("Choose a name of at least 2 characters."));
+        if name.is_empty() {
+            return Err(Invalid("Choose a name."));
         }
-        if chars > Self::CHARS_MAX {
+        if name.chars().count() > Self::CHARS_MAX {
             return Err(Invalid("A name has at most 32 characters."));
         }
-        let is_letter_or_digit = |c: char| {
-            (c.is_alphanumeric() || is_combining_mark(c))
-                && GeneralSecurityProfile::identifier_allowed(c)
-        };
-        let fits = |c: char| matches!(c, '-' | '_' | '.') || is_letter_or_digit(c);
-        if !name.chars().all(fits) {
+        let fits =
+            |c: char| matches!(c, '-' | '_' | '.' | ZWNJ | ZWJ) || is_letter_mark_or_digit(c);
+        if !name.chars().all(fits) || !joiners_join(&name) {
             return Err(Invalid(
                 "A name has only letters, digits, “-”, “_” and “.”.",
             ));
@@ -78,7 +75,7 @@ impl Username {
     /// The same for every spelling of a name by case and by look-alike letters: no two accounts
     /// share it, and signing in finds an account by it.
     pub fn key(&self) -> String {
-        let folded = self.0.to_lowercase();
+        let folded = self.without_joiners().to_lowercase();
         // Some skeletons are capitals: that of 0 is O.
         skeleton(&folded).collect::<String>().to_lowercase()
     }
@@ -86,22 +83,103 @@ impl Username {
     /// Like [`Self::key`], but looks first and folds case second, so that `PauI` (a capital i)
     /// cannot stand beside `Paul`. No two accounts share this either.
     pub fn shape(&self) -> String {
-        skeleton(&self.0).collect::<String>().to_lowercase()
+        let seen = self.without_joiners();
+        skeleton(&seen).collect::<String>().to_lowercase()
+    }
+
+    /// A joiner changes how letters are drawn, and hardly how a name is read.
+    fn without_joiners(&self) -> String {
+        self.0.replace([ZWNJ, ZWJ], "")
     }
 }
 
-/// Marks that are not seen, or are drawn out of line: the same one twice, more than two on a letter
-/// (Vietnamese has two), and a dot above that is not part of a letter, which an i already has.
+/// Zero width non-joiner: keeps letters apart, as in the Persian `علی‌رضا`.
+const ZWNJ: char = '\u{200c}';
+
+/// Zero width joiner: joins letters, as in the Sinhala `ශ්‍රී`.
+const ZWJ: char = '\u{200d}';
+
+/// Whether people write names with a character: a letter, mark or digit of any script, also of those
+/// that only some peoples use, as Mongolian. Technical, obsolete and invisible characters are not.
+fn is_letter_mark_or_digit(c: char) -> bool {
+    let is_in_names = matches!(
+        c.identifier_type(),
+        Some(
+            IdentifierType::Recommended
+                | IdentifierType::Exclusion
+                | IdentifierType::Inclusion
+                | IdentifierType::Limited_Use
+                | IdentifierType::Uncommon_Use
+        )
+    );
+    (c.is_alphanumeric() || is_combining_mark(c)) && is_in_names
+}
+
+/// Whether every joiner stands where it changes what is seen: a non-joiner between two letters that
+/// would join, or either one after the virama of an Indic letter. Anywhere else it is invisible.
+/// Source: Unicode Standard Annex 31, 2.3.1, rules A1, A2 and B.
+fn joiners_join(name: &str) -> bool {
+    let chars: Vec<char> = name.chars().collect();
+    let joining = |c: Option<&char>| c.map(|c| CodePointMapData::<JoiningType>::new().get(*c));
+    let is_joiner = |c: char| matches!(c, ZWNJ | ZWJ);
+    chars
+        .iter()
+        .enumerate()
+        .filter(|(_, c)| is_joiner(**c))
+        .all(|(at, c)| {
+            let (before, after) = (&chars[..at], &chars[at + 1..]);
+            let follows_virama = before
+                .last()
+                .is_some_and(|c| canonical_combining_class(*c) == 9);
+            if follows_virama {
+                return true;
+            }
+            let is_transparent = |c: &&char| {
+                CodePointMapData::<JoiningType>::new().get(**c) == JoiningType::Transparent
+                    && !is_joiner(**c)
+            };
+            let left = joining(before.iter().rev().find(|c| !is_transparent(c)));
+            let right = joining(after.iter().find(|c| !is_transparent(c)));
+            *c == ZWNJ
+                && matches!(
+                    left,
+                    Some(JoiningType::LeftJoining | JoiningType::DualJoining)
+                )
+                && matches!(
+                    right,
+                    Some(JoiningType::RightJoining | JoiningType::DualJoining)
+                )
+        })
+}
+
+/// Marks that are not seen, or are drawn out of line: the same one twice, and more of them on a letter
+/// than people write. Marks for every script (accents) pile up to two, as in Vietnamese; those of one
+/// script, such as the vowels and tones of Burmese, to four. A dot above that is not part of a letter
+/// is not seen on an i, which has one already.
 /// Source: Unicode Technical Standard 39, 5.4, optional detection.
 fn has_misleading_marks(name: &str) -> bool {
-    let decomposed: Vec<char> = name.nfd().collect();
-    let is_repeated = decomposed
-        .windows(2)
-        .any(|two| two[0] == two[1] && is_combining_mark(two[0]));
-    let is_piled = decomposed
-        .windows(3)
-        .any(|three| three.iter().all(|c| is_combining_mark(*c)));
-    is_repeated || is_piled || name.contains('\u{307}')
+    const ACCENTS_MAX: usize = 2;
+    const MARKS_MAX: usize = 4;
+    let script = CodePointMapData::<Script>::new();
+    let (mut accents, mut marks) = (0, 0);
+    let mut previous = None;
+    for c in name.nfd() {
+        let is_repeated = previous == Some(c) && is_combining_mark(c);
+        previous = Some(c);
+        if is_repeated {
+            return true;
+        }
+        if !is_combining_mark(c) {
+            (accents, marks) = (0, 0);
+            continue;
+        }
+        marks += 1;
+        accents += usize::from(script.get(c) == Script::Inherited);
+        if accents > ACCENTS_MAX || marks > MARKS_MAX {
+            return true;
+        }
+    }
+    name.contains('\u{307}')
 }
 
 impl Serialize for Username {
@@ -123,8 +201,9 @@ impl Email {
         let options = Options::default()
             .without_display_text()
             .without_domain_literal();
-        let email = raw.trim();
-        match EmailAddress::parse_with_options(email, options) {
+        // As keyboards for East Asian scripts write it.
+        let email: String = raw.trim().replace('＠', "@").nfc().collect();
+        match EmailAddress::parse_with_options(&email, options) {
             Ok(_) if !email.chars().any(char::is_control) => Ok(Self(email.into())),
             _ => Err(Invalid("Type an email address, like ana@example.org.")),
         }
@@ -140,9 +219,14 @@ impl Email {
         &self.0
     }
 
-    /// The same for every spelling by case.
+    /// The same for every spelling: by case, by how accents are typed, and of the domain, which some
+    /// browsers send in its ASCII form (`müller.example` as `xn--mller-kva.example`).
     pub fn key(&self) -> String {
-        self.0.to_lowercase()
+        let (local, domain) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
+        let local: String = local.to_lowercase().nfc().collect();
+        let ascii = idna::domain_to_ascii(domain);
+        let domain = ascii.unwrap_or_else(|_| domain.to_lowercase());
+        format!("{local}@{domain}")
     }
 }
 
@@ -158,7 +242,7 @@ pub enum Login {
 impl Login {
     /// `None` when no account can have such a name or address.
     pub fn parse(raw: &str) -> Option<Self> {
-        if raw.contains('@') {
+        if raw.contains(['@', '＠']) {
             Email::parse(raw).ok().map(|email| Self::Email(email.key()))
         } else {
             let name = Username::parse(raw).ok()?;
@@ -233,6 +317,32 @@ mod tests {
             "मोहन",
             "محمد",
             "42",
+            "李",
+            "김",
+            "a",
+            "ကျော်",
+            "ခင်မျိုးချစ်",
+            "علی\u{200c}رضا",
+            "ශ්\u{200d}රී",
+            "क्\u{200d}ष",
+            "ประยุทธ์",
+            "สมศักดิ์",
+            "សុខា",
+            "བསྟན་འཛིན".split('་').next().unwrap(),
+            "யாழினி",
+            "ಶ್ರೀನಿವಾಸ",
+            "שָׁלוֹם",
+            "مُحَمَّد",
+            "ሰላም",
+            "ᏣᎳᎩ",
+            "ⵜⴰⵏⴰⵏⵜ",
+            "ߒߞߏ",
+            "ᠮᠣᠩᠭᠣᠯ",
+            "ܝܘܚܢܢ",
+            "ქეთევან",
+            "Աննա",
+            "Kaʻiulani",
+            "Nguyễn.Văn",
         ] {
             assert_eq!(name(raw).as_str(), raw.nfkc().collect::<String>());
         }
@@ -243,7 +353,8 @@ mod tests {
     fn names_that_could_deceive_are_refused() {
         for raw in [
             "",
-            "a",
+            " ",
+            "\u{3164}",
             &"a".repeat(33),
             "two words",
             "a\u{200b}na",
@@ -264,6 +375,16 @@ mod tests {
             "jose\u{301}\u{301}",
             "a\u{327}\u{327}b",
             "a\u{301}\u{302}\u{303}",
+            "ก็็",
+            "ก\u{e34}\u{e35}\u{e36}\u{e37}\u{e38}",
+            "علی\u{200c}",
+            "\u{200c}علی",
+            "علی\u{200c}\u{200c}رضا",
+            "علی\u{200d}رضا",
+            "م\u{200c}",
+            "ana\u{200c}b",
+            "क\u{200d}ष",
+            "ａ\u{fe0f}",
             "a@b",
         ] {
             assert!(Username::parse(raw).is_err(), "{raw:?}");
@@ -280,6 +401,9 @@ mod tests {
         assert_eq!(name("PauI").shape(), name("Paul").shape());
         assert_eq!(name("b0b").key(), name("bob").key());
         assert_ne!(name("ana").key(), name("anna").key());
+        // Joiners are hardly seen.
+        assert_eq!(name("علی\u{200c}رضا").key(), name("علیرضا").key());
+        assert_eq!(name("علی\u{200c}رضا").shape(), name("علیرضا").shape());
     }
 
     #[test]
@@ -304,6 +428,17 @@ mod tests {
             assert!(Email::parse(raw).is_err(), "{raw:?}");
         }
         let key = |raw| Email::parse(raw).unwrap().key();
-        assert_eq!(key("Ana@Example.ORG"), key("ana@example.org"));
+        assert_eq!(key("Ana@Example.ORG"), "ana@example.org");
+        for (a, b) in [
+            ("jorg@müller.example", "jorg@xn--mller-kva.example"),
+            ("jorg@MÜLLER.example", "Jorg@XN--MLLER-KVA.example"),
+            ("ana@mu\u{308}ller.example", "ana@m\u{fc}ller.example"),
+            ("jose\u{301}@example.org", "jos\u{e9}@example.org"),
+            ("ana＠example.org", "ana@example.org"),
+            ("ana@例え.jp", "ana@xn--r8jz45g.jp"),
+        ] {
+            assert_eq!(key(a), key(b), "{a}");
+        }
+        assert_ne!(key("ana@müller.example"), key("ana@muller.example"));
     }
 }

@@ -165,7 +165,7 @@ fn within_bytes<E>(
 ///
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Buckets {
     /// Which life of the data this is; see [`Epoch`]. Fixed while the process runs.
     fn epoch(&self) -> Epoch;
 
@@ -246,11 +246,6 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError>;
 
-    /// What all nodes count together; `None` where there is only this one.
-    fn buckets(&self) -> Option<Arc<dyn Buckets>> {
-        None
-    }
-
     /// Whether other nodes may show people in the same rooms.
     fn has_other_nodes(&self) -> bool {
         false
@@ -279,14 +274,26 @@ pub trait Store: Send + Sync {
     }
 }
 
-/// What nodes count together, where there may be several.
+/// A bucket of a rate limit, by its key: it holds `rate.burst` at most, and one more comes every
+/// `rate.every`.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    /// Which one.
+    pub key: String,
+    /// How large it is, and how fast it fills.
+    pub rate: Rate,
+}
+
+/// What is counted for all nodes together and outlives a restart: rate limits by the generic cell rate
+/// algorithm, and facts that are true for a while.
 #[async_trait]
 pub trait Buckets: Send + Sync {
-    /// Takes one from a bucket, or says how long until there is one; a new bucket is full.
-    async fn take(&self, key: &str, rate: Rate) -> Result<Result<(), Duration>, StoreError>;
+    /// Takes one from each of these buckets; a new one is full. If one of them is empty, says how long
+    /// until it is not; some of the others may have been taken from then.
+    async fn take(&self, buckets: &[Bucket]) -> Result<Result<(), Duration>, StoreError>;
 
-    /// Puts one back.
-    async fn give_back(&self, key: &str, rate: Rate) -> Result<(), StoreError>;
+    /// Puts one back into each.
+    async fn give_back(&self, buckets: &[Bucket]) -> Result<(), StoreError>;
 
     /// Remembers a fact for a while.
     async fn remember(&self, key: &str, lasts: Duration) -> Result<(), StoreError>;

@@ -1,6 +1,6 @@
 //! Where a request comes from.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -14,11 +14,10 @@ use crate::state::AppState;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// The client's network, for rate limits: its address, or an IPv6 client's /64, which is what one
-/// household gets.
-pub(super) struct ClientNetwork(pub(super) IpAddr);
+/// The client's address, for rate limits.
+pub(super) struct ClientAddress(pub(super) IpAddr);
 
-impl FromRequestParts<AppState> for ClientNetwork {
+impl FromRequestParts<AppState> for ClientAddress {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
@@ -26,7 +25,7 @@ impl FromRequestParts<AppState> for ClientNetwork {
             return Err(AppError::Internal("the server gave no peer address".into()));
         };
         let address = client_address(peer.ip(), &parts.headers, &app.config.trusted_proxies);
-        Ok(Self(network(address)))
+        Ok(Self(address))
     }
 }
 
@@ -54,16 +53,6 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     address
 }
 
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,9 +73,5 @@ mod tests {
         );
         assert_eq!(address("::ffff:10.0.0.1", "198.51.100.7"), "198.51.100.7");
         assert_eq!(address("10.0.0.1", "nonsense"), "10.0.0.1");
-        assert_eq!(
-            network("2001:db8:1:2:3::4".parse().unwrap()).to_string(),
-            "2001:db8:1:2::"
-        );
     }
 }

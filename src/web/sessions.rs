@@ -8,14 +8,15 @@ use serde::Serialize;
 
 use super::answer::{self, Form};
 use super::body::Fields;
-use super::client::ClientNetwork;
+use super::client::ClientAddress;
 use super::cookies::{Said, SessionCookies};
 use super::extract::SignedIn;
 use super::query::Query;
+use crate::auth::password::Turn;
 use crate::config::Config;
 use crate::domain::{Account, Login, Session, SessionId, Timestamp, User};
 use crate::error::AppError;
-use crate::limits::{Limited, Target};
+use crate::limits::{self, Limited};
 use crate::state::AppState;
 use crate::views::{Field, SignInPage};
 
@@ -81,7 +82,7 @@ fn cookie_lost(config: &Config) -> String {
 /// `POST /login`. Every wrong pair gets the same answer in the same time, and is counted.
 pub(super) async fn create(
     State(app): State<AppState>,
-    ClientNetwork(network): ClientNetwork,
+    ClientAddress(address): ClientAddress,
     form: Form,
     cookies: SessionCookies,
     fields: Fields,
@@ -98,31 +99,11 @@ pub(super) async fn create(
     };
 
     let login = Login::parse(typed);
-    let account = match &login {
-        Some(login) => app.store.find_account(login).await?,
-        None => None,
+    let account = match check_password(&app, login, address, fields.get("password")).await {
+        Ok(Some(account)) => account,
+        Ok(None) => return refused(AppError::WrongPair),
+        Err(error) => return refused(error),
     };
-    // Before the hash, which is what guessing costs us.
-    let counted = counted(&app, account.as_ref(), login, network).await?;
-    for limited in &counted {
-        if let Err(not_counted) = app.limits.take(limited).await {
-            return refused(not_counted.into());
-        }
-    }
-    let hash = account
-        .as_ref()
-        .map(|account| account.password_hash.as_str());
-    let fits = match app.hasher.verify(fields.get("password"), hash).await {
-        Ok(fits) => fits,
-        Err(error) => return refused(error.into()),
-    };
-    let Some(account) = account.filter(|_| fits) else {
-        return refused(AppError::WrongPair);
-    };
-    for limited in &counted {
-        app.limits.give_back(limited).await?;
-    }
-    app.limits.know(account.user.id, network).await?;
     let sessions = Limited::SessionsOf(account.user.id);
     if let Err(not_counted) = app.limits.take(&sessions).await {
         return refused(not_counted.into());
@@ -136,31 +117,54 @@ pub(super) async fn create(
     })
 }
 
-/// What a sign-in counts against until it turns out to be right. By account, so that another
-/// spelling of a name is not another chance.
-async fn counted(
+/// The account that was signed in to, if name and password go together. Every attempt is counted, by
+/// what was typed, so that the answer says nothing about whose an address is, until it turns out to be
+/// right.
+pub(super) async fn check_password(
     app: &AppState,
-    account: Option<&Account>,
     login: Option<Login>,
-    network: IpAddr,
-) -> Result<Vec<Limited>, AppError> {
-    let target = match (account, login) {
-        (Some(account), _) => Target::Account(account.user.id),
-        (None, Some(Login::Email(name) | Login::Username(name))) => Target::Nobody(name),
-        (None, None) => Target::Nobody(String::new()),
+    address: IpAddr,
+    password: &str,
+) -> Result<Option<Account>, AppError> {
+    let account = match &login {
+        Some(login) => app.store.find_account(login).await?,
+        None => None,
     };
-    let mut counted = vec![
-        Limited::SignInsFrom(network),
-        Limited::SignInsToFrom(target.clone(), network),
-    ];
-    let is_known = match account {
-        Some(account) => app.limits.is_known(account.user.id, network).await?,
+    let is_known = match &account {
+        Some(account) => app.limits.is_known(account.user.id, address).await?,
         None => false,
     };
-    if !is_known {
-        counted.push(Limited::SignInsToFromAfar(target));
+    let typed = match login {
+        Some(Login::Email(key)) => format!("address {key}"),
+        Some(Login::Username(key)) => format!("name {key}"),
+        None => "nobody".to_owned(),
+    };
+    let networks = limits::networks(address);
+    let mut counted = Vec::new();
+    if let Some(own) = networks.first() {
+        counted.push(Limited::SignInsToFrom(typed.clone(), *own));
     }
-    Ok(counted)
+    counted.extend(networks.into_iter().map(Limited::SignInsFrom));
+    if !is_known {
+        counted.push(Limited::SignInsToFromAfar(typed));
+    }
+    // Before the hash, which is what guessing costs us.
+    app.limits.take_all(&counted).await?;
+    let provider = Limited::SignInsFromProvider(limits::provider(address));
+    let turn = match app.limits.take(&provider).await {
+        _ if is_known => Turn::KnownSignIn,
+        Ok(()) => Turn::SignIn,
+        Err(_) => Turn::SuspectSignIn,
+    };
+    let hash = account.as_ref().map(|found| found.password_hash.as_str());
+    let fits = app.hasher.verify(turn, password, hash).await?;
+    let Some(account) = account.filter(|_| fits) else {
+        return Ok(None);
+    };
+    counted.push(provider);
+    app.limits.give_back(&counted).await?;
+    app.limits.know(account.user.id, address).await?;
+    Ok(Some(account))
 }
 
 /// `POST /logout`: the session is over at once, on every node.

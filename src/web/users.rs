@@ -1,17 +1,19 @@
+use std::net::IpAddr;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::answer::{self, Form};
 use super::body::Fields;
-use super::client::ClientNetwork;
+use super::client::ClientAddress;
 use super::cookies::SessionCookies;
 use super::extract::SignedIn;
 use super::sessions;
 use crate::auth::password::NewPassword;
-use crate::domain::{Email, Invalid, NewUser, User, UserId, Username};
+use crate::domain::{Email, Invalid, Login, NewUser, User, UserId, Username};
 use crate::error::AppError;
-use crate::limits::Limited;
+use crate::limits::{self, Limited};
 use crate::state::AppState;
 use crate::store::{StoreError, UserField};
 use crate::views::{Field, SignUpPage};
@@ -27,7 +29,7 @@ pub(super) async fn new(user: Option<SignedIn>) -> Response {
 /// `POST /signup`: makes an account and signs in to it.
 pub(super) async fn create(
     State(app): State<AppState>,
-    ClientNetwork(network): ClientNetwork,
+    ClientAddress(client): ClientAddress,
     form: Form,
     cookies: SessionCookies,
     fields: Fields,
@@ -66,7 +68,11 @@ pub(super) async fn create(
         }
     };
     // Each costs a hash, and tells whether a name is taken.
-    if let Err(not_counted) = app.limits.take(&Limited::SignUpsFrom(network)).await {
+    let counted: Vec<Limited> = limits::networks(client)
+        .into_iter()
+        .map(Limited::SignUpsFrom)
+        .collect();
+    if let Err(not_counted) = app.limits.take_all(&counted).await {
         return put_off(not_counted.into());
     }
 
@@ -80,27 +86,67 @@ pub(super) async fn create(
     };
     let added = app.store.add_user(NewUser {
         user: user.clone(),
-        email: address,
+        email: address.clone(),
         password_hash,
     });
-    match added.await {
-        Ok(()) => {}
-        Err(StoreError::Taken(UserField::Username)) => {
-            let says = "Somebody has this name, or one that looks like it. Choose another.";
-            return refused(vec![("username", says.to_owned())]);
+    let user = match added.await {
+        Ok(()) => user,
+        Err(StoreError::Taken(field)) => {
+            let again = sign_up_again(
+                &app,
+                &user.username,
+                &address,
+                client,
+                fields.get("password"),
+            );
+            match again.await {
+                Ok(Some(user)) => user,
+                Ok(None) => return refused(vec![taken(field)]),
+                Err(error) => return put_off(error),
+            }
         }
-        Err(StoreError::Taken(UserField::Email)) => {
-            let says = "There is an account with this address. Sign in, or use another.";
-            return refused(vec![("email", says.to_owned())]);
-        }
-        Err(error) => return Err(error.into()),
-    }
+        Err(error) => return put_off(error.into()),
+    };
+    // From here its owner gets in, whatever others try from elsewhere.
+    app.limits.know(user.id, client).await?;
     let signed_in = sessions::sign_in(&app, &cookies, user).await?;
     Ok(match form {
         Form::Page | Form::Fragment => Redirect::to("/rooms").into_response(),
         Form::Json | Form::Ndjson => signed_in.json(StatusCode::CREATED),
         Form::Text => signed_in.text(StatusCode::CREATED),
     })
+}
+
+/// Whose sign-up this is once more: "Sign up" was clicked twice on a slow line. The second is the first
+/// if all three inputs are the same, and counts like a sign-in, which it is then.
+async fn sign_up_again(
+    app: &AppState,
+    name: &Username,
+    address: &Email,
+    client: IpAddr,
+    password: &str,
+) -> Result<Option<User>, AppError> {
+    let login = Login::Email(address.key());
+    let account = app.store.find_account(&login).await?;
+    if account.is_none_or(|account| account.user.username != *name) {
+        return Ok(None);
+    }
+    let account = sessions::check_password(app, Some(login), client, password).await?;
+    Ok(account.map(|account| account.user))
+}
+
+fn taken(field: UserField) -> (&'static str, String) {
+    let (name, says) = match field {
+        UserField::Username => (
+            "username",
+            "Somebody has this name, or one that looks like it. Choose another.",
+        ),
+        UserField::Email => (
+            "email",
+            "There is an account with this address. Sign in, or use another.",
+        ),
+    };
+    (name, says.to_owned())
 }
 
 fn page<'a>(
@@ -122,7 +168,7 @@ fn page<'a>(
                 kind: "text",
                 autocomplete: "username",
                 value: username,
-                hint: "What others see: 2 to 32 letters, digits, “-”, “_” or “.”.",
+                hint: "What others see: up to 32 letters, digits, “-”, “_” or “.”.",
                 error: error_at("username"),
                 is_first: true,
             },

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 
 use super::retry::trying;
-use super::{Collections, unreadable};
-use crate::domain::Rate;
-use crate::store::{Buckets, StoreError};
+use super::{Collections, MongoStore, unreadable};
+use crate::store::{Bucket, Buckets, StoreError};
 
 /// As a number of milliseconds.
 fn ms(span: Duration) -> Bson {
@@ -17,8 +17,56 @@ fn ms(span: Duration) -> Bson {
 }
 
 #[async_trait::async_trait]
-impl Buckets for Collections {
-    async fn take(&self, key: &str, rate: Rate) -> Result<Result<(), Duration>, StoreError> {
+impl Buckets for MongoStore {
+    async fn take(&self, buckets: &[Bucket]) -> Result<Result<(), Duration>, StoreError> {
+        for bucket in buckets {
+            if let Err(wait) = self.collections.take_one(bucket).await? {
+                return Ok(Err(wait));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn give_back(&self, buckets: &[Bucket]) -> Result<(), StoreError> {
+        for Bucket { key, rate } in buckets {
+            let less = doc! { "$subtract": ["$full_at", ms(rate.every)] };
+            let update = vec![doc! { "$set": { "full_at": less } }];
+            trying("give back to a limit", || {
+                self.limits()
+                    .update_one(doc! { "_id": key }, update.clone())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn remember(&self, key: &str, lasts: Duration) -> Result<(), StoreError> {
+        let update = vec![doc! { "$set": { "full_at": { "$add": ["$$NOW", ms(lasts)] } } }];
+        trying("remember a network", || {
+            self.limits()
+                .update_one(doc! { "_id": key }, update.clone())
+                .upsert(true)
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn is_remembered(&self, key: &str) -> Result<bool, StoreError> {
+        let still = doc! { "_id": key, "$expr": { "$gt": ["$full_at", "$$NOW"] } };
+        let find = || self.limits().find_one(still.clone());
+        Ok(trying("look for a network", find).await?.is_some())
+    }
+}
+
+impl MongoStore {
+    fn limits(&self) -> &Collection<Document> {
+        &self.collections.limits
+    }
+}
+
+impl Collections {
+    async fn take_one(&self, bucket: &Bucket) -> Result<Result<(), Duration>, StoreError> {
+        let Bucket { key, rate } = bucket;
         // When the bucket would be full again, were one more taken.
         let full = doc! { "$ifNull": ["$full_at", "$$NOW"] };
         let next = doc! { "$add": [ { "$max": [full, "$$NOW"] }, ms(rate.every) ] };
@@ -47,32 +95,5 @@ impl Buckets for Collections {
             Ok(wait_ms) if wait_ms > 0 => Err(Duration::from_millis(wait_ms)),
             _ => Ok(()),
         })
-    }
-
-    async fn give_back(&self, key: &str, rate: Rate) -> Result<(), StoreError> {
-        let less = doc! { "$subtract": ["$full_at", ms(rate.every)] };
-        let update = vec![doc! { "$set": { "full_at": less } }];
-        trying("give back to a limit", || {
-            self.limits.update_one(doc! { "_id": key }, update.clone())
-        })
-        .await
-        .map(drop)
-    }
-
-    async fn remember(&self, key: &str, lasts: Duration) -> Result<(), StoreError> {
-        let update = vec![doc! { "$set": { "full_at": { "$add": ["$$NOW", ms(lasts)] } } }];
-        trying("remember a network", || {
-            self.limits
-                .update_one(doc! { "_id": key }, update.clone())
-                .upsert(true)
-        })
-        .await
-        .map(drop)
-    }
-
-    async fn is_remembered(&self, key: &str) -> Result<bool, StoreError> {
-        let still = doc! { "_id": key, "$expr": { "$gt": ["$full_at", "$$NOW"] } };
-        let find = || self.limits.find_one(still.clone());
-        Ok(trying("look for a network", find).await?.is_some())
     }
 }

@@ -40,7 +40,7 @@ use self::log::Logs;
 use self::nodes::Nodes;
 use self::retry::{ATTEMPT_MAX, Backoff, is_passing, once, trying};
 use self::together::Together;
-use super::{Access, Appended, Buckets, OnChange, Store, StoreError};
+use super::{Access, Appended, OnChange, Store, StoreError};
 use crate::domain::{
     Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
     User, UserId,
@@ -119,6 +119,7 @@ impl MongoStore {
 
         let collections = Collections::of(database, is_replicated);
         collections.make_indexes().await?;
+        users::renew_email_keys(&collections).await?;
         if collections.get(Meta::Importing).await?.is_some() {
             bail!(
                 "an import into the database {} did not finish: drop it and import again",
@@ -568,10 +569,6 @@ impl Store for MongoStore {
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
         log::page_before(&self.collections.events, room, before, limit).await
-    }
-
-    fn buckets(&self) -> Option<Arc<dyn Buckets>> {
-        Some(Arc::new(self.collections.clone()))
     }
 
     fn has_other_nodes(&self) -> bool {

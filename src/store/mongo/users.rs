@@ -1,8 +1,9 @@
+use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
 use super::retry::trying;
 use super::{Collections, duplicate_key, find_certain, unreadable};
-use crate::domain::{Account, Login, NewUser, User, UserId, Username};
+use crate::domain::{Account, Email, Login, NewUser, User, UserId, Username};
 use crate::store::{StoreError, UserField};
 
 pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), StoreError> {
@@ -34,6 +35,37 @@ pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), 
         Some(_) => Ok(()),
         None => Err(StoreError::Taken(taken)),
     }
+}
+
+/// Gives addresses beyond ASCII the key of this version, under which all spellings of a domain are one.
+/// One that two accounts would share stays with whoever has it. Any node may do this again.
+pub(super) async fn renew_email_keys(collections: &Collections) -> anyhow::Result<()> {
+    let beyond_ascii = doc! { "email_key": { "$regex": "[^\\x00-\\x7f]" } };
+    let find = || async {
+        let users = collections.users.find(beyond_ascii.clone()).await?;
+        users.try_collect::<Vec<Document>>().await
+    };
+    for user in trying("read the addresses", find).await? {
+        let (Ok(id), Ok(email)) = (user.get_str("_id"), user.get_str("email")) else {
+            continue;
+        };
+        let key = Email::stored(email).key();
+        if user.get_str("email_key").is_ok_and(|old| old == key) {
+            continue;
+        }
+        let update = doc! { "$set": { "email_key": key } };
+        let renew = || {
+            collections
+                .users
+                .update_one(doc! { "_id": id }, update.clone())
+        };
+        match trying("renew an address’s key", renew).await {
+            Ok(_) => {}
+            Err(error) if duplicate_key(&error).is_some() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn find_account(

@@ -5,6 +5,7 @@
 //! it visible in the WAL index last.
 
 pub mod archive;
+mod limits;
 mod log;
 mod readers;
 mod recent;
@@ -34,7 +35,11 @@ use crate::domain::{
 };
 
 /// What brings an empty file, or one of an earlier version, to the newest form.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+];
 
 /// The database's name in its directory.
 const DATABASE: &str = "parlor.db";
@@ -257,6 +262,9 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
     for (migration, version) in MIGRATIONS.iter().zip(1..).skip(version as usize) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
+        if version == 3 {
+            users::renew_email_keys(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
     }

@@ -1,6 +1,6 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::{Account, Login, NewUser, Timestamp, User, UserId, Username};
+use crate::domain::{Account, Email, Login, NewUser, Timestamp, User, UserId, Username};
 use crate::store::{StoreError, UserField};
 
 pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<(), StoreError> {
@@ -34,6 +34,21 @@ pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<(), StoreErr
         }
         Err(error) => Err(StoreError::backend("add a user", error)),
     }
+}
+
+/// Gives addresses beyond ASCII the key of this version, under which all spellings of a domain are one.
+/// One that two accounts would share stays with whoever has it.
+pub(super) fn renew_email_keys(connection: &Connection) -> rusqlite::Result<()> {
+    let mut beyond_ascii =
+        connection.prepare("SELECT id, email FROM users WHERE email_key GLOB '*[^ -~]*'")?;
+    let found = beyond_ascii.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (id, email) in found.collect::<rusqlite::Result<Vec<(String, String)>>>()? {
+        connection.execute(
+            "UPDATE OR IGNORE users SET email_key = ?2 WHERE id = ?1",
+            params![id, Email::stored(&email).key()],
+        )?;
+    }
+    Ok(())
 }
 
 pub(super) fn find_account(
