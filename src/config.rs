@@ -37,6 +37,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How many streams one user may have open.
     pub streams_per_user: usize,
+    /// How many requests one user may have in flight, streams apart.
+    pub requests_per_user: usize,
     /// On how many threads of their own streams are written.
     pub stream_threads: usize,
     /// Off only for load tests.
@@ -197,6 +199,12 @@ impl Config {
                 || 32,
                 |raw| raw.parse().ok().filter(|n| (1..=1_000_000).contains(n)),
             )?,
+            requests_per_user: read.parse(
+                "REQUESTS_PER_USER",
+                "a whole number from 1 to 1000000",
+                || 128,
+                |raw| raw.parse().ok().filter(|n| (1..=1_000_000).contains(n)),
+            )?,
             stream_threads: read.parse(
                 "STREAM_THREADS",
                 "a whole number from 0 to 256",
@@ -307,6 +315,7 @@ mod tests {
             ("SESSION_DAYS", "-1"),
             ("TRUSTED_PROXIES", "10.0.0.0/8,nonsense"),
             ("STREAMS_PER_USER", "many"),
+            ("REQUESTS_PER_USER", "0"),
             ("STREAM_THREADS", "few"),
             ("RATE_LIMITS", "maybe"),
             ("RUST_LOG", "parlor=loud"),
@@ -346,6 +355,7 @@ mod tests {
             "SESSION_DAYS=30",
             "TRUSTED_PROXIES=",
             "STREAMS_PER_USER=32",
+            "REQUESTS_PER_USER=128",
             "STREAM_THREADS=",
             "RATE_LIMITS=on",
             "METRICS_ADDR=",

@@ -11,6 +11,7 @@
 //! - [`views`]: what is shown;
 //! - [`web`]: HTTP, a handler for each route;
 //! - [`server`]: sockets and an orderly end;
+//! - [`logging`]: the log, which nothing waits for;
 //! - [`metrics`]: what can be watched from outside;
 //! - [`commands`]: moving a store, copying it and putting it back.
 //!
@@ -25,6 +26,7 @@ pub mod error;
 pub mod json;
 pub mod limits;
 pub mod live;
+pub mod logging;
 pub mod markup;
 pub mod metrics;
 pub mod server;

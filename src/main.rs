@@ -1,6 +1,5 @@
 //! The program: reads the settings and does what the command line asks for.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use parlor::commands;
 use parlor::config::{Config, Secret};
 use parlor::limits::Limits;
 use parlor::live::Hub;
+use parlor::logging;
 use parlor::metrics::Metrics;
 use parlor::server;
 use parlor::state::{AppState, Running};
@@ -21,9 +21,9 @@ use parlor::store::Store;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::{SqliteStore, make_data_dir};
 use parlor::views::Parts;
+use parlor::web::InFlight;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
-use tracing_subscriber::EnvFilter;
 
 /// A page is some hundred small pieces and one large one, made and freed 20,000 times a second; this
 /// one is a fifth faster at it than the system's. Figures are in `benches/NOTES.md`.
@@ -104,10 +104,7 @@ async fn run() -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.rust_log))
-        .with_ansi(std::io::stdout().is_terminal())
-        .init();
+    let _log = logging::start(&config.rust_log);
     if !config.rate_limits {
         tracing::warn!("RATE_LIMITS is off: anybody may try passwords as fast as they can");
     }
@@ -136,6 +133,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         ),
         hub: hub.clone(),
         parts: Parts::default(),
+        in_flight: InFlight::new(config.requests_per_user),
         store: Arc::clone(&store),
         config: config.clone(),
     }));

@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::live::Hub;
 use crate::store::Store;
 use crate::views::Parts;
+use crate::web::InFlight;
 
 /// What every request carries. Cheap to clone.
 #[derive(Clone)]
@@ -46,4 +47,6 @@ pub struct Running {
     pub limits: Limits,
     /// Parts of pages.
     pub parts: Parts,
+    /// Requests in flight.
+    pub in_flight: InFlight,
 }

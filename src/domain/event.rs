@@ -104,6 +104,20 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// The same event with the start of a long text and an ellipsis: what lists of rooms carry.
+    #[must_use]
+    pub fn abridged(&self) -> Self {
+        let mut event = self.clone();
+        if let EventKind::Message { body } = &self.kind {
+            event.kind = EventKind::Message {
+                body: body.excerpt(),
+            };
+        }
+        event
+    }
+}
+
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::Invalid;
-use super::characters::{is_blank, is_unsafe_to_print};
+use super::characters::{excerpt, is_blank, is_unsafe_to_print};
 
 /// What a message says: 1 to [`Self::CHARS_MAX`] characters; line breaks are kept, as `\n`.
 /// Cheap to clone.
@@ -54,6 +54,15 @@ impl MessageBody {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The start of the text, with an ellipsis if there is more.
+    #[must_use]
+    pub fn excerpt(&self) -> Self {
+        match excerpt(&self.0) {
+            all if all.len() == self.0.len() => self.clone(),
+            start => Self(format!("{start}…").into()),
+        }
     }
 
     /// The most bytes the text takes in an answer, whichever format it is escaped for: JSON makes six

@@ -56,7 +56,7 @@ impl Serialize for RoomId {
 }
 
 /// One line of the lobby.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RoomSummary {
     /// Which room.
     pub room: RoomId,

@@ -51,14 +51,6 @@ fn is_one_emoji(grapheme: &str) -> bool {
         && chars.all(is_part)
 }
 
-/// The first so many characters, as a reader counts them, of a text: none is cut in two.
-pub fn first_graphemes(text: &str, count: usize) -> &str {
-    match text.grapheme_indices(true).nth(count) {
-        Some((end, _)) => &text[..end],
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,14 +92,5 @@ mod tests {
         ] {
             assert!(!is_emoji(text), "{text}");
         }
-    }
-
-    #[test]
-    fn no_character_is_cut_in_two() {
-        let families = "👨‍👩‍👧‍👦".repeat(3);
-        assert_eq!(first_graphemes(&families, 2), "👨‍👩‍👧‍👦".repeat(2));
-        assert_eq!(first_graphemes("e\u{301}e\u{301}x", 2), "e\u{301}e\u{301}");
-        assert_eq!(first_graphemes("ab", 2), "ab");
-        assert_eq!(first_graphemes("ab", 0), "");
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 
-pub use emoji::{first_graphemes, is_emoji};
+pub use emoji::is_emoji;
 
 /// A piece of a message.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,9 +11,9 @@ mod row;
 
 use askama::Template;
 
-use crate::domain::{Event, EventId, RoomId, RoomSummary, User};
+use crate::domain::{Event, EventId, RoomId, RoomSummary, User, characters};
 use crate::live::Present;
-use crate::markup::{Part, first_graphemes};
+use crate::markup::Part;
 use crate::web::assets;
 
 pub use avatar::Avatar;
@@ -258,12 +258,11 @@ pub struct ErrorNotice<'a> {
     pub detail: &'a str,
 }
 
-/// The first line of what was said, for the lobby: at most 160 characters, none cut in two.
+/// The start of the first line of what was said, for the lobby.
 pub fn excerpt(event: &Event) -> String {
-    const CHARS_MAX: usize = 160;
     let body = event.kind.body().map_or("", |body| body.as_str());
     let line = body.lines().next().unwrap_or("").trim();
-    let excerpt = first_graphemes(line, CHARS_MAX);
+    let excerpt = characters::excerpt(line);
     match excerpt.len() < body.len() {
         true => format!("{excerpt}…"),
         false => excerpt.to_owned(),

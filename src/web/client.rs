@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
 
+use crate::config::Config;
 use crate::error::AppError;
 use crate::state::AppState;
 
@@ -21,12 +22,21 @@ impl FromRequestParts<AppState> for ClientAddress {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
-        let Some(Peer(peer)) = parts.extensions.get() else {
-            return Err(AppError::Internal("the server gave no peer address".into()));
-        };
-        let address = client_address(peer.ip(), &parts.headers, &app.config.trusted_proxies);
-        Ok(Self(address))
+        match address(&parts.extensions, &parts.headers, &app.config) {
+            Some(address) => Ok(Self(address)),
+            None => Err(AppError::Internal("the server gave no peer address".into())),
+        }
     }
+}
+
+/// The client's address; `None` only where the server gave none.
+pub(super) fn address(
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    config: &Config,
+) -> Option<IpAddr> {
+    let Peer(peer) = extensions.get()?;
+    Some(client_address(peer.ip(), headers, &config.trusted_proxies))
 }
 
 /// The last hop that no proxy of ours vouches for: what stands further left in the header was

@@ -4,6 +4,7 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
 use super::cookies::SessionCookies;
+use super::in_flight::Ticket;
 use super::query::Query;
 use crate::auth::headers;
 use crate::auth::token::{Claims, Verified};
@@ -37,6 +38,9 @@ impl FromRequestParts<AppState> for SignedIn {
             .await?
             .filter(|(session, _)| session.user == claims.sub)
             .ok_or(AppError::SignedOut)?;
+        if let Some(ticket) = parts.extensions.get::<Ticket>() {
+            ticket.admit(user.id)?;
+        }
         // A page of somebody who has signed out meanwhile must not speak for who signed in since.
         let Ok(query) = Query::from_request_parts(parts, app).await;
         if query

@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
+use super::client;
 use crate::auth::headers;
 use crate::error::AppError;
 use crate::state::AppState;
@@ -105,10 +106,11 @@ pub(super) async fn be_patient(request: Request, next: Next) -> Response {
     patiently(next.run(request)).await
 }
 
-/// Gives each request an id, in the log and in the answer, and logs how it ended. The query is
-/// left out: it may hold what people typed. What is said in passing, that somebody types or has
-/// read something, is for debugging only.
-pub(super) async fn log(request: Request, next: Next) -> Response {
+/// Gives each request an id, in the log and in the answer, and logs how it ended: by its route, and by
+/// its client's address, so that a person or a program that bans can act on it. The query is left out:
+/// it may hold what people typed. What is asked for at no route of ours, and what is said in passing,
+/// that somebody types or has read something, is for debugging only.
+pub(super) async fn log(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = uuid::Uuid::new_v4().simple().to_string();
     let method = request.method().clone();
@@ -116,24 +118,36 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned());
-    let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("request", id, %method, path);
+    let path = shortened(request.uri().path());
+    let client = client::address(request.extensions(), request.headers(), &app.config);
+    let client = client.map_or_else(String::new, |client| client.to_string());
+    let span = tracing::info_span!("request", id, %method, route, client);
 
     let mut response = next.run(request).instrument(span.clone()).await;
 
     let status = response.status();
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let route = route.as_deref().unwrap_or("-");
     let _entered = span.enter();
     if status.is_server_error() {
-        tracing::warn!(status = status.as_u16(), took_ms, route, "answered");
-    } else if !method.is_safe() && status != StatusCode::NO_CONTENT {
-        tracing::info!(status = status.as_u16(), took_ms, route, "answered");
+        tracing::warn!(status = status.as_u16(), took_ms, path, "answered");
+    } else if !method.is_safe() && status != StatusCode::NO_CONTENT && route.is_some() {
+        tracing::info!(status = status.as_u16(), took_ms, path, "answered");
     } else {
-        tracing::debug!(status = status.as_u16(), took_ms, route, "answered");
+        tracing::debug!(status = status.as_u16(), took_ms, path, "answered");
     }
     insert_id(response.headers_mut(), &id);
     response
+}
+
+/// As much of a path as says which of our pages it is.
+fn shortened(path: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    let mut chars = path.chars();
+    let start: String = chars.by_ref().take(CHARS_MAX).collect();
+    match chars.next() {
+        Some(_) => start + "…",
+        None => start,
+    }
 }
 
 fn insert_id(headers: &mut HeaderMap, id: &str) {

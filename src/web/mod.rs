@@ -10,6 +10,7 @@ mod errors;
 mod extract;
 mod handover;
 mod health;
+mod in_flight;
 mod layers;
 mod messages;
 mod query;
@@ -37,6 +38,7 @@ use crate::state::AppState;
 
 pub use client::Peer;
 pub use handover::{CarriesStreams, HandedOver, OpenStream};
+pub use in_flight::InFlight;
 
 /// The most bytes a request's body has: a message of 4,000 characters of four bytes, each byte
 /// percent-encoded, and some room.
@@ -69,6 +71,8 @@ pub fn app(state: AppState) -> Router {
             get(messages::index).post(messages::create),
         )
         .route("/rooms/{room}/messages/{seq}", get(messages::show))
+        // Within the compression: what it has not read yet is the whole answer.
+        .layer(from_fn_with_state(state.clone(), in_flight::count))
         // A room's page is a tenth of its size then. Streams are never compressed: each event would
         // wait for the next.
         .layer(
@@ -99,7 +103,7 @@ pub fn app(state: AppState) -> Router {
         // errors the form the request asked for, turn a panic into such an error, refuse what
         // is not for us or comes from other sites, wait so long for the database and no longer.
         .layer((
-            from_fn(layers::log),
+            from_fn_with_state(state.clone(), layers::log),
             from_fn_with_state(state.clone(), layers::add_headers),
             from_fn(errors::render),
             CatchPanicLayer::custom(layers::panicked),

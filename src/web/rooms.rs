@@ -22,9 +22,19 @@ use crate::views::{self, Avatar, Composer, Field, LobbyPage, RoomPage, Shown};
 /// The lobby as JSON.
 #[derive(Serialize)]
 struct Lobby<'a> {
-    rooms: &'a [RoomSummary],
+    rooms: Vec<LobbyRoom<'a>>,
     /// What to wait beyond: it is another when a log has grown or a room was entered.
     cursor: String,
+}
+
+/// A room of the lobby as JSON.
+#[derive(Serialize)]
+struct LobbyRoom<'a> {
+    room: &'a RoomId,
+    head: Seq,
+    /// The newest message, abridged: a thousand whole ones would be megabytes.
+    last: Option<Event>,
+    unread: u64,
 }
 
 /// A room as JSON.
@@ -64,12 +74,18 @@ pub(super) async fn index(
         }
         Form::Json | Form::Ndjson => {
             let cursor = cursor(&rooms);
-            let rooms = &rooms;
+            let rooms = rooms.iter().map(|room| LobbyRoom {
+                room: &room.room,
+                head: room.head,
+                last: room.last.as_ref().map(|last| last.abridged()),
+                unread: room.unread,
+            });
+            let rooms = rooms.collect();
             answer::json(StatusCode::OK, &Lobby { rooms, cursor })
         }
         Form::Text => {
             let lines = rooms.iter().map(|room| match &room.last {
-                Some(last) => format!("{}\t{}", room.room, text_line(last)),
+                Some(last) => format!("{}\t{}", room.room, text_line(&last.abridged())),
                 None => format!("{}\t\n", room.room),
             });
             answer::text(StatusCode::OK, lines.collect())
