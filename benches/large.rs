@@ -112,7 +112,7 @@ fn catch_up(served: &Served, after: u64, count: usize) -> f64 {
     let mut socket = TcpStream::connect(&served.address).unwrap();
     write!(
         socket,
-        "GET /rooms/{ROOM}/events?after={after} HTTP/1.1\r\nhost: x\r\n{}\r\n",
+        "GET /rooms/{ROOM}/events?after={after} HTTP/1.1\r\nhost: localhost\r\n{}\r\n",
         served.authorization
     )
     .unwrap();

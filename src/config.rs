@@ -191,7 +191,11 @@ impl Config {
                 "TRUSTED_PROXIES",
                 "networks of your proxies, separated by commas, like 10.0.0.0/8,::1/128",
                 Vec::new,
-                |raw| raw.split(',').map(|net| net.trim().parse().ok()).collect(),
+                |raw| {
+                    raw.split(',')
+                        .map(|net| parse_network(net.trim()))
+                        .collect()
+                },
             )?,
             streams_per_user: read.parse(
                 "STREAMS_PER_USER",
@@ -255,6 +259,12 @@ impl<G: Fn(&str) -> Option<String>> Reader<'_, G> {
             Some(raw) => parse(raw).ok_or(BadSetting { name, takes }),
         }
     }
+}
+
+/// A network, or one address.
+fn parse_network(raw: &str) -> Option<IpNet> {
+    let address = || raw.parse::<IpAddr>().ok().map(IpNet::from);
+    raw.parse().ok().or_else(address)
 }
 
 impl PublicUrl {

@@ -149,7 +149,7 @@ impl Load {
             let room = &self.rooms[at / per_room];
             let mut socket = self.connect(served);
             let request = format!(
-                "GET /rooms/{room}/events HTTP/1.1\r\nhost: x\r\n{}accept: text/event-stream\r\n\r\n",
+                "GET /rooms/{room}/events HTTP/1.1\r\nhost: localhost\r\n{}accept: text/event-stream\r\n\r\n",
                 served.authorization
             );
             socket.write_all(request.as_bytes()).unwrap();
@@ -350,7 +350,7 @@ impl Poster {
         self.request.clear();
         write!(
             self.request,
-            "POST /rooms/{room}/messages HTTP/1.1\r\nhost: x\r\n{authorization}\
+            "POST /rooms/{room}/messages HTTP/1.1\r\nhost: localhost\r\n{authorization}\
              accept: text/plain\r\ncontent-type: application/x-www-form-urlencoded\r\n\
              content-length: {}\r\n\r\nbody={number:010}{:x<2$}",
             BODY_LEN + 5,

@@ -33,6 +33,7 @@ impl Served {
         parlor
             .env("RATE_LIMITS", "off")
             .env("STREAMS_PER_USER", "100000")
+            .env("REQUESTS_PER_USER", "100000")
             .env("RUST_LOG", "warn")
             .envs(settings.iter().copied());
         Self::start(parlor, dir, false)
@@ -130,7 +131,7 @@ impl Served {
         let mut connection = TcpStream::connect(&self.address).unwrap();
         write!(
             connection,
-            "{method} {path} HTTP/1.1\r\nhost: x\r\naccept: text/plain\r\n{}\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\naccept: text/plain\r\n{}\
              content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
             self.authorization,
             form.len()
@@ -216,7 +217,7 @@ impl Client {
 #[allow(dead_code, reason = "each bench uses some of it")]
 pub fn page_request(served: &Served, path: &str) -> Vec<u8> {
     let authorization = &served.authorization;
-    format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/html\r\n{authorization}\r\n")
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: text/html\r\n{authorization}\r\n")
         .into_bytes()
 }
 
@@ -225,7 +226,7 @@ pub fn page_request(served: &Served, path: &str) -> Vec<u8> {
 pub fn post_request(served: &Served, room: &str) -> Vec<u8> {
     let body = format!("body={}", "x".repeat(100));
     format!(
-        "POST /rooms/{room}/messages HTTP/1.1\r\nhost: x\r\naccept: application/json\r\n{}\
+        "POST /rooms/{room}/messages HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n{}\
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
         served.authorization,
         body.len()

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use email_address::{EmailAddress, Options};
 use icu_properties::CodePointMapData;
-use icu_properties::props::{JoiningType, Script};
+use icu_properties::props::{GeneralCategory, JoiningType, Script};
 use serde::{Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{canonical_combining_class, is_combining_mark};
@@ -11,7 +11,7 @@ use unicode_security::{GeneralSecurityProfile, MixedScript, skeleton};
 
 use super::{Invalid, SessionId, Timestamp, UserId};
 
-/// What others see: 1 to 32 letters, digits, `-`, `_` and `.` of one script, as it was typed.
+/// What others see: 2 to 32 letters (1 where a script has such names), digits, `-`, `_` and `.` of one script, as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username(Arc<str>);
 
@@ -28,10 +28,11 @@ impl Username {
     /// Source: Unicode Technical Standard 39, identifier type, joining controls, single script.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         let name: String = raw.trim().nfkc().collect();
-        if name.is_empty() {
-            return Err(Invalid("Choose a name."));
+        let chars = name.chars().count();
+        if chars == 0 || chars == 1 && !name.chars().all(can_be_a_name) {
+            return Err(Invalid("Choose a name of at least 2 characters."));
         }
-        if name.chars().count() > Self::CHARS_MAX {
+        if chars > Self::CHARS_MAX {
             return Err(Invalid("A name has at most 32 characters."));
         }
         let fits =
@@ -91,6 +92,12 @@ impl Username {
     fn without_joiners(&self) -> String {
         self.0.replace([ZWNJ, ZWJ], "")
     }
+}
+
+/// Whether people are called by one such letter: those of scripts without case, where a letter may be a
+/// syllable or a word, as `李` and `김`.
+fn can_be_a_name(c: char) -> bool {
+    CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::OtherLetter
 }
 
 /// Zero width non-joiner: keeps letters apart, as in the Persian `علی‌رضا`.
@@ -319,7 +326,6 @@ mod tests {
             "42",
             "李",
             "김",
-            "a",
             "ကျော်",
             "ခင်မျိုးချစ်",
             "علی\u{200c}رضا",
@@ -354,6 +360,9 @@ mod tests {
         for raw in [
             "",
             " ",
+            "a",
+            "Ж",
+            "7",
             "\u{3164}",
             &"a".repeat(33),
             "two words",

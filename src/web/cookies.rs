@@ -1,13 +1,16 @@
 //! The cookies that Parlor sets, and the one it reads: a session's token.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
+use axum::http::header::SET_COOKIE;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::AppendHeaders;
+use tower_cookies::Cookie;
 use tower_cookies::cookie::SameSite;
 use tower_cookies::cookie::time::Duration as CookieDuration;
-use tower_cookies::{Cookie, Cookies};
 
 use crate::auth::headers;
 use crate::state::AppState;
@@ -37,8 +40,10 @@ pub(super) struct SessionCookies {
     name: String,
     is_https: bool,
     said: Vec<Said>,
-    set: Cookies,
 }
+
+/// Cookies for an answer, in this order.
+pub(super) type SetCookies = AppendHeaders<Vec<(HeaderName, String)>>;
 
 impl SessionCookies {
     /// The token of the session, if the browser sent one.
@@ -48,48 +53,40 @@ impl SessionCookies {
     }
 
     /// Has the browser keep a session's token, for as long as the session lasts.
-    pub(super) fn keep(&self, token: String, lifetime: std::time::Duration) {
+    pub(super) fn keep(&self, token: String, lifetime: Duration) -> SetCookies {
         let mut kept = self.cookie(self.name.clone(), token, "/", self.is_https);
         kept.set_max_age(CookieDuration::seconds(lifetime.as_secs().cast_signed()));
-        self.set.add(kept);
-        self.forget(Said::SignedOut);
-        self.say(Said::SignedIn);
+        set([kept, self.say(Said::SignedIn)])
     }
 
     /// Has the browser forget the session's token.
-    pub(super) fn drop_token(&self) {
+    pub(super) fn drop_token(&self) -> SetCookies {
         let mut gone = self.cookie(self.name.clone(), String::new(), "/", self.is_https);
         gone.make_removal();
-        self.set.add(gone);
-        self.forget(Said::SignedIn);
-        self.say(Said::SignedOut);
+        set([gone, self.forget(Said::SignedIn), self.say(Said::SignedOut)])
     }
 
-    /// What just happened, once.
-    pub(super) fn take_said(&self) -> Option<Said> {
-        for said in &self.said {
-            self.forget(*said);
-        }
-        self.said.first().copied()
+    /// What just happened, and what has the browser say it once only.
+    pub(super) fn take_said(&self) -> (Option<Said>, SetCookies) {
+        let forgotten = self.said.iter().map(|said| self.forget(*said));
+        (self.said.first().copied(), set(forgotten))
     }
 
     /// Not a Secure cookie, even where the session's is one: a browser that drops that one should still
     /// bring this, so that the sign-in page can say what is wrong.
-    fn say(&self, said: Said) {
+    fn say(&self, said: Said) -> Cookie<'static> {
         const LASTS: CookieDuration = CookieDuration::seconds(30);
         let name = said.cookie_name().to_owned();
         let mut marker = self.cookie(name, "1".to_owned(), "/login", false);
         marker.set_max_age(LASTS);
-        self.set.add(marker);
+        marker
     }
 
-    fn forget(&self, said: Said) {
-        if self.said.contains(&said) {
-            let name = said.cookie_name().to_owned();
-            let mut gone = self.cookie(name, String::new(), "/login", false);
-            gone.make_removal();
-            self.set.add(gone);
-        }
+    fn forget(&self, said: Said) -> Cookie<'static> {
+        let name = said.cookie_name().to_owned();
+        let mut gone = self.cookie(name, String::new(), "/login", false);
+        gone.make_removal();
+        gone
     }
 
     /// The one place that decides a cookie's attributes.
@@ -109,6 +106,11 @@ impl SessionCookies {
     }
 }
 
+fn set(cookies: impl IntoIterator<Item = Cookie<'static>>) -> SetCookies {
+    let header = |cookie: Cookie<'_>| (SET_COOKIE, cookie.to_string());
+    AppendHeaders(cookies.into_iter().map(header).collect())
+}
+
 impl FromRequestParts<AppState> for SessionCookies {
     type Rejection = Infallible;
 
@@ -121,12 +123,6 @@ impl FromRequestParts<AppState> for SessionCookies {
             name: headers::cookie_name(&parts.uri, &parts.headers, public_url),
             is_https: public_url.is_https,
             said: said.filter(|said| was_sent(said, &parts.headers)).collect(),
-            // The layer that writes them stands around every route.
-            set: parts
-                .extensions
-                .get::<Cookies>()
-                .cloned()
-                .unwrap_or_default(),
         })
     }
 }

@@ -27,7 +27,6 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Redirect;
 use axum::routing::{get, post};
-use tower_cookies::CookieManagerLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -109,7 +108,6 @@ pub fn app(state: AppState) -> Router {
             CatchPanicLayer::custom(layers::panicked),
             from_fn_with_state(state.clone(), layers::refuse_foreign),
             from_fn(layers::be_patient),
-            CookieManagerLayer::new(),
             DefaultBodyLimit::max(BODY_BYTES_MAX),
         ))
         .with_state(state)

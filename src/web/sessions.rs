@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::answer::{self, Form};
 use super::body::Fields;
 use super::client::ClientAddress;
-use super::cookies::{Said, SessionCookies};
+use super::cookies::{Said, SessionCookies, SetCookies};
 use super::extract::SignedIn;
 use super::query::Query;
 use crate::auth::password::Turn;
@@ -57,12 +57,13 @@ pub(super) async fn new(
         return Redirect::to(next.unwrap_or("/rooms")).into_response();
     }
     let mut page = page("", next, None);
-    match cookies.take_said() {
+    let (said, forgotten) = cookies.take_said();
+    match said {
         Some(Said::SignedOut) => page.said = "You are signed out.".to_owned(),
         Some(Said::SignedIn) => page.said = cookie_lost(&app.config),
         None => {}
     }
-    answer::html(StatusCode::OK, &page)
+    (forgotten, answer::html(StatusCode::OK, &page)).into_response()
 }
 
 /// Why somebody who has just signed in is not.
@@ -109,12 +110,13 @@ pub(super) async fn create(
         return refused(not_counted.into());
     }
 
-    let signed_in = sign_in(&app, &cookies, account.user).await?;
-    Ok(match form {
+    let (signed_in, kept) = sign_in(&app, &cookies, account.user).await?;
+    let answer = match form {
         Form::Page | Form::Fragment => Redirect::to(next.unwrap_or("/rooms")).into_response(),
         Form::Json | Form::Ndjson => signed_in.json(StatusCode::OK),
         Form::Text => signed_in.text(StatusCode::OK),
-    })
+    };
+    Ok((kept, answer).into_response())
 }
 
 /// The account that was signed in to, if name and password go together. Every attempt is counted, by
@@ -177,11 +179,11 @@ pub(super) async fn destroy(
     if let Some(signed_in) = signed_in {
         app.store.revoke_session(signed_in.session.id).await?;
     }
-    cookies.drop_token();
-    Ok(match form {
+    let answer = match form {
         Form::Page | Form::Fragment => Redirect::to("/login").into_response(),
         Form::Json | Form::Ndjson | Form::Text => StatusCode::NO_CONTENT.into_response(),
-    })
+    };
+    Ok((cookies.drop_token(), answer).into_response())
 }
 
 /// A new session, as its owner learns of it.
@@ -203,12 +205,12 @@ impl NewSession {
     }
 }
 
-/// Starts a session, never one that the client named, and sets its cookie.
+/// Starts a session, never one that the client named; with the cookies that have a browser keep it.
 pub(super) async fn sign_in(
     app: &AppState,
     cookies: &SessionCookies,
     user: User,
-) -> Result<NewSession, AppError> {
+) -> Result<(NewSession, SetCookies), AppError> {
     let created_at = Timestamp::now();
     let session = Session {
         id: SessionId::new(),
@@ -222,12 +224,13 @@ pub(super) async fn sign_in(
         .map_err(|error| AppError::Internal(error.into()))?;
     app.store.add_session(session).await?;
 
-    cookies.keep(token.clone(), app.config.session_lifetime);
-    Ok(NewSession {
+    let kept = cookies.keep(token.clone(), app.config.session_lifetime);
+    let signed_in = NewSession {
         token,
         expires_at: session.expires_at,
         user,
-    })
+    };
+    Ok((signed_in, kept))
 }
 
 fn page<'a>(username: &'a str, next: Option<&'a str>, error: Option<&'a str>) -> SignInPage<'a> {

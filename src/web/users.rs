@@ -109,12 +109,13 @@ pub(super) async fn create(
     };
     // From here its owner gets in, whatever others try from elsewhere.
     app.limits.know(user.id, client).await?;
-    let signed_in = sessions::sign_in(&app, &cookies, user).await?;
-    Ok(match form {
+    let (signed_in, kept) = sessions::sign_in(&app, &cookies, user).await?;
+    let answer = match form {
         Form::Page | Form::Fragment => Redirect::to("/rooms").into_response(),
         Form::Json | Form::Ndjson => signed_in.json(StatusCode::CREATED),
         Form::Text => signed_in.text(StatusCode::CREATED),
-    })
+    };
+    Ok((kept, answer).into_response())
 }
 
 /// Whose sign-up this is once more: "Sign up" was clicked twice on a slow line. The second is the first
@@ -168,7 +169,7 @@ fn page<'a>(
                 kind: "text",
                 autocomplete: "username",
                 value: username,
-                hint: "What others see: up to 32 letters, digits, “-”, “_” or “.”.",
+                hint: "What others see: 2 to 32 letters, digits, “-”, “_” or “.”.",
                 error: error_at("username"),
                 is_first: true,
             },

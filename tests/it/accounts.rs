@@ -35,7 +35,7 @@ async fn a_browser_signs_up_in_and_out(backend: Backend) {
     assert_eq!(answer.headers()["location"], "/rooms");
     let cookie = answer.headers()[SET_COOKIE].to_str().unwrap();
     for part in [
-        "parlor=",
+        "parlor-",
         "; HttpOnly",
         "; SameSite=Lax",
         "; Path=/",
@@ -52,7 +52,7 @@ async fn a_browser_signs_up_in_and_out(backend: Backend) {
     assert_eq!(answer.headers()["location"], "/login");
     let cookies = answer.headers().get_all(SET_COOKIE).iter();
     let mut cookies = cookies.map(|cookie| cookie.to_str().unwrap());
-    let gone = cookies.find(|cookie| cookie.starts_with("parlor="));
+    let gone = cookies.find(|cookie| cookie.starts_with("parlor-") && cookie.contains("Path=/;"));
     assert_contains(gone.unwrap(), "Max-Age=0");
     // The page it leads to says what happened, once.
     for says in [true, false] {

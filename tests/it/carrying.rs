@@ -21,7 +21,7 @@ async fn at_tea() -> (Server, Person) {
 
 fn request(ana: &Person, path: &str, version: &str) -> String {
     let token = &ana.token;
-    format!("GET {path} HTTP/{version}\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
+    format!("GET {path} HTTP/{version}\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n")
 }
 
 /// Reads until this has come, and gives all that has.
@@ -74,7 +74,7 @@ async fn an_old_client_gets_no_chunks() {
     let (server, ana) = at_tea().await;
     let mut socket = TcpStream::connect(server.address()).await.unwrap();
     let old = request(&ana, "/rooms/tea/events", "1.0")
-        .replace("host: x\r\n", "host: x\r\naccept: application/x-ndjson\r\n");
+        .replace("host: localhost\r\n", "host: localhost\r\naccept: application/x-ndjson\r\n");
     socket.write_all(old.as_bytes()).await.unwrap();
     read_until(&mut socket, "\r\n\r\n").await;
     ana.says("tea", "hello").await;

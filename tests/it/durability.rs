@@ -200,7 +200,7 @@ async fn readers_that_never_read_cost_little(backend: Backend) {
     for _ in 0..STUCK {
         let mut socket = TcpStream::connect(server.address()).await.unwrap();
         let head = format!(
-            "GET /rooms/tea/events?after=1 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+            "GET /rooms/tea/events?after=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n",
             ana.token
         );
         socket.write_all(head.as_bytes()).await.unwrap();

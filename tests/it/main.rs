@@ -26,13 +26,18 @@ macro_rules! on_both_stores {
 }
 
 mod accounts;
+mod asking;
 mod balancer;
+mod bounds;
 mod browser;
 mod carrying;
 mod durability;
 mod embedded;
+mod guessing;
 mod hostile;
+mod kinds;
 mod limits;
+mod logging;
 mod messages;
 mod moving;
 mod nodes;

@@ -99,7 +99,7 @@ async fn curl_just_works(backend: Backend) {
     assert_eq!(log.len(), 6);
 
     let multipart = post(&ana)
-        .header(CONTENT_TYPE, "multipart/form-data; boundary=x")
+        .header(CONTENT_TYPE, "multipart/mixed; boundary=x")
         .body("--x--");
     let multipart = multipart
         .header(ACCEPT, "application/json")
