@@ -45,11 +45,26 @@ fn main() {
         let text = format!("body=message+{number},+about+as+long+as+what+people+usually+write");
         parlor.request("POST", "/rooms/room-0/messages", &text);
     }
+    // What takes longest to render, as far as anybody has found: as much of it as a page holds.
+    let hostile = [("ticks", "`"), ("ends", "%EF%BC%88%E2%80%94")];
+    parlor.make(&hostile.map(|(room, _)| room.to_owned()));
+    for (room, piece) in hostile {
+        let times = 4_000 / (piece.len().div_ceil(9));
+        let text = format!("body=x{}x", piece.repeat(times - 2));
+        for _ in 0..140 {
+            parlor.request("POST", &format!("/rooms/{room}/messages"), &text);
+        }
+    }
     println!("| page | bytes | Parlor | bare hyper | |");
     println!("|---|---|---|---|---|");
     for (name, path) in [
         ("a room of 50 messages", "/rooms/room-0"),
         ("200 rooms", "/rooms"),
+        ("a page of backticks", "/rooms/ticks/messages?limit=200"),
+        (
+            "a page of brackets and dashes",
+            "/rooms/ends/messages?limit=200",
+        ),
     ] {
         let request = page_request(&parlor, path);
         let mut client = Client::new(&parlor);

@@ -73,8 +73,10 @@ async fn the_answer_before_it_comes_whole() {
 async fn an_old_client_gets_no_chunks() {
     let (server, ana) = at_tea().await;
     let mut socket = TcpStream::connect(server.address()).await.unwrap();
-    let old = request(&ana, "/rooms/tea/events", "1.0")
-        .replace("host: localhost\r\n", "host: localhost\r\naccept: application/x-ndjson\r\n");
+    let old = request(&ana, "/rooms/tea/events", "1.0").replace(
+        "host: localhost\r\n",
+        "host: localhost\r\naccept: application/x-ndjson\r\n",
+    );
     socket.write_all(old.as_bytes()).await.unwrap();
     read_until(&mut socket, "\r\n\r\n").await;
     ana.says("tea", "hello").await;
