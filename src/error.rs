@@ -21,6 +21,8 @@ pub enum AppError {
     WrongPair,
     /// A request from another site's page, or so it seems.
     CrossSite(CrossSite),
+    /// A request without a Host, or with two.
+    BadHost,
     /// A request for another server.
     Misdirected {
         /// By which name it was asked for, as far as that can be shown.
@@ -78,6 +80,7 @@ impl AppError {
         match self {
             Self::SignedOut | Self::WrongPair => StatusCode::UNAUTHORIZED,
             Self::CrossSite(_) | Self::Outside { exists: true, .. } => StatusCode::FORBIDDEN,
+            Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::Outside { exists: false, .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -99,6 +102,7 @@ impl AppError {
             Self::SignedOut => "Not signed in",
             Self::WrongPair => "Not signed in",
             Self::CrossSite(_) => "Not from here",
+            Self::BadHost => "Not understood",
             Self::Misdirected { .. } => "Not this server",
             Self::Outside { exists: true, .. } => "Not in this room",
             Self::Outside { exists: false, .. } => "No such room",
@@ -137,6 +141,7 @@ impl AppError {
                  If you are on Parlor’s own page, open {public_url}, or tell whoever runs this \
                  server: PUBLIC_URL must be what people type, and a proxy must pass the Host on."
             ),
+            Self::BadHost => "Send one Host header, as HTTP/1.1 asks for.".to_owned(),
             Self::Misdirected { host } => format!(
                 "You asked for “{host}”, and this server does not go by that name. Whoever runs it \
                  sets PUBLIC_URL to the address that people type. Its IP address works too."

@@ -109,6 +109,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!("RATE_LIMITS is off: anybody may try passwords as fast as they can");
     }
 
+    if config.public_url.is_https && config.trusted_proxies.is_empty() {
+        tracing::warn!(
+            "PUBLIC_URL is https, so a proxy stands in front, and TRUSTED_PROXIES does not name it: all \
+             its clients count as one"
+        );
+    }
+
     let connections_max = server::connections_max();
     let metrics = Metrics::default();
     let hub = Hub::new(config.streams_per_user, metrics.clone());
@@ -140,8 +147,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let stop = stop_signal()?;
     tracing::info!(%address, url = %config.public_url, connections_max, "parlor is up");
-    let threads = config.stream_threads;
-    server::serve(listener, app, &hub, connections_max, threads, stop).await?;
+    let room = server::Room {
+        connections_max,
+        stream_threads: config.stream_threads,
+        trusted_proxies: config.trusted_proxies,
+    };
+    server::serve(listener, app, &hub, room, stop).await?;
     match timeout(LEAVE_MAX, store.leave()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(?error, "the store was not left in order"),

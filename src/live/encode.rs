@@ -16,6 +16,8 @@ pub enum Format {
     Html,
     /// A line for each event, for people at a terminal.
     Text,
+    /// The same with the event's id first: what `after` takes to go on from there.
+    TextWithIds,
     /// A line of JSON for each event.
     Ndjson,
     /// Bare rows of the page: a document that never ends, for browsers without scripts.
@@ -29,6 +31,7 @@ pub(super) struct Encoded {
     json: OnceLock<Bytes>,
     html: OnceLock<Bytes>,
     text: OnceLock<Bytes>,
+    text_with_ids: OnceLock<Bytes>,
     ndjson: OnceLock<Bytes>,
     page: OnceLock<Bytes>,
 }
@@ -41,6 +44,7 @@ impl Encoded {
             json: OnceLock::new(),
             html: OnceLock::new(),
             text: OnceLock::new(),
+            text_with_ids: OnceLock::new(),
             ndjson: OnceLock::new(),
             page: OnceLock::new(),
         }
@@ -56,6 +60,7 @@ impl Encoded {
             Format::Json => &self.json,
             Format::Html => &self.html,
             Format::Text => &self.text,
+            Format::TextWithIds => &self.text_with_ids,
             Format::Ndjson => &self.ndjson,
             Format::Page => &self.page,
         };
@@ -81,6 +86,8 @@ fn encode(event: &Event, format: Format, epoch: Epoch) -> String {
         Format::Html if !event.kind.is_shown() => sse(Some(id), Some("passed-over"), "1"),
         Format::Html => sse(Some(id), None, &views::event_row(event, id.epoch)),
         Format::Text => text_line(event),
+        Format::TextWithIds if !event.kind.is_shown() => String::new(),
+        Format::TextWithIds => format!("{id} {}", text_line(event)),
         Format::Page if !event.kind.is_shown() => String::new(),
         Format::Page => views::event_row(event, id.epoch),
     }

@@ -44,7 +44,9 @@ fn presence(format: Format, room: &RoomId, present: &Present) -> Bytes {
             "names": present.names,
         }),
         Format::Html => serde_json::json!({ "here": views::here(present) }),
-        Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
+        Format::Text | Format::TextWithIds | Format::Ndjson | Format::Page => {
+            return Bytes::new();
+        }
     };
     sse(None, Some("presence"), &notice.to_string()).into()
 }
@@ -57,7 +59,9 @@ fn typing(format: Format, room: &RoomId, names: &[Arc<str>]) -> Bytes {
             "names": names,
             "secs": TYPING_LASTS.as_secs(),
         }),
-        Format::Text | Format::Ndjson | Format::Page => return Bytes::new(),
+        Format::Text | Format::TextWithIds | Format::Ndjson | Format::Page => {
+            return Bytes::new();
+        }
     };
     sse(None, Some("typing"), &notice.to_string()).into()
 }
@@ -67,8 +71,8 @@ fn heartbeat(format: Format) -> Bytes {
         Format::Json => b": heartbeat\n\n",
         // Named, because a comment never reaches a script.
         Format::Html => b"event: heartbeat\ndata: 1\n\n",
-        // Nothing may stand between the lines; TCP finds dead connections.
-        Format::Text | Format::Ndjson => b"",
+        // An empty line, which readers of lines pass over. Proxies cut what is silent for a minute.
+        Format::Text | Format::TextWithIds | Format::Ndjson => b"\n",
         Format::Page => b"<!-- -->\n",
     })
 }
@@ -90,7 +94,7 @@ fn goodbye(format: Format, ending: Ending) -> Bytes {
         Format::Json | Format::Html => {
             format!("retry: {retry_ms}\n{}", sse(None, Some(name), "1")).into()
         }
-        Format::Text | Format::Ndjson => Bytes::new(),
+        Format::Text | Format::TextWithIds | Format::Ndjson => Bytes::new(),
         Format::Page => Bytes::from_static(b"</ol></main></body></html>\n"),
     }
 }

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::Keep;
-use super::outgoing::Outgoing;
+use super::outgoing::{Input, Outgoing};
 use crate::live::{Ending, Follower, Hub, Next, ReadOn, Ready, Watch};
 use crate::web::OpenStream;
 
@@ -181,6 +181,8 @@ struct Stream {
     room: usize,
     /// Where it stands in its room's list.
     member: usize,
+    /// Whether its client will ask no more.
+    is_half_closed: bool,
     /// For how many heartbeats there was something unsent.
     stuck_beats: u8,
     /// Reads from the store meanwhile.
@@ -319,11 +321,20 @@ impl Streams<'_> {
         let Some(stream) = self.streams.get_mut(at) else {
             return;
         };
-        let is_gone = event.is_error()
-            || event.is_read_closed()
-            || (event.is_readable() && !stream.out.read_and_forget());
-        if is_gone {
+        let input = match event.is_readable() && !stream.is_half_closed {
+            true => stream.out.read_and_forget(),
+            false => Input::Open,
+        };
+        if event.is_error() || event.is_write_closed() || input == Input::Broken {
             return self.close(at);
+        }
+        if (event.is_read_closed() || input == Input::Ended) && !stream.is_half_closed {
+            // It has gone, or has only said that it will ask no more, as `nc -N` does. One that has
+            // gone answers whatever is sent with a reset, so something is sent at once.
+            stream.is_half_closed = true;
+            let (room, format) = (stream.follower.room(), stream.follower.format());
+            let heartbeat = Next::Heartbeat.encode(room, format);
+            return self.send(at, &heartbeat);
         }
         if event.is_writable() && stream.out.has_unsent() {
             match stream.out.flush() {
@@ -397,6 +408,7 @@ impl Streams<'_> {
             room,
             member,
             stuck_beats: 0,
+            is_half_closed: false,
             reading: None,
             _keep: carry.keep,
         });
@@ -594,7 +606,7 @@ impl Streams<'_> {
             put_chunk(&mut last, &Next::End(ending).encode(room, format));
             last.extend_from_slice(LAST_CHUNK);
             // Unread input would have the kernel throw away what was sent.
-            stream.out.read_and_forget();
+            let _ = stream.out.read_and_forget();
             stream.out.send_last(&last.freeze());
         }
         self.close(at);

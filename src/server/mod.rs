@@ -3,23 +3,25 @@
 mod carrier;
 mod connection;
 mod outgoing;
+mod places;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use self::carrier::Carriers;
+use self::places::{Place, Places};
 use crate::live::Hub;
 use crate::metrics::Metrics;
 
@@ -78,8 +80,18 @@ pub fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener>
 /// Kept as long as a connection is open: its place among them, and that the process is not to end
 /// yet.
 struct Keep {
-    _place: OwnedSemaphorePermit,
+    place: Place,
     _alive: mpsc::Sender<Infallible>,
+}
+
+/// What [`serve`] makes room for.
+pub struct Room {
+    /// How many connections.
+    pub connections_max: usize,
+    /// On how many threads of their own streams are written.
+    pub stream_threads: usize,
+    /// Whose connections stand for many clients.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Serves until `stop` resolves, streams on so many threads of their own (with none, like all other
@@ -89,27 +101,22 @@ pub async fn serve(
     listener: TcpListener,
     app: Router,
     hub: &Hub,
-    connections_max: usize,
-    stream_threads: usize,
+    room: Room,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let carriers = match stream_threads {
+    let carriers = match room.stream_threads {
         0 => None,
         threads => Some(Carriers::start(threads, hub)?),
     };
-    let places = Arc::new(Semaphore::new(connections_max));
+    let places = Places::new(room.connections_max, room.trusted_proxies);
     let (stopping, _) = watch::channel(());
     // Each connection holds a sender; when all are gone, all have ended.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
     let accepting = async {
         loop {
             // At the limit newcomers wait in the backlog until somebody leaves.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            let Some(free) = places.free().await else {
                 return;
-            };
-            let keep = Keep {
-                _place: place,
-                _alive: alive.clone(),
             };
             let (socket, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -117,6 +124,14 @@ pub async fn serve(
                     pause_after(&error).await;
                     continue;
                 }
+            };
+            let Some(place) = places.give(free, peer.ip()) else {
+                tracing::debug!(%peer, "a network has all the places it may have");
+                continue;
+            };
+            let keep = Keep {
+                place,
+                _alive: alive.clone(),
             };
             let (app, stopping) = (app.clone(), stopping.subscribe());
             let serving = connection::serve(socket, peer, app, carriers.clone(), stopping, keep);

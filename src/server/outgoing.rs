@@ -74,20 +74,32 @@ impl Outgoing {
         Ok(sent)
     }
 
-    /// A client has nothing to say once it follows. `false` when it has gone.
-    pub(super) fn read_and_forget(&mut self) -> bool {
+    /// A client has nothing to say once it follows: it is read and forgotten. Says how that ended.
+    pub(super) fn read_and_forget(&mut self) -> Input {
         let mut forgotten = [0; 4_096];
         // One that says a lot all the same gets no more of a thread's time than others.
         for _ in 0..16 {
             match self.socket.read(&mut forgotten) {
-                Ok(0) => return false,
+                Ok(0) => return Input::Ended,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Input::Open,
+                Err(_) => return Input::Broken,
             }
         }
-        true
+        Input::Open
     }
+}
+
+/// A client's side of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    /// It may say more.
+    Open,
+    /// It says no more, and may still be listening.
+    Ended,
+    /// It is gone.
+    Broken,
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Request bodies: a form in either encoding, JSON or text, into named fields.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 
 use axum::extract::rejection::BytesRejection;
@@ -7,6 +9,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use axum_extra::extract::multipart::{Multipart, MultipartError};
 use percent_encoding::percent_decode_str;
+use tokio::time::timeout;
 
 use crate::domain::Invalid;
 use crate::error::AppError;
@@ -52,9 +55,10 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             .and_then(|value| value.split(';').next())
             .map(|value| value.trim().to_ascii_lowercase());
         if content_type.as_deref() == Some("multipart/form-data") {
-            return multipart(request, state).await;
+            return in_time(multipart(request, state)).await;
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(refused)?;
+        let bytes = in_time(async { Bytes::from_request(request, state).await.map_err(refused) });
+        let bytes = bytes.await?;
         let text = || {
             str::from_utf8(&bytes)
                 .map(str::to_owned)
@@ -88,6 +92,14 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             Some(_) => Err(AppError::UnsupportedBody),
         }
     }
+}
+
+/// How long a body may take to arrive: the longest, from a phone at the edge of its network.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(15);
+
+async fn in_time<T>(reading: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
+    let read = timeout(ARRIVES_WITHIN, reading).await;
+    read.unwrap_or(Err(AppError::TooSlow))
 }
 
 const NO_UTF_8: Invalid = Invalid("Send text in UTF-8.");

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
@@ -32,6 +32,11 @@ pub(super) async fn refuse_foreign(
 ) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let public_url = &app.config.public_url;
+    // A proxy and we could take two of them for different ones (RFC 9112, 3.2).
+    let hosts = headers.get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return AppError::BadHost.into_response();
+    }
     // Whatever watches a container asks by any name, and learns nothing.
     let is_watching = matches!(uri.path(), "/healthz" | "/readyz");
     if !is_watching && !headers::is_for_us(uri, headers, public_url) {

@@ -35,7 +35,10 @@ pub(super) async fn show(
     let format = match (query.find("format"), form) {
         (Some("html"), _) => Format::Html,
         (Some("json"), _) | (None, Form::Page | Form::Fragment | Form::Json) => Format::Json,
-        (None, Form::Text) => Format::Text,
+        (None, Form::Text) => match query.find("ids") {
+            None | Some("0") => Format::Text,
+            Some(_) => Format::TextWithIds,
+        },
         (None, Form::Ndjson) => Format::Ndjson,
         (Some(_), _) => {
             return Err(Invalid("format takes json or html.").into());
@@ -55,7 +58,7 @@ pub(super) async fn show(
         Err(error) => Err(error),
     };
     match opened {
-        Ok(stream) => Ok(stream),
+        Ok(stream) => Ok(through_proxies(stream, &headers)),
         // htmx would put any other answer into the page, or ask again for ever.
         Err(error) if format == Format::Html => Ok(answer_page_stream(&error)),
         Err(error) => Err(error),
@@ -66,13 +69,29 @@ pub(super) async fn show(
 pub(super) async fn live(
     State(app): State<AppState>,
     query: Query,
+    headers: HeaderMap,
     member: RoomMember,
 ) -> Result<Response, AppError> {
     let mut response = open(&app, Format::Page, &member, query.find("after"), None).await?;
     // Ended by the end of the connection, not by a last chunk: a browser takes a document that
     // lacks its last chunk for one that is still loading, and never refreshes it.
     *response.version_mut() = Version::HTTP_10;
-    Ok(response)
+    Ok(through_proxies(response, &headers))
+}
+
+/// Has a proxy that compresses leave a stream alone. Caddy up to 2.6 does not heed `no-transform`: it
+/// compresses an answer whose first piece is over 512 bytes, and holds it back until there is more. One
+/// that has an encoding it lets pass. HTTP advises against naming this one (RFC 9110, 8.4.1), so it is
+/// named to proxies only.
+fn through_proxies(mut stream: Response, headers: &HeaderMap) -> Response {
+    const PROXIES_ADD: [&str; 3] = ["x-forwarded-for", "forwarded", "via"];
+    if PROXIES_ADD.iter().any(|name| headers.contains_key(*name)) {
+        let identity = HeaderValue::from_static("identity");
+        stream
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, identity);
+    }
+    stream
 }
 
 async fn open(
@@ -233,7 +252,7 @@ fn bytes_of(
 fn set_stream_headers(headers: &mut HeaderMap, format: Format) {
     let content_type = match format {
         Format::Json | Format::Html => "text/event-stream",
-        Format::Text => "text/plain; charset=utf-8",
+        Format::Text | Format::TextWithIds => "text/plain; charset=utf-8",
         Format::Ndjson => "application/x-ndjson",
         Format::Page => "text/html; charset=utf-8",
     };
@@ -268,10 +287,12 @@ fn answer_page_stream(error: &AppError) -> Response {
 
 fn preamble(format: Format, room: &RoomId) -> String {
     match format {
-        Format::Json => format!("retry: {RETRY_MS}\n\n"),
-        // htmx reads a `retry:` only beside data or a name.
-        Format::Html => format!("retry: {RETRY_MS}\n{}", sse(None, Some("hello"), "1")),
-        Format::Text | Format::Ndjson => String::new(),
+        // htmx reads a `retry:` only beside data or a name, and some libraries make an empty message of
+        // one that stands alone.
+        Format::Json | Format::Html => {
+            format!("retry: {RETRY_MS}\n{}", sse(None, Some("hello"), "1"))
+        }
+        Format::Text | Format::TextWithIds | Format::Ndjson => String::new(),
         Format::Page => views::render(&LivePage { room }),
     }
 }
@@ -286,7 +307,9 @@ fn reset(format: Format, room: &RoomId, head: EventId) -> String {
         Format::Ndjson => {
             serde_json::json!({ "type": "reset", "room": room, "head": head }).to_string() + "\n"
         }
-        Format::Text => format!("the log ends at {head}; going on from there\n"),
+        Format::Text | Format::TextWithIds => {
+            format!("the log ends at {head}; going on from there\n")
+        }
         Format::Page => views::render(&ResetRow { room }),
     }
 }

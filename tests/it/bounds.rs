@@ -138,8 +138,9 @@ async fn requests_in_flight_are_bounded_per_user() {
     eventually("one more is refused", Duration::from_secs(5), is_refused).await;
     assert_eq!(ben.get("/rooms").await.status(), StatusCode::OK);
     drop(waits);
+    // A wait is answered even if nobody may be listening any more, within its 30 seconds.
     let is_served = async || ana.get("/rooms").await.status() == StatusCode::OK;
-    eventually("she is served again", Duration::from_secs(10), is_served).await;
+    eventually("she is served again", Duration::from_secs(40), is_served).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
