@@ -13,7 +13,8 @@
 //! - [`server`]: sockets and an orderly end;
 //! - [`logging`]: the log, which nothing waits for;
 //! - [`metrics`]: what can be watched from outside;
-//! - [`commands`]: moving a store, copying it and putting it back.
+//! - [`commands`]: moving a store, copying it and putting it back;
+//! - [`lasting`]: threads and tasks that come back.
 //!
 //! Arrows point one way: `web` → `auth`, `views`, `live`, `store` → `domain`. The one exception:
 //! `live` reads logs through the [`store::Store`] interface and encodes events with [`views`].
@@ -24,6 +25,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod json;
+pub mod lasting;
 pub mod limits;
 pub mod live;
 pub mod logging;

@@ -127,7 +127,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .context("the listener has no address")?;
     if let Some(address) = config.metrics_addr {
         let listener = server::listen(address, "METRICS_ADDR")?;
-        server::serve_metrics(listener, metrics);
+        server::serve_metrics(listener, address, metrics);
     }
     hub.start(Arc::clone(&store));
     let app = parlor::app(AppState::new(Running {

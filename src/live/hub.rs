@@ -12,6 +12,7 @@ use super::room::{Accepted, Room, Signal};
 use super::streams::Streams;
 use super::{Follower, Format, Here, Present};
 use crate::domain::{Event, RoomId, Seq, Session, SessionId, User, UserId};
+use crate::lasting;
 use crate::metrics::Metrics;
 use crate::store::{Change, OnChange, PAGE_MAX, Store, StoreError};
 
@@ -78,12 +79,22 @@ impl Hub {
     pub fn start(&self, store: Arc<dyn Store>) {
         if store.has_other_nodes() {
             self.0.presence.tell_others();
-            tokio::spawn(self.clone().tell_of_presence());
+            let hub = self.clone();
+            tokio::spawn(lasting::task("telling of presence", move || {
+                hub.clone().tell_of_presence()
+            }));
         }
         let _ = self.0.store.set(store);
-        tokio::spawn(self.clone().look_again());
-        tokio::spawn(self.clone().beat());
-        tokio::spawn(self.clone().look_after_presence());
+        let hub = self.clone();
+        tokio::spawn(lasting::task("looking again", move || {
+            hub.clone().look_again()
+        }));
+        let hub = self.clone();
+        tokio::spawn(lasting::task("the heartbeat", move || hub.clone().beat()));
+        let hub = self.clone();
+        tokio::spawn(lasting::task("presence", move || {
+            hub.clone().look_after_presence()
+        }));
     }
 
     /// The streams that are open in this process.

@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +36,7 @@ use tokio::task::AbortHandle;
 
 use super::Keep;
 use super::outgoing::{Input, Outgoing};
+use crate::lasting;
 use crate::live::{Ending, Follower, Hub, Next, ReadOn, Ready, Watch};
 use crate::web::OpenStream;
 
@@ -95,7 +96,7 @@ impl Carriers {
         };
         let inboxes = (0..threads).map(start).collect::<Result<_, _>>();
         Ok(Self(Arc::new(Threads {
-            inboxes: inboxes.context("cannot start the threads for streams")?,
+            inboxes: inboxes.context("cannot start the threads for streams (STREAM_THREADS)")?,
             turn: AtomicUsize::new(0),
         })))
     }
@@ -237,18 +238,18 @@ struct Streams<'a> {
 fn run(mut poll: mio::Poll, inbox: &Arc<Inbox>, hub: &Hub, runtime: &Handle) {
     // Not given again when it begins again: what was read for a stream of before may still come.
     let mut last_number = 0;
-    loop {
-        let carrying = || carry_streams(&mut poll, &mut last_number, inbox, hub, runtime);
-        // Its streams are dropped then, and come back to where they were.
-        match catch_unwind(AssertUnwindSafe(carrying)) {
-            Ok(Ok(never)) => match never {},
-            Ok(Err(error)) => tracing::error!(%error, "a thread of streams begins again"),
-            Err(_) => tracing::error!("a thread of streams panicked and begins again"),
+    // Its streams are dropped when it fails or panics, and come back to where they were.
+    lasting::run("streams", || {
+        loop {
+            // What has come meanwhile has nobody to wake.
+            let _ = inbox.waker.wake();
+            match carry_streams(&mut poll, &mut last_number, inbox, hub, runtime) {
+                Ok(never) => match never {},
+                Err(error) => tracing::error!(%error, "a thread of streams begins again"),
+            }
+            thread::sleep(BEGIN_AGAIN_AFTER);
         }
-        thread::sleep(BEGIN_AGAIN_AFTER);
-        // What has come meanwhile has nobody to wake.
-        let _ = inbox.waker.wake();
-    }
+    });
 }
 
 fn carry_streams(

@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use self::carrier::Carriers;
 use self::places::{Place, Places};
+use crate::lasting;
 use crate::live::Hub;
 use crate::metrics::Metrics;
 
@@ -158,17 +159,25 @@ pub async fn serve(
 }
 
 /// Serves the metrics and nothing else, for as long as the process lives.
-pub fn serve_metrics(listener: TcpListener, metrics: Metrics) {
+pub fn serve_metrics(listener: TcpListener, address: SocketAddr, metrics: Metrics) {
     let show = move || {
         let text = metrics.render();
         async { ([(CONTENT_TYPE, METRICS_TYPE)], text) }
     };
     let app = Router::new().route("/metrics", get(show));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::warn!(%error, "the metrics are no longer served");
+    let mut first = Some(listener);
+    tokio::spawn(lasting::task("serving metrics", move || {
+        let (first, app) = (first.take(), app.clone());
+        async move {
+            let listener = match first.map_or_else(|| listen(address, "METRICS_ADDR"), Ok) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::warn!("the metrics are no longer served: {error:#}"),
+            };
+            if let Err(error) = axum::serve(listener, app).await {
+                tracing::warn!(%error, "the metrics are no longer served");
+            }
         }
-    });
+    }));
 }
 
 async fn pause_after(error: &io::Error) {

@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::support::{Backend, Person, Server, assert_contains, eventually, tool};
+use crate::support::{Backend, Person, Server, assert_contains, eventually, free_port, tool};
 
 /// A small disk of its own; gone when dropped, also if we are killed.
 struct SmallDisk {
@@ -25,7 +25,11 @@ impl SmallDisk {
             root.stdout, b"0\n",
             "only root can mount a small disk: run the tests as root"
         );
-        let path = std::env::temp_dir().join(format!("parlor-disk-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!(
+            "parlor-disk-{}-{}",
+            std::process::id(),
+            free_port()
+        ));
         fs::create_dir_all(&path).unwrap();
         let size = format!("size={mebibytes}m");
         let mounted = Command::new(tool("mount"))
@@ -120,6 +124,49 @@ async fn a_full_disk_is_said_and_nothing_is_lost() {
     eventually("posting works again", Duration::from_secs(10), works).await;
     assert_eq!(stream.numbers(1).await, [acknowledged as u64 + 1]);
     assert_eq!(ana.log("tea").await.len(), acknowledged + 1);
+}
+
+/// Nobody reads what the server says any more, and its disk was full for a while, at which the writer
+/// has something to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_said_ends_nothing() {
+    let disk = SmallDisk::of(8);
+    let port = free_port();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_parlor"))
+        .env_clear()
+        .env("BIND_ADDR", format!("127.0.0.1:{port}"))
+        .env("DATA_DIR", disk.path.join("data"))
+        .env("RATE_LIMITS", "off")
+        // Said by the writer, and by nothing else here.
+        .env("RUST_LOG", "parlor::store=error")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((process.stdout.take(), process.stderr.take()));
+    let base = format!("http://127.0.0.1:{port}");
+    let nobody = Person::nobody(&base);
+    let is_up = async || reqwest::get(format!("{base}/healthz")).await.is_ok();
+    eventually("it is up", Duration::from_secs(20), is_up).await;
+    let ana = Person::sign_up(&base, "ana").await;
+    ana.enters("tea").await;
+    let hog = disk.path.join("hog");
+    fs::write(&hog, vec![0; 3 << 20]).unwrap();
+    let long = "x".repeat(3_900);
+    let says = async || {
+        let answer = ana.tries_to_say("tea", &long, None).await.unwrap();
+        answer.status()
+    };
+    let full = StatusCode::INSUFFICIENT_STORAGE;
+    while says().await != full {}
+    // Not only the first time.
+    assert_eq!(says().await, full);
+    fs::remove_file(&hog).unwrap();
+    let works = async || says().await == StatusCode::CREATED;
+    eventually("posting works again", Duration::from_secs(10), works).await;
+    assert_eq!(nobody.get("/readyz").await.status(), StatusCode::OK);
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 /// Runs `parlor` to its end and answers what it says.

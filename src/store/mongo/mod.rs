@@ -45,6 +45,7 @@ use crate::domain::{
     Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
     User, UserId,
 };
+use crate::lasting;
 use crate::metrics::Metrics;
 
 /// How long being ready may take to find out.
@@ -143,12 +144,16 @@ impl MongoStore {
                 metrics,
             );
             let pulse = feed.pulse();
-            tasks.spawn(feed.clone().sweep());
-            tasks.spawn(feed.follow());
-            tasks.spawn(nodes.clone().live());
+            let sweeping = feed.clone();
+            tasks.spawn(lasting::task("the sweep", move || sweeping.clone().sweep()));
+            tasks.spawn(lasting::task("the feed", move || feed.clone().follow()));
+            let living = nodes.clone();
+            tasks.spawn(lasting::task("the beat", move || living.clone().live()));
             Some(Cluster { nodes, pulse })
         } else {
-            tasks.spawn(feed::sweep_alone(on_change));
+            tasks.spawn(lasting::task("the sweep", move || {
+                feed::sweep_alone(Arc::clone(&on_change))
+            }));
             None
         };
         let of = collections.clone();

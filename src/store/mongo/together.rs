@@ -8,8 +8,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -43,8 +45,11 @@ where
             let mut asked = Vec::new();
             while waiting.recv_many(&mut asked, BATCH_MAX as usize).await > 0 {
                 let keys: HashSet<K> = asked.iter().map(|(key, _)| key.clone()).collect();
-                let found = timeout(READ_MAX, read(keys.into_iter().collect())).await;
-                let found = found.ok().and_then(Result::ok).unwrap_or_default();
+                // A read that panics has found nothing.
+                let reading = AssertUnwindSafe(async { read(keys.into_iter().collect()).await });
+                let found = timeout(READ_MAX, reading.catch_unwind()).await;
+                let found = found.ok().and_then(Result::ok).and_then(Result::ok);
+                let found = found.unwrap_or_default();
                 for (key, answer) in asked.drain(..) {
                     // Who is given none looks for themselves.
                     if let Some(value) = found.get(&key) {
@@ -118,12 +123,13 @@ mod tests {
                 Some(0) => Ok(HashMap::new()),
                 Some(1) => Err(StoreError::Busy),
                 Some(2) => std::future::pending().await,
+                Some(3) => panic!("a bug"),
                 _ => Ok(keys.into_iter().map(|key| (key, ())).collect()),
             }
         });
-        for key in 0..3 {
+        for key in 0..4 {
             assert_eq!(together.find(key).await, None);
         }
-        assert_eq!(together.find(3).await, Some(()));
+        assert_eq!(together.find(4).await, Some(()));
     }
 }

@@ -97,7 +97,8 @@ impl SqliteStore {
         });
         Ok(Self {
             readers: Readers::open(open_reader).context("cannot open the database for reading")?,
-            writer: Writer::start(connection, checkpointer(&path)?, on_durable),
+            writer: Writer::start(connection, checkpointer(&path)?, on_durable)
+                .context("cannot start the writer")?,
             recent,
             path,
             epoch,

@@ -3,19 +3,21 @@
 //! It takes everything that waits, runs each piece of work in a savepoint of its own, commits all
 //! of it in one transaction, and only then tells the process what changed and answers the
 //! waiting callers. So the cost of the fsync is shared, one failing write fails alone, and what
-//! is told and answered is durable. A caller that went away changes nothing of this.
+//! is told and answered is durable. A caller that went away changes nothing of this, and neither
+//! does a panic: the thread goes on with what it has ([`lasting`]).
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as StdReceiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::recent::Durable;
+use crate::lasting;
 use crate::store::StoreError;
 
 /// How many writes may wait. One waits for a few milliseconds at most, so a full queue means a
@@ -84,23 +86,24 @@ impl Writer {
         connection: Connection,
         checkpointing: Connection,
         on_durable: OnDurable,
-    ) -> Self {
-        let (jobs, waiting) = mpsc::channel(QUEUE_MAX);
+    ) -> io::Result<Self> {
+        let (jobs, mut waiting) = mpsc::channel(QUEUE_MAX);
         let closing = Arc::<Mutex<Option<oneshot::Sender<()>>>>::default();
         let (due, is_due) = sync_channel(1);
         let wal_is_long = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&wal_is_long);
-        thread::spawn(move || checkpoint_when_due(&checkpointing, &is_due, &told));
+        lasting::thread("checkpointer", move || {
+            checkpoint_when_due(&checkpointing, &is_due, &told);
+        })?;
         let is_closing = Arc::clone(&closing);
-        thread::spawn(move || {
-            let mut waiting = waiting;
-            let mut writing = Writing {
-                connection,
-                on_durable,
-                checkpoint_due: due,
-                wal_is_long,
-                since_checkpoint: 0,
-            };
+        let mut writing = Writing {
+            connection,
+            on_durable,
+            checkpoint_due: due,
+            wal_is_long,
+            since_checkpoint: 0,
+        };
+        lasting::thread("writer", move || {
             while writing.write_what_waits(&mut waiting) {
                 let closing = is_closing.lock().map_or(None, |mut who| who.take());
                 if let Some(closing) = closing {
@@ -109,8 +112,8 @@ impl Writer {
                     return;
                 }
             }
-        });
-        Self { jobs, closing }
+        })?;
+        Ok(Self { jobs, closing })
     }
 
     /// Brings everything into the one file, once what waits is written, and writes no more.
@@ -126,7 +129,7 @@ impl Writer {
             .map_err(|lost| StoreError::backend("close the database", lost))
     }
 
-    /// Fails when the writer has stopped, which only a bug explains.
+    /// Fails when the writer has been closed.
     pub(super) fn ready(&self) -> Result<(), StoreError> {
         match self.jobs.is_closed() {
             false => Ok(()),
@@ -219,6 +222,10 @@ impl Writing {
         if waiting.blocking_recv_many(&mut batch, BATCH_MAX) == 0 {
             return false;
         }
+        if !self.connection.is_autocommit() {
+            // Of a batch that panicked: whoever waited for it has heard that it failed.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
         self.since_checkpoint += batch.len();
         let mut jobs = batch.into_iter();
         while jobs.len() > 0 {
@@ -282,15 +289,21 @@ fn commit_together(
 
     match outcome {
         Ok(()) => {
-            changes.into_iter().for_each(on_durable);
+            // It is there, and answered so whatever comes of telling it.
+            let telling = || changes.into_iter().for_each(on_durable);
+            let told = catch_unwind(AssertUnwindSafe(telling));
             done.into_iter().for_each(|done| (done.answer)(Ok(())));
+            if told.is_err() {
+                tracing::error!("telling what was written panicked, which is a bug");
+            }
         }
         Err(cause) => {
             if !connection.is_autocommit() {
                 let _ = statement("ROLLBACK");
             }
-            tracing::error!(%cause, writes = done.len(), "a transaction failed");
+            let writes = done.len();
             done.into_iter().for_each(|done| (done.answer)(Err(&cause)));
+            tracing::error!(%cause, writes, "a transaction failed");
         }
     }
 }
@@ -312,5 +325,68 @@ fn checkpoint_when_due(
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot checkpoint the database"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    fn memory() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        let table = "CREATE TABLE written (number INTEGER)";
+        connection.execute_batch(table).unwrap();
+        connection
+    }
+
+    async fn write(writer: &Writer, number: u32) -> Result<(), StoreError> {
+        writer
+            .write("test", move |connection, changes| {
+                connection
+                    .execute("INSERT INTO written VALUES (?1)", [number])
+                    .map_err(|error| StoreError::backend("test", error))?;
+                let revoked = crate::domain::SessionId::new();
+                changes.push(Durable::Change(crate::store::Change::SessionRevoked(
+                    revoked,
+                )));
+                Ok(())
+            })
+            .await
+    }
+
+    /// What is told may panic, as a log does that cannot be written; what is durable is answered.
+    #[tokio::test]
+    async fn what_is_told_decides_nothing() {
+        let told = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&told);
+        let on_durable = Box::new(move |_| {
+            assert_ne!(count.fetch_add(1, Ordering::Relaxed) % 2, 0, "a bug");
+        });
+        let writer = Writer::start(memory(), memory(), on_durable).unwrap();
+        for number in 0..4 {
+            write(&writer, number).await.unwrap();
+        }
+        assert_eq!(told.load(Ordering::Relaxed), 4);
+        writer.ready().unwrap();
+    }
+
+    /// A batch that panics where nothing was thought of fails alone, and leaves no transaction.
+    #[tokio::test]
+    async fn the_writer_comes_back() {
+        let writer = Writer::start(memory(), memory(), Box::new(|_| {})).unwrap();
+        write(&writer, 0).await.unwrap();
+        let bad: Job = Box::new(|_, _| panic!("a bug"));
+        assert!(writer.jobs.try_send(bad).is_ok());
+        while write(&writer, 1).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let count = |connection: &Connection, _: &mut Vec<_>| {
+            let count = connection.query_row("SELECT count(*) FROM written", [], |row| row.get(0));
+            count.map_err(|error| StoreError::backend("test", error))
+        };
+        let written: u32 = writer.write("test", count).await.unwrap();
+        assert_eq!(written, 2);
     }
 }
