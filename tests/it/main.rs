@@ -45,6 +45,7 @@ mod nodes;
 mod process;
 mod proxies;
 mod readme;
+mod refusals;
 mod rooms;
 mod store_contract;
 mod streams;

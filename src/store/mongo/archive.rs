@@ -5,8 +5,9 @@ use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{DateTime, Document, doc};
 
+use super::refusal::plainly;
 use super::retry::trying;
-use super::{Collections, Meta, connect, greet, is_only_repeated, is_replicated, log, nodes};
+use super::{Collections, Meta, connect, is_only_repeated, is_replicated, log, nodes};
 use crate::domain::{Email, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{Counts, EventRecord, Exporter, Importer, Record, newer_epoch};
@@ -18,10 +19,18 @@ const BATCH_MAX: usize = 1_000;
 pub async fn export(
     uri: &str,
     wait: std::time::Duration,
+    exporter: Exporter<'_>,
+) -> anyhow::Result<Counts> {
+    let exported = export_from(uri, wait, exporter).await;
+    exported.map_err(plainly)
+}
+
+async fn export_from(
+    uri: &str,
+    wait: std::time::Duration,
     mut exporter: Exporter<'_>,
 ) -> anyhow::Result<Counts> {
-    let database = connect(uri, wait).await?;
-    greet(&database, wait).await?;
+    let (database, _) = connect(uri, wait).await?;
     let collections = Collections::of(database, false);
     exporter.begin(collections.epoch().await?)?;
 
@@ -139,11 +148,20 @@ fn moment(document: &Document, key: &str) -> anyhow::Result<i64> {
 pub async fn import(
     uri: &str,
     wait: std::time::Duration,
+    importer: Importer<'_>,
+    is_older: bool,
+) -> anyhow::Result<Counts> {
+    let imported = import_into(uri, wait, importer, is_older).await;
+    imported.map_err(plainly)
+}
+
+async fn import_into(
+    uri: &str,
+    wait: std::time::Duration,
     mut importer: Importer<'_>,
     is_older: bool,
 ) -> anyhow::Result<Counts> {
-    let database = connect(uri, wait).await?;
-    let hello = greet(&database, wait).await?;
+    let (database, hello) = connect(uri, wait).await?;
     let collections = Collections::of(database, is_replicated(&hello));
     let epoch = importer.begin()?;
     collections.make_indexes().await?;
@@ -203,8 +221,11 @@ async fn is_unused(collections: &Collections) -> anyhow::Result<()> {
 
 /// Makes the database one that has gone back in time: a new epoch, and nobody signed in.
 pub async fn has_gone_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
-    let database = connect(uri, wait).await?;
-    let hello = greet(&database, wait).await?;
+    go_back(uri, wait).await.map_err(plainly)
+}
+
+async fn go_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
+    let (database, hello) = connect(uri, wait).await?;
     let collections = Collections::of(database, is_replicated(&hello));
     is_unused(&collections).await?;
     let newest = collections.epoch().await?;

@@ -13,6 +13,7 @@ mod log;
 mod model;
 mod nodes;
 mod numbering;
+mod refusal;
 mod retry;
 mod rooms;
 mod sessions;
@@ -23,7 +24,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
@@ -107,8 +108,17 @@ impl MongoStore {
         on_change: OnChange,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
-        let database = connect(uri, wait).await?;
-        let hello = greet(&database, wait).await?;
+        let opened = Self::open_with(uri, wait, on_change, metrics).await;
+        opened.map_err(refusal::plainly)
+    }
+
+    async fn open_with(
+        uri: &str,
+        wait: Duration,
+        on_change: OnChange,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        let (database, hello) = connect(uri, wait).await?;
         let is_replicated = is_replicated(&hello);
         if !is_replicated {
             tracing::warn!(
@@ -172,8 +182,8 @@ impl MongoStore {
     }
 }
 
-/// The database that `uri` names. Nothing is asked of it yet; of the DNS, where `uri` says so.
-async fn connect(uri: &str, wait: Duration) -> anyhow::Result<Database> {
+/// The database that `uri` names, and what its primary says of itself.
+async fn connect(uri: &str, wait: Duration) -> anyhow::Result<(Database, Document)> {
     let until = Instant::now() + wait;
     let mut backoff = Backoff::new();
     // No error is passed on with its source: it may quote the address, password and all.
@@ -181,7 +191,10 @@ async fn connect(uri: &str, wait: Duration) -> anyhow::Result<Database> {
         match ClientOptions::parse(uri).await {
             Ok(options) => break options,
             Err(error) if !matches!(*error.kind, ErrorKind::DnsResolve { .. }) => {
-                bail!("MONGODB_URI is not a MongoDB connection string");
+                bail!(
+                    "MONGODB_URI is not a MongoDB connection string that the driver takes: check its \
+                     options, and that the user and the password are %-encoded"
+                );
             }
             Err(_) if Instant::now() >= until => {
                 bail!("the DNS does not know the hosts that MONGODB_URI names");
@@ -209,12 +222,18 @@ async fn connect(uri: &str, wait: Duration) -> anyhow::Result<Database> {
         .default_database
         .clone()
         .unwrap_or_else(|| "parlor".to_owned());
-    let client = Client::with_options(options).context("cannot use MONGODB_URI")?;
-    Ok(client.database(&name))
+    let client = Client::with_options(options.clone()).context("cannot use MONGODB_URI")?;
+    let database = client.database(&name);
+    let hello = greet(&database, &options, wait).await?;
+    Ok((database, hello))
 }
 
 /// Waits for a primary.
-async fn greet(database: &Database, wait: Duration) -> anyhow::Result<Document> {
+async fn greet(
+    database: &Database,
+    options: &ClientOptions,
+    wait: Duration,
+) -> anyhow::Result<Document> {
     let until = Instant::now() + wait.max(Duration::from_secs(1));
     let mut backoff = Backoff::new();
     loop {
@@ -224,15 +243,21 @@ async fn greet(database: &Database, wait: Duration) -> anyhow::Result<Document> 
             Ok(Err(refused)) if !is_passing(&refused) => {
                 return Err(refused).context("MongoDB at MONGODB_URI refuses us");
             }
-            Ok(Err(_)) | Err(_) if Instant::now() < until => {}
-            Ok(Err(_)) | Err(_) => bail!(
-                "no MongoDB primary answered at MONGODB_URI within {} seconds (STARTUP_WAIT): \
-                 is mongod running, and the replica set initiated?",
-                wait.as_secs()
-            ),
+            Ok(Err(_)) | Err(_) => {}
         }
-        let seconds_left = (until - Instant::now()).as_secs();
-        tracing::warn!(seconds_left, "no MongoDB primary answers; trying again");
+        let left = until.saturating_duration_since(Instant::now());
+        let why = refusal::why_no_primary(options).await;
+        ensure!(
+            !left.is_zero(),
+            "no MongoDB primary answered at MONGODB_URI within {} seconds (STARTUP_WAIT): {why}",
+            wait.as_secs()
+        );
+        let seconds_left = left.as_secs();
+        tracing::warn!(
+            seconds_left,
+            why,
+            "no MongoDB primary answers; trying again"
+        );
         backoff.pause().await;
     }
 }

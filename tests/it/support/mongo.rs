@@ -45,6 +45,26 @@ impl MongoDb {
         alone
     }
 
+    /// One that lets in nobody it does not know, with a user who may do anything and one who may only
+    /// read: `root` and `reader`, both with the password `hunter2`.
+    pub async fn guarded() -> Self {
+        let guarded = Self::launch("--auth", free_port());
+        let admin = guarded.admin().await;
+        for (user, role) in [("root", "root"), ("reader", "readAnyDatabase")] {
+            let create = doc! { "createUser": user, "pwd": "hunter2", "roles": [role] };
+            // The first is made from this machine, the second by the first.
+            let database = match user {
+                "root" => admin.clone(),
+                _ => {
+                    let uri = format!("mongodb://root:hunter2@127.0.0.1:{}/", guarded.port);
+                    Client::with_uri_str(uri).await.unwrap().database("admin")
+                }
+            };
+            database.run_command(create).await.unwrap();
+        }
+        guarded
+    }
+
     fn launch(options: &str, port: u16) -> Self {
         let mongod = tool("mongod");
         let dir = tempfile::tempdir().unwrap();
