@@ -7,13 +7,19 @@
 //! whole: it has every user whom it mentions, and of each room a part of the log without gaps.
 
 use std::collections::{HashMap, HashSet};
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{ARGON2ID_IDENT, Params};
 use serde::{Deserialize, Serialize};
+use unicode_normalization::char::is_combining_mark;
+use unicode_security::GeneralSecurityProfile;
 
-use crate::domain::{Epoch, EventKind, RoomId, Seq, SessionId, UserId};
+use crate::domain::{
+    Epoch, EventKind, MessageBody, Nonce, RoomId, Seq, SessionId, UserId, Username,
+};
 
 /// What [`Record::Parlor`] says: a number for each change of the format.
 pub const VERSION: u32 = 1;
@@ -175,19 +181,17 @@ impl<'a> Exporter<'a> {
     }
 }
 
-/// Reads an export and checks it as it goes: nothing is missing, nothing is out of order.
+/// The most bytes of a line: a message of 4,000 characters, each escaped as a pair of surrogates, and
+/// everything else that an event has, twice over.
+const LINE_MAX: usize = 128 * 1024;
+
+/// Reads an export and checks it as it goes: nothing is missing, nothing is out of order, nothing is
+/// there that nobody could have typed.
 pub struct Importer<'a> {
-    lines: std::io::Lines<&'a mut dyn BufRead>,
+    input: &'a mut dyn BufRead,
+    text: Vec<u8>,
     line: u64,
-    stage: u8,
-    counts: Counts,
-    /// The log that is being read: its room, its head, and its messages up to there.
-    log: (String, Seq, u64),
-    /// How many events of it each room has; filled by the rooms, checked by the events.
-    rooms: HashMap<String, Seq>,
-    /// Users and rooms that were mentioned and have not come yet.
-    owed: HashSet<String>,
-    is_over: bool,
+    checker: Checker,
     progress: &'a mut dyn FnMut(&Counts),
 }
 
@@ -195,14 +199,10 @@ impl<'a> Importer<'a> {
     /// Reads from `input`, telling `progress` of what was read.
     pub fn new(input: &'a mut dyn BufRead, progress: &'a mut dyn FnMut(&Counts)) -> Self {
         Self {
-            lines: input.lines(),
+            input,
+            text: Vec::new(),
             line: 0,
-            stage: 0,
-            counts: Counts::default(),
-            log: (String::new(), 0, 0),
-            rooms: HashMap::new(),
-            owed: HashSet::new(),
-            is_over: false,
+            checker: Checker::default(),
             progress,
         }
     }
@@ -210,15 +210,8 @@ impl<'a> Importer<'a> {
     /// The first record: the epoch of the store that was exported.
     pub(super) fn begin(&mut self) -> anyhow::Result<Epoch> {
         match self.next_line()? {
-            Some(Record::Parlor { version, epoch }) => {
-                ensure!(
-                    version == VERSION,
-                    "this export is of version {version}; this parlor reads version {VERSION}"
-                );
-                ensure!(
-                    i64::try_from(epoch).is_ok(),
-                    "this export’s epoch is no number we gave"
-                );
+            Some(record @ Record::Parlor { epoch, .. }) => {
+                self.checker.check(&record)?;
                 Ok(epoch)
             }
             _ => bail!("this is not what parlor export writes"),
@@ -229,85 +222,182 @@ impl<'a> Importer<'a> {
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Record>> {
         let Some(mut record) = self.next_line()? else {
             ensure!(
-                self.is_over,
+                self.checker.is_over(),
                 "this export was cut off after line {}",
                 self.line
             );
             return Ok(None);
         };
-        self.check(&mut record)
+        self.checker
+            .check(&record)
             .with_context(|| format!("line {} of this export is wrong", self.line))?;
-        if let Record::End(_) = record {
-            self.is_over = true;
-            return self.next();
+        match &mut record {
+            Record::End(_) => return self.next(),
+            Record::Event(event) => event.messages = self.checker.messages(),
+            _ => {}
         }
-        self.counts.count(&record);
-        (self.progress)(&self.counts);
+        (self.progress)(&self.checker.counts);
         Ok(Some(record))
     }
 
     /// What was read so far.
     pub(super) fn counts(&self) -> Counts {
-        self.counts
+        self.checker.counts
     }
 
     fn next_line(&mut self) -> anyhow::Result<Option<Record>> {
-        let Some(line) = self.lines.next() else {
+        self.text.clear();
+        let mut line = (&mut *self.input).take(LINE_MAX as u64 + 1);
+        let read = line.read_until(b'\n', &mut self.text);
+        if read.context("cannot read the export")? == 0 {
             return Ok(None);
-        };
+        }
         self.line += 1;
-        let line = line.context("cannot read the export")?;
-        let record = serde_json::from_str(&line)
+        ensure!(
+            self.text.len() <= LINE_MAX,
+            "line {} of this export is longer than any that parlor writes",
+            self.line
+        );
+        let record = serde_json::from_slice(&self.text)
             .with_context(|| format!("line {} of this export cannot be read", self.line))?;
         Ok(Some(record))
     }
+}
 
-    fn check(&mut self, record: &mut Record) -> anyhow::Result<()> {
-        ensure!(!self.is_over, "something follows the end");
+/// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
+const MOMENT_MAX: i64 = 253_402_300_799_999;
+
+/// The highest epoch: they are seconds since 1970, or count up from 0.
+pub(super) const EPOCH_MAX: Epoch = MOMENT_MAX as u64 / 1_000;
+
+/// The longest address there is, in bytes (RFC 5321, 4.5.3.1).
+const EMAIL_BYTES_MAX: usize = 254;
+
+/// The dearest password hash that is taken, some six times as dear as ours: of memory in KiB, of
+/// passes, of lanes. Each sign-in pays it.
+const HASH_COST_MAX: (u32, u32, u32) = (64 * 1024, 4, 4);
+
+/// Checks the records of a store one by one, in the order of an export. An export or a backup may come
+/// from anywhere, so each must be one that this or an earlier version could have written.
+#[derive(Default)]
+pub(super) struct Checker {
+    stage: u8,
+    counts: Counts,
+    /// The key of the record before, within its stage.
+    last: String,
+    /// The log that is being read: its room, its head, and its messages up to there.
+    log: (String, Seq, u64),
+    /// How many events of it each room has; filled by the rooms, checked by the events.
+    rooms: HashMap<String, Seq>,
+    /// How far somebody has read in each room.
+    read: HashMap<String, Seq>,
+    /// Users and rooms that were mentioned and have not come yet.
+    owed: HashSet<String>,
+}
+
+impl Checker {
+    /// Fails for a record that cannot follow those before.
+    pub(super) fn check(&mut self, record: &Record) -> anyhow::Result<()> {
+        ensure!(!self.is_over(), "something follows the end");
         let stage = match record {
-            Record::Parlor { .. } => 0,
-            Record::Membership { user, room, .. } => {
+            Record::Parlor { .. } => 1,
+            Record::Membership { .. } => 2,
+            Record::Session { .. } => 3,
+            Record::Room { .. } => 4,
+            Record::Event(_) => 5,
+            Record::User { .. } => 6,
+            Record::End(_) => 7,
+        };
+        ensure!(
+            stage >= self.stage.max(2) || self.stage == 0,
+            "it is out of order"
+        );
+        if stage > self.stage {
+            self.last.clear();
+        }
+        self.stage = stage;
+        match record {
+            Record::Parlor { version, epoch } => {
+                ensure!(
+                    *version == VERSION,
+                    "this export is of version {version}; this parlor reads version {VERSION}"
+                );
+                ensure!(
+                    *epoch <= EPOCH_MAX,
+                    "this export’s epoch is no number we gave"
+                );
+            }
+            Record::Membership {
+                user,
+                room,
+                joined_at,
+                read,
+            } => {
                 self.owes_user(user)?;
                 is_written_like(room, &RoomId::parse(room)?)?;
+                self.follows(format!("{user} {room}"))?;
+                is_moment(*joined_at)?;
                 self.owed.insert(format!("room {room}"));
-                1
+                let most = self.read.entry(room.clone()).or_default();
+                *most = (*most).max(*read);
             }
-            Record::Session { id, user, .. } => {
+            Record::Session {
+                id,
+                user,
+                created_at,
+                expires_at,
+            } => {
                 is_written_like(id, &SessionId::parse(id)?)?;
+                self.follows(id.clone())?;
                 self.owes_user(user)?;
-                2
+                is_moment(*created_at)?;
+                is_moment(*expires_at)?;
             }
-            Record::Room { id, .. } => {
+            Record::Room { id, created_at } => {
                 is_written_like(id, &RoomId::parse(id)?)?;
+                self.follows(id.clone())?;
+                is_moment(*created_at)?;
                 self.owed.remove(&format!("room {id}"));
                 self.rooms.insert(id.clone(), 0);
-                3
             }
-            Record::Event(event) => {
-                self.check_event(event)?;
-                4
-            }
-            Record::User { id, .. } => {
+            Record::Event(event) => self.check_event(event)?,
+            Record::User {
+                id,
+                username,
+                email,
+                password_hash,
+                created_at,
+            } => {
                 is_written_like(id, &UserId::parse(id)?)?;
+                self.follows(id.clone())?;
+                ensure!(is_name(username), "its username is none");
+                ensure!(is_email(email), "its email is none");
+                ensure!(
+                    is_password_hash(password_hash),
+                    "its password hash is none that parlor makes, or takes too long to check"
+                );
+                is_moment(*created_at)?;
                 self.owed.remove(&format!("user {id}"));
-                5
             }
-            Record::End(counts) => {
-                let missing = self.owed.iter().next();
-                ensure!(
-                    missing.is_none(),
-                    "{} is missing",
-                    missing.map_or("", |it| it)
-                );
-                ensure!(
-                    *counts == self.counts,
-                    "the end counts other records than there are"
-                );
-                6
-            }
-        };
-        ensure!(stage >= self.stage.max(1), "it is out of order");
-        self.stage = stage;
+            Record::End(counts) => self.check_end(counts)?,
+        }
+        self.counts.count(record);
+        Ok(())
+    }
+
+    /// How many messages the log holds up to the event that was checked last.
+    pub(super) fn messages(&self) -> u64 {
+        self.log.2
+    }
+
+    fn is_over(&self) -> bool {
+        self.stage == 7
+    }
+
+    /// Records of a kind are sorted, so none comes twice.
+    fn follows(&mut self, key: String) -> anyhow::Result<()> {
+        ensure!(key > self.last, "it comes twice, or is out of order");
+        self.last = key;
         Ok(())
     }
 
@@ -317,8 +407,22 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    fn check_event(&mut self, event: &mut EventRecord) -> anyhow::Result<()> {
+    fn check_event(&mut self, event: &EventRecord) -> anyhow::Result<()> {
         self.owes_user(&event.author)?;
+        is_written_like(&event.room, &RoomId::parse(&event.room)?)?;
+        ensure!(is_name(&event.author_name), "its author’s name is none");
+        is_moment(event.at)?;
+        // Kinds of another version are kept; their names are as short and plain as ours.
+        let is_plain = event.r#type.bytes().all(|b| b.is_ascii_graphic());
+        ensure!(is_plain && event.r#type.len() <= 64, "its type is none");
+        ensure!(
+            event.body.as_deref().is_none_or(is_body),
+            "its body is none"
+        );
+        ensure!(
+            event.nonce.as_deref().is_none_or(is_nonce),
+            "its nonce is none"
+        );
         let (room, head, messages) = &mut self.log;
         if *room != event.room {
             let seen = self.rooms.get(&event.room);
@@ -338,8 +442,27 @@ impl<'a> Importer<'a> {
         let kind = EventKind::stored(&event.r#type, event.body.as_deref());
         *head += 1;
         *messages += u64::from(kind.is_message());
-        event.messages = *messages;
         self.rooms.insert(event.room.clone(), *head);
+        Ok(())
+    }
+
+    fn check_end(&self, counts: &Counts) -> anyhow::Result<()> {
+        let missing = self.owed.iter().next();
+        ensure!(
+            missing.is_none(),
+            "{} is missing",
+            missing.map_or("", |it| it)
+        );
+        for (room, read) in &self.read {
+            ensure!(
+                self.rooms.get(room).is_some_and(|head| read <= head),
+                "somebody has read more of {room} than there is"
+            );
+        }
+        ensure!(
+            *counts == self.counts,
+            "the end counts other records than there are"
+        );
         Ok(())
     }
 }
@@ -348,6 +471,64 @@ impl<'a> Importer<'a> {
 fn is_written_like(id: &str, parsed: &impl ToString) -> anyhow::Result<()> {
     ensure!(parsed.to_string() == id, "{id:?} is no id");
     Ok(())
+}
+
+fn is_moment(millis: i64) -> anyhow::Result<()> {
+    ensure!(
+        (0..=MOMENT_MAX).contains(&millis),
+        "its time is none of 1970 to 9999"
+    );
+    Ok(())
+}
+
+/// Whether somebody may be called this. An earlier version took other scripts and lengths than this
+/// one may, but nothing except letters and digits, their marks, and a few others.
+fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| {
+        matches!(c, '-' | '_' | '.')
+            || (c.is_alphanumeric() || is_combining_mark(c))
+                && GeneralSecurityProfile::identifier_allowed(c)
+    };
+    let was_taken =
+        (1..=Username::CHARS_MAX).contains(&name.chars().count()) && name.chars().all(is_plain);
+    was_taken || Username::parse(name).is_ok_and(|parsed| parsed.as_str() == name)
+}
+
+/// Whether an account may have this address: an earlier version may have taken more than this one.
+fn is_email(email: &str) -> bool {
+    let is_odd = |c: char| {
+        c.is_control()
+            || c.is_whitespace()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffd}')
+    };
+    let is_address = email
+        .split_once('@')
+        .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+    is_address && email.len() <= EMAIL_BYTES_MAX && !email.contains(is_odd)
+}
+
+/// Whether a message may say this. An earlier version may have taken one that shows nothing.
+fn is_body(body: &str) -> bool {
+    let has_chars = (1..=MessageBody::CHARS_MAX).contains(&body.chars().count());
+    has_chars && !body.contains(['\0', '\r'])
+}
+
+/// Whether a nonce is one that a client sent, or that a version of ours made, which begin with a space.
+fn is_nonce(nonce: &str) -> bool {
+    Nonce::parse(nonce.strip_prefix(' ').unwrap_or(nonce)).is_ok()
+}
+
+fn is_password_hash(hash: &str) -> bool {
+    let costs = PasswordHash::new(hash)
+        .ok()
+        .filter(|hash| hash.algorithm == ARGON2ID_IDENT && hash.salt.is_some())
+        .filter(|hash| hash.hash.is_some_and(|output| output.len() >= 16))
+        .and_then(|hash| Params::try_from(&hash).ok());
+    let (memory, passes, lanes) = HASH_COST_MAX;
+    costs.is_some_and(|costs| {
+        costs.m_cost() <= memory && costs.t_cost() <= passes && costs.p_cost() <= lanes
+    })
 }
 
 /// For a store that goes back in time: higher than the newest epoch that is known and, being the
