@@ -1,8 +1,10 @@
 //! The settings: read once, from the environment or `.env`, checked, and said plainly when wrong.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use axum::http::Uri;
 use ipnet::IpNet;
 
 use crate::auth::authority::Authority;
+use crate::domain::characters;
 
 /// The fewest bytes a signing key has: as many as HMAC-SHA-256 puts out (RFC 7518, 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -106,8 +109,95 @@ pub struct BadSetting {
     takes: &'static str,
 }
 
+/// What is in `.env`: a value for each name, exactly as it is written there.
+#[derive(Default)]
+pub struct DotEnv(HashMap<String, String>);
+
+impl DotEnv {
+    /// Reads `.env` in this directory or the nearest one above that has it; nothing where none has.
+    ///
+    /// # Errors
+    ///
+    /// One line that says which line of the file cannot be used. It does not quote it.
+    pub fn read() -> anyhow::Result<Self> {
+        let here = std::env::current_dir().unwrap_or_default();
+        let file = here.ancestors().map(|folder| folder.join(".env"));
+        let Some(file) = file.into_iter().find(|file| file.is_file()) else {
+            return Ok(Self::default());
+        };
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                anyhow::bail!("{} cannot be read: it is not UTF-8", file.display())
+            }
+            Err(error) => anyhow::bail!("{} cannot be read: {error}", file.display()),
+        };
+        let read = Self::parse(&text);
+        read.map_err(|(line, why)| anyhow::anyhow!("line {line} of {}: {why}", file.display()))
+    }
+
+    /// The value that the environment has for a name, else the file. The environment counts even
+    /// where it holds nothing.
+    pub fn look_up(&self, name: &str) -> Option<String> {
+        match std::env::var_os(name) {
+            // What is not UTF-8 becomes a character that no setting takes.
+            Some(value) => Some(value.to_string_lossy().into_owned()),
+            None => self.0.get(name).cloned(),
+        }
+    }
+
+    /// The number of a line that cannot be used, and why.
+    fn parse(text: &str) -> Result<Self, (usize, &'static str)> {
+        let mut values = HashMap::new();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (line, number) in text.lines().zip(1..) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            let (name, value) = line
+                .split_once('=')
+                .ok_or((number, "it takes NAME=value"))?;
+            let name = name.trim();
+            let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+            if name.is_empty() || !name.chars().all(is_letter) {
+                return Err((number, "it takes NAME=value"));
+            }
+            let value = unquoted(value.trim()).map_err(|why| (number, why))?;
+            if values.insert(name.to_owned(), value.to_owned()).is_some() {
+                return Err((number, "a line before it sets the same name"));
+            }
+        }
+        Ok(Self(values))
+    }
+}
+
+/// A value of a `.env` without the quotes around it, if there are. Nothing in it means anything
+/// else: no `$`, no backslash. Where other readers of such files differ, it is refused.
+fn unquoted(value: &str) -> Result<&str, &'static str> {
+    let Some(quote) = value
+        .chars()
+        .next()
+        .filter(|first| matches!(first, '"' | '\''))
+    else {
+        let has_comment = value.contains(" #") || value.contains("\t#");
+        return match has_comment {
+            true => Err("a comment goes on a line of its own; a value with “ #” in it, in quotes"),
+            false => Ok(value),
+        };
+    };
+    let inner = value[1..].strip_suffix(quote);
+    let inner = inner.ok_or("the value begins with a quote and does not end with it")?;
+    match inner.contains(quote) || (quote == '"' && inner.contains('\\')) {
+        true => Err("write the value without quotes: there is a quote or a backslash in it"),
+        false => Ok(inner),
+    }
+}
+
 impl Config {
-    /// Reads each setting through `get`; an empty one counts as not set.
+    /// Reads each setting through `get`; an empty one counts as not set, and blanks around one are
+    /// not part of it.
     ///
     /// # Errors
     ///
@@ -164,9 +254,9 @@ impl Config {
             )?,
             data_dir: read.parse(
                 "DATA_DIR",
-                "a directory",
+                "a directory as it is written, without quotes, ~ or $, like /var/lib/parlor",
                 || PathBuf::from("data"),
-                |raw| Some(PathBuf::from(raw)),
+                |raw| is_plain_path(raw).then(|| PathBuf::from(raw)),
             )?,
             mongodb_uri,
             startup_wait: read
@@ -254,9 +344,14 @@ impl<G: Fn(&str) -> Option<String>> Reader<'_, G> {
         default: impl FnOnce() -> T,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, BadSetting> {
+        let refused = |takes| Err(BadSetting { name, takes });
         match self.0(name).as_deref().map(str::trim) {
             None | Some("") => Ok(default()),
-            Some(raw) => parse(raw).ok_or(BadSetting { name, takes }),
+            Some(raw) if is_quoted(raw) => refused("its value without quotes around it"),
+            Some(raw) if raw.contains(is_unseen) => {
+                refused("its value without control and other invisible characters, in UTF-8")
+            }
+            Some(raw) => parse(raw).map_or_else(|| refused(takes), Ok),
         }
     }
 }
@@ -265,6 +360,39 @@ impl<G: Fn(&str) -> Option<String>> Reader<'_, G> {
 fn parse_network(raw: &str) -> Option<IpNet> {
     let address = || raw.parse::<IpAddr>().ok().map(IpNet::from);
     raw.parse().ok().or_else(address)
+}
+
+/// `docker --env-file` and others pass quotes on, which would then be part of a name or a secret.
+fn is_quoted(value: &str) -> bool {
+    let around = [('"', '"'), ('\'', '\''), ('“', '”'), ('‘', '’'), ('`', '`')];
+    let is_around = |(open, close)| value.starts_with(open) && value.ends_with(close);
+    value.chars().count() > 1 && around.into_iter().any(is_around)
+}
+
+/// What nobody means to write: control characters other than blanks, what draws nothing or turns
+/// text around, and what stands for bytes that are no text.
+fn is_unseen(c: char) -> bool {
+    (c.is_control() && !c.is_whitespace())
+        || characters::is_ignorable(c)
+        || characters::is_bidi_control(c)
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fffd}')
+}
+
+/// Whether a path means to us what it meant to whoever wrote it. A shell would have replaced the
+/// rest; we would make a folder of that name.
+fn is_plain_path(raw: &str) -> bool {
+    let is_quote = |c| matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’');
+    let is_at_home = raw.starts_with('~');
+    let is_url = raw.contains("://") || raw.starts_with("file:");
+    let has_quotes = raw.starts_with(is_quote) || raw.ends_with(is_quote);
+    let has_more = raw.contains(|c: char| c == '$' || c.is_control());
+    !(is_at_home || is_url || has_quotes || has_more)
+}
+
+/// Where a setting's path is, seen from the root.
+pub fn absolute(path: &Path) -> PathBuf {
+    let real = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    real.unwrap_or_else(|_| path.to_owned())
 }
 
 impl PublicUrl {
@@ -319,6 +447,24 @@ mod tests {
             ("MONGODB_URI", "http://db"),
             ("JWT_SECRET", "short"),
             ("JWT_SECRET_PREVIOUS", "short"),
+            ("DATA_DIR", "\"/vol\""),
+            ("DATA_DIR", "'/vol'"),
+            ("DATA_DIR", "\"/vol"),
+            ("DATA_DIR", "/vol'"),
+            ("DATA_DIR", "“/vol”"),
+            ("DATA_DIR", "~/parlor"),
+            ("DATA_DIR", "~"),
+            ("DATA_DIR", "~ana/parlor"),
+            ("DATA_DIR", "$HOME/parlor"),
+            ("DATA_DIR", "/vol/${NAME}"),
+            ("DATA_DIR", "file:///vol"),
+            ("DATA_DIR", "/vol\n/x"),
+            ("DATA_DIR", "\u{feff}/vol"),
+            ("DATA_DIR", "/caf\u{fffd}"),
+            ("BIND_ADDR", "\"127.0.0.1:3000\""),
+            ("RUST_LOG", "\"info\""),
+            ("MONGODB_URI", "'mongodb://db/parlor'"),
+            ("JWT_SECRET", "\"0123456789abcdef0123456789abcdef\""),
             ("STARTUP_WAIT", "soon"),
             ("METRICS_ADDR", "everywhere"),
             ("SESSION_DAYS", "0"),
@@ -340,6 +486,56 @@ mod tests {
             .to_string();
         assert!(says.starts_with("JWT_SECRET "), "{says}");
         assert!(read(&[("MONGODB_URI", "mongodb://db"), ("JWT_SECRET", key)]).is_ok());
+    }
+
+    #[test]
+    fn a_path_is_taken_as_it_is_written() {
+        for (raw, path) in [
+            ("/vol", "/vol"),
+            (" /vol/my data ", "/vol/my data"),
+            ("../x~", "../x~"),
+            ("данные", "данные"),
+        ] {
+            let config = read(&[("DATA_DIR", raw)]).unwrap();
+            assert_eq!(config.data_dir, PathBuf::from(path));
+        }
+    }
+
+    #[test]
+    fn dot_env_is_taken_as_it_is_written() {
+        for (line, value) in [
+            ("N=pa$word$HOME", "pa$word$HOME"),
+            ("N=${HOME}", "${HOME}"),
+            ("N=a#b\\n\\$", "a#b\\n\\$"),
+            ("N = two words \r", "two words"),
+            ("export N=x", "x"),
+            ("N=\"a # $b 'c'\"", "a # $b 'c'"),
+            ("N='a \"\\ b'", "a \"\\ b"),
+            ("N=a=b==", "a=b=="),
+            ("N=#1", "#1"),
+            ("N=it's", "it's"),
+            ("N=", ""),
+            ("N=\"\"", ""),
+            ("\u{feff}N=x", "x"),
+            ("# N=y\r\n\r\nN=x\r\n", "x"),
+        ] {
+            let read = DotEnv::parse(line).unwrap_or_else(|why| panic!("{line:?}: {why:?}"));
+            assert_eq!(read.0["N"], value, "{line:?}");
+        }
+        for (text, line) in [
+            ("N", 1),
+            ("\n=x", 2),
+            ("two words=x", 1),
+            ("N=x # a comment", 1),
+            ("N=\"x", 1),
+            ("N=\"x\" # a comment", 1),
+            ("N=\"a\"b\"", 1),
+            ("N=\"pa\\$word\"", 1),
+            ("N=x\nM=y\nN=z", 3),
+        ] {
+            let refused = DotEnv::parse(text).err().map(|(line, _)| line);
+            assert_eq!(refused, Some(line), "{text:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use parlor::auth::password::Hasher;
 use parlor::auth::token::{Keys, kept_secret};
 use parlor::commands;
-use parlor::config::{Config, Secret};
+use parlor::config::{Config, DotEnv, Secret, absolute};
 use parlor::limits::Limits;
 use parlor::live::Hub;
 use parlor::logging;
@@ -87,12 +87,8 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    match dotenvy::dotenv() {
-        Ok(_) => {}
-        Err(error) if error.not_found() => {}
-        Err(_) => anyhow::bail!(".env cannot be read: each line takes NAME=value"),
-    }
-    let config = Config::from_lookup(|name| std::env::var(name).ok())?;
+    let dot_env = DotEnv::read()?;
+    let config = Config::from_lookup(|name| dot_env.look_up(name))?;
     match arguments.command {
         None | Some(Command::Serve) => serve(config).await,
         Some(Command::Export) => commands::export(&config).await,
@@ -146,7 +142,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }));
 
     let stop = stop_signal()?;
-    tracing::info!(%address, url = %config.public_url, connections_max, "parlor is up");
+    let data = match &config.mongodb_uri {
+        Some(_) => "MongoDB (MONGODB_URI)".to_owned(),
+        None => absolute(&config.data_dir).display().to_string(),
+    };
+    tracing::info!(%address, url = %config.public_url, data, connections_max, "parlor is up");
     let room = server::Room {
         connections_max,
         stream_threads: config.stream_threads,

@@ -47,6 +47,7 @@ mod proxies;
 mod readme;
 mod refusals;
 mod rooms;
+mod settings;
 mod store_contract;
 mod streams;
 mod support;
