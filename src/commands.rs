@@ -6,20 +6,38 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::config::Config;
+use crate::config::{Config, absolute};
+use crate::files::{Part, is_new};
 use crate::store::archive::{Counts, Exporter, Importer};
 use crate::store::{mongo, sqlite};
 
-/// `parlor export`: everything as lines of JSON, to standard output.
+/// `parlor export`: everything as lines of JSON, to a new file that only this user may read, or to
+/// standard output.
 ///
 /// # Errors
 ///
 /// One line for whoever called: the store or the output fails.
-pub async fn export(config: &Config) -> anyhow::Result<()> {
+pub async fn export(config: &Config, file: Option<&Path>) -> anyhow::Result<()> {
+    let exported = match file {
+        None => export_to(config, &mut BufWriter::new(io::stdout())).await?,
+        Some(file) => {
+            is_new(file)?;
+            // It holds everybody's password hashes, and has its name once it is whole.
+            let part = Part::beside(file)?;
+            let exported = export_to(config, &mut BufWriter::new(&part.file)).await?;
+            let named = part.becomes_new(file);
+            named.with_context(|| format!("cannot write {}", file.display()))?;
+            exported
+        }
+    };
+    Progress::new("exported").end(&exported);
+    Ok(())
+}
+
+async fn export_to(config: &Config, output: &mut (dyn Write + Send)) -> anyhow::Result<Counts> {
     let mut progress = Progress::new("exported");
-    let mut output = BufWriter::new(io::stdout());
     let mut put = |record: &_, counts: &Counts| {
-        serde_json::to_writer(&mut output, record)
+        serde_json::to_writer(&mut *output, record)
             .map_err(io::Error::from)
             .and_then(|()| output.write_all(b"\n"))
             .context("cannot write the export")?;
@@ -32,8 +50,7 @@ pub async fn export(config: &Config) -> anyhow::Result<()> {
         None => sqlite::archive::export(&config.data_dir, exporter)?,
     };
     output.flush().context("cannot write the export")?;
-    progress.end(&exported);
-    Ok(())
+    Ok(exported)
 }
 
 /// `parlor import`: the same from standard input, into an empty store.
@@ -66,7 +83,7 @@ pub async fn went_back(config: &Config) -> anyhow::Result<()> {
         Some(uri) => mongo::archive::has_gone_back(uri.expose(), config.startup_wait).await?,
         None => sqlite::archive::has_gone_back(&config.data_dir)?,
     }
-    eprintln!("readers start over, and everybody has to sign in");
+    say("readers start over, and everybody has to sign in");
     Ok(())
 }
 
@@ -78,7 +95,7 @@ pub async fn went_back(config: &Config) -> anyhow::Result<()> {
 pub fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
     is_embedded(config)?;
     sqlite::archive::backup(&config.data_dir, file)?;
-    eprintln!("copied the database to {}", file.display());
+    say(&format!("copied the database to {}", file.display()));
     Ok(())
 }
 
@@ -90,9 +107,14 @@ pub fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
 pub fn restore(config: &Config, file: &Path) -> anyhow::Result<()> {
     is_embedded(config)?;
     let replaced = sqlite::archive::restore(&config.data_dir, file)?;
-    eprintln!("restored {}; everybody has to sign in", file.display());
+    let data = absolute(&config.data_dir);
+    say(&format!(
+        "restored {} into {}; everybody has to sign in",
+        file.display(),
+        data.display()
+    ));
     if let Some(replaced) = replaced {
-        eprintln!("what was there before is {}", replaced.display());
+        say(&format!("what was there before is {}", replaced.display()));
     }
     Ok(())
 }
@@ -104,6 +126,29 @@ fn is_embedded(config: &Config) -> anyhow::Result<()> {
          parlor export and parlor import"
     );
     Ok(())
+}
+
+/// The most characters of one line: a file may be what is quoted.
+const SAID_MAX: usize = 2_000;
+
+/// Says something to whoever called, as one line and without what could move a terminal's cursor. A
+/// terminal or pipe that is gone changes nothing of what was done.
+pub fn say(text: &str) {
+    let mut line = String::new();
+    for c in text.chars().take(SAID_MAX) {
+        match c {
+            '\n' | '\r' | '\t' => line.push(' '),
+            // Marks that turn text around, too: a file or an export is not trusted.
+            c if c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                line.extend(c.escape_unicode());
+            }
+            c => line.push(c),
+        }
+    }
+    line.push('\n');
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// A line on the terminal that says how far it is; nothing elsewhere.
@@ -128,12 +173,12 @@ impl Progress {
     fn tell(&mut self, counts: &Counts) {
         if self.is_shown && self.told_at.elapsed() > Self::EVERY {
             self.told_at = Instant::now();
-            eprint!("\r{} {counts} ", self.done);
+            let _ = write!(io::stderr(), "\r{} {counts} ", self.done);
         }
     }
 
     fn end(&self, counts: &Counts) {
         let start = if self.is_shown { "\r" } else { "" };
-        eprintln!("{start}{} {counts}", self.done);
+        let _ = writeln!(io::stderr(), "{start}{} {counts}", self.done);
     }
 }

@@ -14,7 +14,7 @@
 //! - [`logging`]: the log, which nothing waits for;
 //! - [`metrics`]: what can be watched from outside;
 //! - [`commands`]: moving a store, copying it and putting it back;
-//! - [`lasting`]: threads and tasks that come back.
+//! - [`files`], [`lasting`], [`signals`]: private files, threads that come back, asked to end.
 //!
 //! Arrows point one way: `web` → `auth`, `views`, `live`, `store` → `domain`. The one exception:
 //! `live` reads logs through the [`store::Store`] interface and encodes events with [`views`].
@@ -24,6 +24,7 @@ pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod files;
 pub mod json;
 pub mod lasting;
 pub mod limits;
@@ -32,6 +33,7 @@ pub mod logging;
 pub mod markup;
 pub mod metrics;
 pub mod server;
+pub mod signals;
 pub mod state;
 pub mod store;
 pub mod views;

@@ -11,18 +11,21 @@ use parlor::auth::password::Hasher;
 use parlor::auth::token::{Keys, kept_secret};
 use parlor::commands;
 use parlor::config::{Config, DotEnv, Secret, absolute};
+use parlor::files::give_up_parts;
 use parlor::limits::Limits;
 use parlor::live::Hub;
 use parlor::logging;
 use parlor::metrics::Metrics;
 use parlor::server;
+use parlor::signals::Stop;
 use parlor::state::{AppState, Running};
 use parlor::store::Store;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::{SqliteStore, make_data_dir};
 use parlor::views::Parts;
 use parlor::web::InFlight;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// A page is some hundred small pieces and one large one, made and freed 20,000 times a second; this
@@ -50,8 +53,11 @@ struct Arguments {
 enum Command {
     /// Serve, which is what happens without a command
     Serve,
-    /// Write everything as lines of JSON to standard output; a server may be running
-    Export,
+    /// Write everything as lines of JSON; a server may be running
+    Export {
+        /// The file to make, for this user only; standard output without one
+        file: Option<PathBuf>,
+    },
     /// Read an export from standard input into an empty store; no server may be running
     Import {
         /// The export is older than what people have seen of it: let their pages start over
@@ -74,32 +80,64 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // One line, with the causes: what an operator sees when it does not start.
-            eprintln!("parlor: {error:#}");
-            ExitCode::FAILURE
+    let ended = match Runtime::new() {
+        Ok(runtime) => {
+            let ended = runtime.block_on(run());
+            // A check of a large file, or a read of standard input, may still be under way.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(error).context("cannot start"),
+    };
+    ended.unwrap_or_else(|error| {
+        // One line, with the causes: what an operator sees when it does not start.
+        commands::say(&format!("parlor: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
+    let mut stop = Stop::listen()?;
+    let arguments = Arguments::parse();
+    let dot_env = DotEnv::read()?;
+    let config = Config::from_lookup(|name| dot_env.look_up(name))?;
+    let command = match arguments.command {
+        None | Some(Command::Serve) => {
+            serve(config, stop).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(command) => command,
+    };
+    // On a thread that may be kept waiting, by a large file or by standard input, while this one
+    // listens.
+    let runtime = Handle::current();
+    let performing = spawn_blocking(move || runtime.block_on(perform(command, &config)));
+    tokio::select! {
+        performed = performing => {
+            performed.context("a bug")??;
+            Ok(ExitCode::SUCCESS)
+        }
+        signal = stop.heard() => {
+            // What is half done is undone by the databases themselves, as after a power cut.
+            give_up_parts();
+            commands::say("parlor: stopped by a signal before it was done");
+            Ok(ExitCode::from(128 + u8::try_from(signal).unwrap_or(0)))
         }
     }
 }
 
-#[tokio::main]
-async fn run() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let dot_env = DotEnv::read()?;
-    let config = Config::from_lookup(|name| dot_env.look_up(name))?;
-    match arguments.command {
-        None | Some(Command::Serve) => serve(config).await,
-        Some(Command::Export) => commands::export(&config).await,
-        Some(Command::Import { older }) => commands::import(&config, older).await,
-        Some(Command::WentBack) => commands::went_back(&config).await,
-        Some(Command::Backup { file }) => commands::backup(&config, &file),
-        Some(Command::Restore { file }) => commands::restore(&config, &file),
+async fn perform(command: Command, config: &Config) -> anyhow::Result<()> {
+    match command {
+        Command::Serve => Ok(()),
+        Command::Export { file } => commands::export(config, file.as_deref()).await,
+        Command::Import { older } => commands::import(config, older).await,
+        Command::WentBack => commands::went_back(config).await,
+        Command::Backup { file } => commands::backup(config, &file),
+        Command::Restore { file } => commands::restore(config, &file),
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
     let _log = logging::start(&config.rust_log);
     if !config.rate_limits {
         tracing::warn!("RATE_LIMITS is off: anybody may try passwords as fast as they can");
@@ -115,7 +153,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let connections_max = server::connections_max();
     let metrics = Metrics::default();
     let hub = Hub::new(config.streams_per_user, metrics.clone());
-    let store = open_store(&config, &hub, &metrics).await?;
+    let store = tokio::select! {
+        store = open_store(&config, &hub, &metrics) => store?,
+        _ = stop.heard() => {
+            tracing::info!("parlor is down: it was asked to end before it was up");
+            return Ok(());
+        }
+    };
     let secret = jwt_secret(&config)?;
     let listener = server::listen(config.bind_addr, "BIND_ADDR")?;
     let address = listener
@@ -141,7 +185,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         config: config.clone(),
     }));
 
-    let stop = stop_signal()?;
     let data = match &config.mongodb_uri {
         Some(_) => "MongoDB (MONGODB_URI)".to_owned(),
         None => absolute(&config.data_dir).display().to_string(),
@@ -151,6 +194,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         connections_max,
         stream_threads: config.stream_threads,
         trusted_proxies: config.trusted_proxies,
+    };
+    let stop = async {
+        stop.heard().await;
     };
     server::serve(listener, app, &hub, room, stop).await?;
     match timeout(LEAVE_MAX, store.leave()).await {
@@ -174,7 +220,10 @@ async fn open_store(
         }
         None => {
             make_data_dir(&config.data_dir)?;
-            Arc::new(SqliteStore::open(&config.data_dir, hub.on_change())?)
+            // A large file may have to be read first, which nobody else should have to wait for.
+            let (data_dir, on_change) = (config.data_dir.clone(), hub.on_change());
+            let opening = spawn_blocking(move || SqliteStore::open(&data_dir, on_change));
+            Arc::new(opening.await.context("a bug")??)
         }
     })
 }
@@ -185,15 +234,4 @@ fn jwt_secret(config: &Config) -> anyhow::Result<Secret> {
         // Config requires one with MongoDB, so the data directory is there.
         None => kept_secret(&config.data_dir),
     }
-}
-
-/// Resolves at the first SIGTERM or Ctrl-C. What follows takes five seconds at most.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-    })
 }

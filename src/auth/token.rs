@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{SECRET_BYTES_MIN, Secret};
 use crate::domain::{Session, SessionId, UserId};
+use crate::files::Part;
 
 /// What a token claims (RFC 7519). Times are seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +115,8 @@ impl Key {
     }
 }
 
-/// The key kept in `dir`, made the first time: 32 random bytes in hexadecimal, readable by this
-/// user only.
+/// The key kept in `dir`, made the first time: 32 random bytes in hexadecimal, readable by the
+/// folder's owner only.
 ///
 /// # Errors
 ///
@@ -126,30 +127,25 @@ pub fn kept_secret(dir: &Path) -> anyhow::Result<Secret> {
         let mut bytes = [0; SECRET_BYTES_MIN];
         getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        keep(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+        keep(&path, &text)
+            .with_context(|| format!("cannot write {} (DATA_DIR)", path.display()))?;
     }
     let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+        .with_context(|| format!("cannot read {} (DATA_DIR)", path.display()))?;
     let text = text.trim();
     ensure!(
         text.len() >= SECRET_BYTES_MIN,
-        "{} is too short: delete it for a new one, which signs everybody out",
+        "{} (DATA_DIR) is too short: delete it for a new one, which signs everybody out",
         path.display()
     );
     Ok(Secret::new(text.to_owned()))
 }
 
 /// Writes beside, then renames: a crash leaves a whole file or none.
-fn keep(path: &Path, text: &str) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut options = std::fs::File::options();
-    options.create(true).write(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
+fn keep(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut part = Part::beside_for_folder(path)?;
+    part.file.write_all(text.as_bytes())?;
+    part.becomes(path)
 }
 
 #[cfg(test)]

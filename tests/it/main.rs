@@ -27,6 +27,7 @@ macro_rules! on_both_stores {
 
 mod accounts;
 mod asking;
+mod backups;
 mod balancer;
 mod bounds;
 mod browser;
@@ -48,6 +49,7 @@ mod readme;
 mod refusals;
 mod rooms;
 mod settings;
+mod signals;
 mod store_contract;
 mod streams;
 mod support;

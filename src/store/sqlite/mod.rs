@@ -10,6 +10,7 @@ mod log;
 mod readers;
 mod recent;
 mod rooms;
+mod schema;
 mod sessions;
 mod users;
 mod writer;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
@@ -33,6 +34,7 @@ use crate::domain::{
     Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
     User,
 };
+use crate::files::{self, with_suffix};
 
 /// What brings an empty file, or one of an earlier version, to the newest form.
 const MIGRATIONS: [&str; 3] = [
@@ -43,6 +45,9 @@ const MIGRATIONS: [&str; 3] = [
 
 /// The database's name in its directory.
 const DATABASE: &str = "parlor.db";
+
+/// What keeps a second process out, and what the last one left: see [`Seal`].
+const LOCK: &str = "parlor.lock";
 
 /// Enough for every statement we have, so that none is compiled twice. (The default is 16.)
 const STATEMENTS_CACHED: usize = 64;
@@ -68,23 +73,33 @@ impl SqliteStore {
     /// file is of a later version or damaged.
     pub fn open(dir: &Path, on_change: OnChange) -> anyhow::Result<Self> {
         let path = dir.join(DATABASE);
+        let cannot_use = || format!("cannot use the database {}", path.display());
         let (mut lock, seal) = lock(dir)?;
         seal.fits(&path)?;
-        let is_as_it_was_closed = seal == Seal::of(&path);
-
+        // Only an orderly end vouches for anything.
+        let is_as_it_was_closed =
+            matches!(seal, Seal::Closed { .. }) && seal == Seal::of_closed(&path);
+        let log_is_known = log_beside(&path).is_none() || matches!(seal, Seal::InUse(Some(_)));
+        let in_use = Seal::InUse(log_is_known.then(|| Marks::of(&path)));
+        // From here on the file may be another than an orderly end has left, so that must no longer
+        // be said. Of one that is not there yet, not yet that it was.
+        if seal != Seal::New && seal != in_use {
+            in_use.put(&mut lock, dir)?;
+        }
         let connection = open_prepared(&path)?;
         if !is_as_it_was_closed {
             if seal != Seal::New {
                 tracing::info!("the database was not closed in order: reading all of it");
             }
-            archive::check(&connection)
-                .with_context(|| format!("cannot use the database {}", path.display()))?;
+            archive::check(&connection, log_is_known)
+                .and_then(|()| schema::has_ours(&connection))
+                .with_context(cannot_use)?;
         }
-        Seal::Open
-            .put(&mut lock)
-            .with_context(|| format!("cannot write in the data directory {}", dir.display()))?;
-        let epoch = archive::epoch(&connection)
-            .with_context(|| format!("cannot use the database {}", path.display()))?;
+        let epoch = archive::epoch(&connection).with_context(cannot_use)?;
+        if seal == Seal::New || !log_is_known {
+            Seal::InUse(Some(Marks::of(&path))).put(&mut lock, dir)?;
+        }
+        let marking = Marking::new(&path, &lock)?;
 
         let open_reader = || open_reader(&path);
         let recent = Arc::<Recent>::default();
@@ -97,7 +112,7 @@ impl SqliteStore {
         });
         Ok(Self {
             readers: Readers::open(open_reader).context("cannot open the database for reading")?,
-            writer: Writer::start(connection, checkpointer(&path)?, on_durable)
+            writer: Writer::start(connection, checkpointer(&path)?, on_durable, marking)
                 .context("cannot start the writer")?,
             recent,
             path,
@@ -107,30 +122,35 @@ impl SqliteStore {
     }
 }
 
+fn cannot_write_in(dir: &Path) -> String {
+    let dir = dir.display();
+    format!("cannot write in the data directory {dir} (DATA_DIR)")
+}
+
 /// What the lock file says of the database beside it.
 #[derive(Debug, PartialEq, Eq)]
 enum Seal {
     /// There was none yet.
     New,
-    /// It is in use, or was when its process died.
-    Open,
+    /// It is in use, or was when its process died. The log beside it belongs to a file with one of
+    /// these marks; to which file is not known without them.
+    InUse(Option<Marks>),
     /// An orderly end left one file of so many bytes, changed at this moment.
     Closed { bytes: u64, changed_ns: u128 },
 }
 
 impl Seal {
-    /// What an orderly end would say of the file now.
-    fn of(path: &Path) -> Self {
+    /// What an orderly end says of the file now; nothing, if there is more than the file.
+    fn of_closed(path: &Path) -> Self {
         let closed = || {
             let file = fs::metadata(path).ok()?;
             let changed = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-            let is_all = !archive::has_content(&path.with_extension("db-wal"));
-            is_all.then_some(Self::Closed {
+            log_beside(path).is_none().then_some(Self::Closed {
                 bytes: file.len(),
                 changed_ns: changed.as_nanos(),
             })
         };
-        closed().unwrap_or(Self::Open)
+        closed().unwrap_or(Self::InUse(None))
     }
 
     fn parse(text: &str) -> Self {
@@ -141,9 +161,13 @@ impl Seal {
                 changed_ns: changed_ns.parse().ok()?,
             })
         };
+        let marks = || {
+            let (first, second) = text.strip_prefix("open ")?.trim_end().split_once(' ')?;
+            Some(Marks(first.parse().ok()?, second.parse().ok()?))
+        };
         match text {
             "" => Self::New,
-            _ => closed().unwrap_or(Self::Open),
+            _ => closed().unwrap_or_else(|| Self::InUse(marks())),
         }
     }
 
@@ -151,7 +175,7 @@ impl Seal {
     /// everybody as if all was lost.
     fn fits(&self, path: &Path) -> anyhow::Result<()> {
         if *self == Self::New || archive::has_content(path) {
-            return Ok(());
+            return self.owns_log(path);
         }
         bail!(
             "the database {} is gone or empty: put it back (parlor restore), or remove parlor.lock \
@@ -160,16 +184,102 @@ impl Seal {
         )
     }
 
-    fn put(&self, lock: &mut File) -> std::io::Result<()> {
+    /// Fails when a log lies beside the database that belongs to another file, as when an older
+    /// one was put back by hand. SQLite would write it into this one.
+    fn owns_log(&self, path: &Path) -> anyhow::Result<()> {
+        let Some(log) = log_beside(path) else {
+            return Ok(());
+        };
+        let is_own = match self {
+            // There is nothing to tell it by. All of it is read, and is whole or refused.
+            Self::New | Self::InUse(None) => true,
+            Self::InUse(Some(Marks(one, other))) => {
+                archive::mark_of(path).is_some_and(|mark| mark == *one || mark == *other)
+            }
+            Self::Closed { .. } => false,
+        };
+        ensure!(
+            is_own,
+            "cannot use the database {}: {} beside it is another database’s, or it is damaged; move \
+             that away to go on without it, or put back the database that it belongs to",
+            path.display(),
+            log.display()
+        );
+        Ok(())
+    }
+
+    /// What the lock file says to a process that does not lock it.
+    fn read(dir: &Path) -> Self {
+        Self::parse(&fs::read_to_string(dir.join(LOCK)).unwrap_or_default())
+    }
+
+    /// Durable when it returns: after a power cut it must not say more than is so.
+    fn put(&self, lock: &mut File, dir: &Path) -> anyhow::Result<()> {
         let text = match self {
             Self::New => String::new(),
-            Self::Open => "open\n".to_owned(),
+            Self::InUse(None) => "open\n".to_owned(),
+            Self::InUse(Some(Marks(one, other))) => format!("open {one} {other}\n"),
             Self::Closed { bytes, changed_ns } => format!("closed {bytes} {changed_ns}\n"),
         };
-        lock.set_len(0)?;
-        lock.rewind()?;
-        lock.write_all(text.as_bytes())
+        let mut put = || {
+            lock.rewind()?;
+            lock.write_all(text.as_bytes())?;
+            lock.set_len(text.len() as u64)?;
+            lock.sync_data()
+        };
+        put().with_context(|| cannot_write_in(dir))
     }
+}
+
+/// What tells a database file from copies of itself: a random number in its head, another one each
+/// time it is opened. Two, while one replaces the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marks(u32, u32);
+
+impl Marks {
+    fn of(path: &Path) -> Self {
+        let mark = archive::mark_of(path).unwrap_or(0);
+        Self(mark, mark)
+    }
+}
+
+/// Gives a file that was opened a new mark, once it is in use: nobody has to wait for that.
+struct Marking {
+    path: PathBuf,
+    lock: File,
+    new: u32,
+}
+
+impl Marking {
+    fn new(path: &Path, lock: &File) -> anyhow::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            lock: lock.try_clone().context("cannot keep the lock")?,
+            new: archive::new_mark()?,
+        })
+    }
+
+    /// Writes it, which is to the log.
+    fn begin(&mut self, connection: &Connection) -> anyhow::Result<()> {
+        let Marks(old, _) = Marks::of(&self.path);
+        Seal::InUse(Some(Marks(old, self.new))).put(&mut self.lock, &self.path)?;
+        archive::set_mark(connection, self.new)
+    }
+
+    /// After the log was copied into the file; `true` once that has the mark.
+    fn is_done(&mut self) -> anyhow::Result<bool> {
+        if archive::mark_of(&self.path) != Some(self.new) {
+            return Ok(false);
+        }
+        Seal::InUse(Some(Marks(self.new, self.new))).put(&mut self.lock, &self.path)?;
+        Ok(true)
+    }
+}
+
+/// What SQLite would write into a database when it is opened, if there is such.
+fn log_beside(path: &Path) -> Option<PathBuf> {
+    let beside = ["-wal", "-journal"].map(|suffix| with_suffix(path, suffix));
+    beside.into_iter().find(|log| archive::has_content(log))
 }
 
 /// Opens a database for writing, made or brought to the newest form where it is not.
@@ -186,14 +296,8 @@ fn open_prepared(path: &Path) -> anyhow::Result<Connection> {
 /// Refuses a second process: two would number the same log and not hear of each other. Says what
 /// the last one has left.
 fn lock(dir: &Path) -> anyhow::Result<(File, Seal)> {
-    let path = dir.join("parlor.lock");
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot write in the data directory {}", dir.display()))?;
+    let path = dir.join(LOCK);
+    let mut file = files::open_or_create(&path).with_context(|| cannot_write_in(dir))?;
     match file.try_lock() {
         Ok(()) => {
             let mut seal = String::new();
@@ -208,34 +312,37 @@ fn lock(dir: &Path) -> anyhow::Result<(File, Seal)> {
             dir.display()
         ),
         Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            Err(error).with_context(|| format!("cannot lock {} (DATA_DIR)", path.display()))
         }
     }
 }
 
-/// Makes an empty file only this user may read, unless it is there. SQLite gives the files beside
-/// it the same rights.
+/// Makes an empty file only its folder's owner may read, unless it is there. SQLite gives the files
+/// beside it the same owner and rights.
 fn make_private(path: &Path) -> std::io::Result<()> {
-    let mut options = File::options();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    match files::create_for_folder(path) {
+        Ok(_) => Ok(()),
+        Err(taken) if taken.kind() == std::io::ErrorKind::AlreadyExists => {
+            File::options().append(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    }
 }
 
-/// Makes a directory only this user may enter, unless it is there.
+/// Makes a directory only its owner may enter, unless it is there.
 pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(dir)
-        .with_context(|| format!("cannot make the data directory {}", dir.display()))
+    let cannot = || {
+        format!(
+            "cannot make the data directory {} (DATA_DIR)",
+            dir.display()
+        )
+    };
+    files::make_dir(dir).with_context(cannot)
 }
 
 /// Pragmas belong to a connection, not to the file, so every connection sets them.
 fn configure(connection: &Connection) -> anyhow::Result<()> {
+    schema::distrust(connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -256,11 +363,16 @@ fn configure(connection: &Connection) -> anyhow::Result<()> {
 }
 
 fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
-    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    migrate_to(connection, MIGRATIONS.len())
+}
+
+fn migrate_to(connection: &mut Connection, newest: usize) -> anyhow::Result<()> {
+    let version = archive::version(connection)?;
     if version as usize > MIGRATIONS.len() {
         bail!("it was written by a later version of parlor");
     }
-    for (migration, version) in MIGRATIONS.iter().zip(1..).skip(version as usize) {
+    let migrations = MIGRATIONS.iter().take(newest);
+    for (migration, version) in migrations.zip(1..).skip(version as usize) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
         if version == 3 {
@@ -275,6 +387,7 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
+    schema::distrust(&connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
@@ -507,8 +620,8 @@ impl Store for SqliteStore {
             .lock
             .try_clone()
             .map_err(|error| StoreError::backend("note the orderly end", error))?;
-        Seal::of(&self.path)
-            .put(&mut lock)
+        Seal::of_closed(&self.path)
+            .put(&mut lock, &self.path)
             .map_err(|error| StoreError::backend("note the orderly end", error))
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Marking;
 use super::recent::Durable;
 use crate::lasting;
 use crate::store::StoreError;
@@ -86,14 +87,16 @@ impl Writer {
         connection: Connection,
         checkpointing: Connection,
         on_durable: OnDurable,
+        marking: Marking,
     ) -> io::Result<Self> {
         let (jobs, mut waiting) = mpsc::channel(QUEUE_MAX);
         let closing = Arc::<Mutex<Option<oneshot::Sender<()>>>>::default();
         let (due, is_due) = sync_channel(1);
         let wal_is_long = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&wal_is_long);
+        let mut marked = None;
         lasting::thread("checkpointer", move || {
-            checkpoint_when_due(&checkpointing, &is_due, &told);
+            checkpoint_when_due(&checkpointing, &is_due, &told, &mut marked);
         })?;
         let is_closing = Arc::clone(&closing);
         let mut writing = Writing {
@@ -102,8 +105,10 @@ impl Writer {
             checkpoint_due: due,
             wal_is_long,
             since_checkpoint: 0,
+            marking: Some(marking),
         };
         lasting::thread("writer", move || {
+            writing.mark();
             while writing.write_what_waits(&mut waiting) {
                 let closing = is_closing.lock().map_or(None, |mut who| who.take());
                 if let Some(closing) = closing {
@@ -210,9 +215,11 @@ fn in_savepoint<T>(
 struct Writing {
     connection: Connection,
     on_durable: OnDurable,
-    checkpoint_due: SyncSender<()>,
+    checkpoint_due: SyncSender<Option<Marking>>,
     wal_is_long: Arc<AtomicBool>,
     since_checkpoint: usize,
+    /// Until it has begun.
+    marking: Option<Marking>,
 }
 
 impl Writing {
@@ -237,9 +244,19 @@ impl Writing {
         } else if self.since_checkpoint >= CHECKPOINT_EVERY {
             self.since_checkpoint = 0;
             // Full means that one is due already.
-            let _ = self.checkpoint_due.try_send(());
+            let _ = self.checkpoint_due.try_send(None);
         }
         true
+    }
+
+    fn mark(&mut self) {
+        let Some(mut marking) = self.marking.take() else {
+            return;
+        };
+        match marking.begin(&self.connection) {
+            Ok(()) => drop(self.checkpoint_due.try_send(Some(marking))),
+            Err(error) => tracing::warn!("cannot mark the database: {error:#}"),
+        }
     }
 
     fn empty_wal(&self, how: &str) {
@@ -310,10 +327,14 @@ fn commit_together(
 
 fn checkpoint_when_due(
     connection: &Connection,
-    is_due: &StdReceiver<()>,
+    is_due: &StdReceiver<Option<Marking>>,
     wal_is_long: &AtomicBool,
+    marking: &mut Option<Marking>,
 ) {
-    while is_due.recv().is_ok() {
+    while let Ok(begun) = is_due.recv() {
+        if begun.is_some() {
+            *marking = begun;
+        }
         // (was it busy, pages in the log, pages copied)
         let pages = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
@@ -324,6 +345,11 @@ fn checkpoint_when_due(
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot checkpoint the database"),
+        }
+        match marking.as_mut().map(Marking::is_done) {
+            Some(Ok(true)) => *marking = None,
+            Some(Err(error)) => tracing::warn!("cannot mark the database: {error:#}"),
+            Some(Ok(false)) | None => {}
         }
     }
 }
@@ -339,6 +365,12 @@ mod tests {
         let table = "CREATE TABLE written (number INTEGER)";
         connection.execute_batch(table).unwrap();
         connection
+    }
+
+    fn start(on_durable: OnDurable) -> Writer {
+        let lock = tempfile::tempfile().unwrap();
+        let marking = Marking::new(std::path::Path::new("none"), &lock).unwrap();
+        Writer::start(memory(), memory(), on_durable, marking).unwrap()
     }
 
     async fn write(writer: &Writer, number: u32) -> Result<(), StoreError> {
@@ -364,7 +396,7 @@ mod tests {
         let on_durable = Box::new(move |_| {
             assert_ne!(count.fetch_add(1, Ordering::Relaxed) % 2, 0, "a bug");
         });
-        let writer = Writer::start(memory(), memory(), on_durable).unwrap();
+        let writer = start(on_durable);
         for number in 0..4 {
             write(&writer, number).await.unwrap();
         }
@@ -375,7 +407,7 @@ mod tests {
     /// A batch that panics where nothing was thought of fails alone, and leaves no transaction.
     #[tokio::test]
     async fn the_writer_comes_back() {
-        let writer = Writer::start(memory(), memory(), Box::new(|_| {})).unwrap();
+        let writer = start(Box::new(|_| {}));
         write(&writer, 0).await.unwrap();
         let bad: Job = Box::new(|_, _| panic!("a bug"));
         assert!(writer.jobs.try_send(bad).is_ok());

@@ -91,11 +91,18 @@ impl Server {
     /// Asks it to stop, and says how long that took and how it went.
     pub fn terminate(&mut self) -> (Duration, ExitStatus) {
         let began = Instant::now();
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(sent.success());
-        let status = self.process.wait().unwrap();
+        let status = self.signal("TERM");
         (began.elapsed(), status)
+    }
+
+    /// Sends it a signal that ends it, and says how it went.
+    pub fn signal(&mut self, name: &str) -> ExitStatus {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.unwrap().success());
+        self.process.wait().unwrap()
     }
 
     /// Starts it again at the same address, on what is there.
