@@ -541,7 +541,7 @@ async fn a_hostile_backup_is_refused() {
         ),
         (&set_hash(""), "password hash"),
         ("PRAGMA user_version = 0", "not a database of parlor"),
-        ("PRAGMA user_version = 1", "not as parlor makes it"),
+        ("PRAGMA user_version = 1", "that is not parlor’s"),
         ("PRAGMA user_version = 99", "later version"),
     ] {
         let (hostile, data) = (dir.join("hostile.db"), dir.join("hostile"));
