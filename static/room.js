@@ -1,24 +1,31 @@
-// A room's log: how it is put together, where it is read, and its stream.
+// A room's log: how it is put together, where it is read, and its keys.
 'use strict';
 
 const log = document.getElementById('log');
 const scroller = document.getElementById('scroller');
-{
+
+// Each part by itself: one that this browser cannot do takes no other along.
+for (const part of [showOwn, listenToKeys, fitAboveKeyboard]) attempt(part);
+attempt(() => {
   const list = scroller.querySelector('.log');
   arrange(list);
-  showOwn();
   keepPlace(list);
-}
-if (log) {
-  follow();
-  listenToKeys();
-  fitAboveKeyboard();
+  // What brings new messages may begin (`static/stream.js`).
+  if (log) log.dataset.state = 'ready';
+});
+if (log) attempt(loadOlder);
+
+function attempt(part) {
+  try {
+    part();
+  } catch (error) {
+    console.error(error);
+  }
 }
 
 /** Tells the reader's days apart and puts messages of one author together, from `first` on. */
 function arrange(list, first = list.firstElementChild) {
   const TOGETHER_MS = 5 * 60_000;
-  localiseTimes(first === list.firstElementChild ? list : first);
   let above = first?.previousElementSibling ?? null;
   while (above && !above.id.startsWith('m-')) above = above.previousElementSibling;
   let isApart = false;
@@ -58,9 +65,9 @@ function dayLine(at) {
 /** Rows are the same for everybody, so what tells one's own apart is a rule of the page's. */
 function showOwn() {
   const own = `.message[data-author="${document.body.dataset.user}"]`;
-  const rules = new CSSStyleSheet();
-  rules.replaceSync(`${own} { --tint: var(--own-surface) } ${own} .author { color: var(--link) }`);
-  document.adoptedStyleSheets.push(rules);
+  const rules = document.styleSheets[0];
+  rules.insertRule(`${own} { --tint: var(--own-surface) }`, rules.cssRules.length);
+  rules.insertRule(`${own} .author { color: var(--link) }`, rules.cssRules.length);
 }
 
 /** At the bottom the list stays at the bottom; further up nothing moves. */
@@ -143,18 +150,19 @@ function keepPlace(list) {
   }).observe(list, { childList: true });
   document.addEventListener('visibilitychange', () => noteRead());
   // The composer grows, the keyboard opens, the window turns.
-  new ResizeObserver(() => {
+  const resized = () => {
     seenSize = size();
     stay();
-  }).observe(scroller);
+  };
+  if (window.ResizeObserver) new ResizeObserver(resized).observe(scroller);
+  else addEventListener('resize', resized);
   scroller.stay = stay;
   scroller.isAtBottom = () => atBottom;
   scroller.toBottom = () => { atBottom = true; stay(); };
-  if (log) loadOlder(list);
 }
 
 /** Older messages come in above as one scrolls up: what is being read stays where it is. */
-function loadOlder(list) {
+function loadOlder() {
   let fromEnd = null;
   let hadFocus = false;
   document.addEventListener('htmx:before:swap', (event) => {
@@ -163,149 +171,50 @@ function loadOlder(list) {
     fromEnd = scroller.scrollHeight - scroller.scrollTop;
     hadFocus = older.contains(document.activeElement);
     // What was said long ago is not read aloud as if it had just come.
-    scroller.ariaLive = 'off';
+    scroller.setAttribute('aria-live', 'off');
   });
   document.addEventListener('htmx:after:swap', () => {
     if (fromEnd === null) return;
-    moveLine(list);
-    arrange(list);
+    moveLine(log);
+    arrange(log);
     scroller.scrollTop = scroller.scrollHeight - fromEnd;
     fromEnd = null;
-    if (hadFocus) (list.querySelector('#older a') ?? scroller).focus({ preventScroll: true });
-    setTimeout(() => { scroller.ariaLive = null; }, 1_000);
+    if (hadFocus) (log.querySelector('#older a') ?? scroller).focus({ preventScroll: true });
+    setTimeout(() => { scroller.removeAttribute('aria-live'); }, 1_000);
     watchOlder();
   });
-  // They load by themselves; the link is for who has no scripts, or no patience.
-  const nearing = new IntersectionObserver(([{ isIntersecting, target }]) => {
-    if (isIntersecting && target.isConnected) target.querySelector('a').click();
+  // They load by themselves; the link is for who has no scripts, or no patience. Without htmx it would
+  // lead away.
+  const nearing = window.IntersectionObserver && new IntersectionObserver(([{ isIntersecting, target }]) => {
+    if (!isIntersecting || !target.isConnected || !window.htmx) return;
+    const link = target.querySelector('a');
+    if (!link._htmx) htmx.process(link);
+    link.click();
   }, { root: scroller, rootMargin: '200px 0px 0px' });
   const watchOlder = () => {
     const older = document.getElementById('older');
-    if (older) nearing.observe(older);
+    if (older) nearing?.observe(older);
   };
   // Where the line that one has to see stands at the very top, not before one scrolls.
-  if (!list.querySelector('.new a')) return watchOlder();
+  if (!log.querySelector('.new a')) return addEventListener('load', watchOlder);
   setTimeout(() => scroller.addEventListener('scroll', watchOlder, { once: true, passive: true }), 500);
 }
 
 /** The line between read and new stood above all of the page: older ones may belong below it. */
 function moveLine(list) {
-  const line = list.querySelector('.new:has(a)');
-  if (!line) return;
-  const link = line.querySelector('a');
-  const left = Number(link.href.split(/[-/]/).at(-1));
+  const link = list.querySelector('.new a');
+  if (!link) return;
+  const line = link.closest('.new');
+  const left = Number(link.href.split(/[-/]/).pop());
   const rows = Array.from(list.querySelectorAll('.message'));
   const isNew = ({ id, dataset }) => Number(id.slice(2)) > left && dataset.author !== document.body.dataset.user;
   rows.find(isNew)?.before(line);
   if (document.getElementById(`m-${left}`)) line.firstElementChild.textContent = 'New since you left';
 }
 
-/** The room's stream: opened while the page is looked at, watched, and opened again. */
-function follow() {
-  const SILENT_MS = 40_000; // two heartbeats and a half
-  const status = document.getElementById('connection');
-  const here = document.getElementById('here');
-  let heardAt = Date.now();
-  let lostTimer = null;
-
-  const connect = () => {
-    if (document.hidden || log._htmx?.sse) return;
-    // htmx looks over the page from a timer that can fire before its extension's script has run,
-    // and then passes the stream by.
-    if (!log._htmx) htmx.process(log);
-    htmx.trigger(log, 'connect');
-  };
-  const found = () => {
-    heardAt = Date.now();
-    clearTimeout(lostTimer);
-    lostTimer = null;
-    if (status.textContent) status.textContent = '';
-  };
-  const lost = () => {
-    if (lostTimer || document.hidden) return;
-    lostTimer = setTimeout(() => {
-      lostTimer = null;
-      if (!document.hidden) status.textContent = 'Connecting again…';
-    }, 2_000);
-  };
-
-  log.addEventListener('htmx:sse:before:message', () => {
-    found();
-    // htmx pauses a stream when its tab is hidden, but not one that opens while it is: tell it
-    // again. Six such streams would block everything else of this browser on plain HTTP.
-    if (document.hidden) document.dispatchEvent(new Event('visibilitychange'));
-  });
-  log.addEventListener('htmx:sse:before:connection', (event) => {
-    if (event.detail.connection.attempt > 0) lost();
-  });
-  log.addEventListener('htmx:sse:error', lost);
-  // Whatever stands between us and the server may answer with a page of its own. It is not a
-  // message; the timer below asks again.
-  log.addEventListener('htmx:before:response', (event) => {
-    const { ctx } = event.detail;
-    if (event.target !== log || ctx.sourceElement !== log) return;
-    if (ctx.response.headers.get('Content-Type')?.includes('text/event-stream')) return;
-    event.preventDefault();
-    lost();
-  });
-  log.addEventListener('htmx:error', lost);
-  log.addEventListener('presence', (event) => {
-    here.textContent = JSON.parse(event.detail.data).here;
-  });
-  showTyping();
-  // The log is not the one this page was made from; or the page has no business here any more.
-  log.addEventListener('reset', () => location.reload());
-  log.addEventListener('signed-out', startOver);
-
-  const retry = () => {
-    log._htmx?.sse?.delayCanceller?.();
-    connect();
-  };
-  document.addEventListener('visibilitychange', () => {
-    heardAt = Date.now();
-    // At once, not after the pause that is meant for a server in trouble. htmx begins that pause
-    // when it hears of this event, a moment after us.
-    if (!document.hidden) setTimeout(retry, 10);
-  });
-  addEventListener('online', retry);
-  addEventListener('offline', lost);
-  setInterval(() => {
-    const stream = log._htmx?.sse;
-    // A connection can die without a word; the heartbeat tells.
-    if (stream?.reader && !document.hidden && Date.now() - heardAt > SILENT_MS) stream.reader.cancel();
-    connect();
-  }, 5_000);
-  connect();
-}
-
-/** Who is typing: said for some seconds at a time, and over with their message. */
-function showTyping() {
-  const line = document.getElementById('typing');
-  const timers = new Map();
-  const show = () => {
-    const names = Array.from(timers.keys());
-    line.textContent = ['', `${names[0]} is typing…`, `${names[0]} and ${names[1]} are typing…`][names.length]
-      ?? 'Several people are typing…';
-  };
-  const stop = (name) => {
-    clearTimeout(timers.get(name));
-    if (timers.delete(name)) show();
-  };
-  log.addEventListener('typing', (event) => {
-    const { names, secs } = JSON.parse(event.detail.data);
-    for (const name of names) {
-      if (name === document.body.dataset.name) continue;
-      clearTimeout(timers.get(name));
-      timers.set(name, setTimeout(stop, secs * 1000, name));
-    }
-    show();
-  });
-  log.addEventListener('parlor:came', ({ target }) => stop(target.querySelector('.author')?.textContent));
-}
-
 /** Whether the keyboard is on the screen. */
 function isTouched() {
-  return matchMedia('(hover: none) and (pointer: coarse)').matches;
+  return window.matchMedia?.('(hover: none) and (pointer: coarse)').matches ?? false;
 }
 
 /** Keys beyond those that pages have anyway; the dialog `keys` tells of them. */
@@ -313,6 +222,7 @@ function listenToKeys() {
   const text = document.getElementById('composer-text');
   const jump = document.getElementById('jump');
   const keys = document.getElementById('keys');
+  if (!log || !text || !jump || !keys) return;
   const focusRow = (row) => {
     if (!row) return false;
     row.focus({ preventScroll: true });
@@ -320,6 +230,8 @@ function listenToKeys() {
     return true;
   };
   const offerRooms = () => {
+    // An old browser has no dialogs, and the lobby asks the same.
+    if (!jump.showModal) return location.assign('/rooms');
     // The page names them once, in its list.
     const options = Array.from(document.querySelectorAll('.side li[data-room]'), (link) => {
       const option = document.createElement('option');
@@ -331,27 +243,49 @@ function listenToKeys() {
   };
   document.addEventListener('keydown', (event) => {
     if (document.querySelector('dialog[open]')) return;
-    const isTyping = event.target.matches('input, textarea');
+    const isTyping = event.target.matches?.('input, textarea');
     const row = event.target.closest?.('.log > .message');
     const rows = Array.from(document.querySelectorAll('.log > .message'));
     let done = true;
-    if (event.key === 'k' && (event.ctrlKey || event.metaKey)) offerRooms();
+    if (isLetter(event, 'k') && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey) offerRooms();
     else if (event.ctrlKey || event.metaKey || event.altKey) done = false;
     else if (event.key === '/' && !isTyping) offerRooms();
-    else if (event.key === '?' && !isTyping) keys.showModal();
+    else if (['?', '؟'].includes(event.key) && !isTyping) keys.showModal?.();
     else if (event.key === 'Escape' && event.target !== text) text.focus();
-    else if (event.key === 'ArrowUp' && event.target === text && !text.value) done = focusRow(rows.at(-1));
+    else if (event.key === 'ArrowUp' && event.target === text && !text.value) done = focusRow(rows[rows.length - 1]);
     else if (event.key === 'ArrowUp' && row) done = focusRow(rows[rows.indexOf(row) - 1]);
     else if (event.key === 'ArrowDown' && row) {
       if (!focusRow(rows[rows.indexOf(row) + 1])) text.focus();
     } else done = false;
     if (done) event.preventDefault();
   });
+  // In WebKit the first Enter only closes the list of suggestions. Where one of them was picked with the
+  // arrows it has to, everywhere else Enter goes there.
+  let isPicking = false;
+  const field = document.getElementById('jump-room');
+  field.addEventListener('input', () => { isPicking = false; });
+  field.addEventListener('keydown', (event) => {
+    if (event.key === 'ArrowUp' || event.key === 'ArrowDown') isPicking = true;
+    if (event.key !== 'Enter' || event.isComposing || event.keyCode === 229 || isPicking) return;
+    event.preventDefault();
+    submit(field.form);
+  });
+}
+
+/** Whether a key is this letter, whatever Caps Lock says; or, where letters are not Latin ones, its place. */
+function isLetter({ key = '', code }, letter) {
+  return key.toLowerCase() === letter || (!/^[a-z]$/i.test(key) && code === `Key${letter.toUpperCase()}`);
+}
+
+/** As its button would. */
+function submit(form) {
+  if (form.requestSubmit) form.requestSubmit();
+  else form.querySelector('button').click();
 }
 
 /** Where a keyboard on the screen covers the page instead of shrinking it (iOS), the room ends above it. */
 function fitAboveKeyboard() {
-  const seen = window.visualViewport;
+  const seen = log && window.visualViewport;
   seen?.addEventListener('resize', () => {
     const isZoomed = Math.abs(seen.scale - 1) > 0.01;
     const isCovered = !isZoomed && innerHeight - seen.height > 1;

@@ -44,6 +44,7 @@ struct Range {
     wait: Duration,
 }
 
+#[derive(Clone, Copy)]
 enum End {
     Before(Seq),
     After(Seq),
@@ -100,6 +101,14 @@ pub(super) async fn index(
             }
         }
     };
+    let cursor = EventId {
+        epoch,
+        seq: match (events.last(), range.end) {
+            (Some(last), _) => last.seq,
+            (None, End::After(after)) => after,
+            (None, End::Before(_)) => 0,
+        },
+    };
     match form {
         Form::Page => page(&app, &signed_in.user, &room, &events, None).await,
         Form::Fragment => {
@@ -111,18 +120,21 @@ pub(super) async fn index(
                     End::After(_) => None,
                 },
             };
-            Ok(answer::html(StatusCode::OK, &fragment))
+            let mut response = answer::html(StatusCode::OK, &fragment);
+            // Rows alone do not say where they end: the last events may have none.
+            if matches!(range.end, End::After(_)) {
+                let next = format!("</rooms/{room}/messages?after={cursor}>; rel=\"next\"");
+                if let Ok(next) = HeaderValue::try_from(next) {
+                    response.headers_mut().insert(header::LINK, next);
+                }
+            }
+            Ok(response)
         }
         Form::Json | Form::Ndjson => {
-            let seq = match (events.last(), range.end) {
-                (Some(last), _) => last.seq,
-                (None, End::After(after)) => after,
-                (None, End::Before(_)) => 0,
-            };
             let page = LogPage {
                 head: head(&app, &room).await?,
                 events: &events,
-                cursor: EventId { epoch, seq }.to_string(),
+                cursor: cursor.to_string(),
             };
             Ok(answer::json(StatusCode::OK, &page))
         }

@@ -1,6 +1,7 @@
 //! Events of kinds that another version of Parlor made: kept, counted, and passed over when shown.
 
 use ::mongodb::bson::{DateTime, doc};
+use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderMap};
 use rusqlite::{Connection, params};
 use serde_json::Value;
@@ -53,6 +54,25 @@ async fn an_unknown_kind_is_kept_counted_and_passed_over(backend: Backend) {
     append_unknown(&server, backend, &ana, &kinds).await;
     server.start_again().await;
     assert_eq!(ana.says("tea", "after").await, 7);
+
+    // A page that asks for rows learns where they end, also where nothing is shown.
+    for (after, limit, next) in [(3, 2, 5), (3, 50, 7), (7, 50, 7)] {
+        let rows = ana
+            .request(
+                Method::GET,
+                &format!("/rooms/tea/messages?after={after}&limit={limit}"),
+            )
+            .header("hx-request-type", "partial");
+        let rows = rows.send().await.unwrap();
+        let expected = format!("</rooms/tea/messages?after={next}>; rel=\"next\"");
+        assert_eq!(rows.headers()["link"], expected);
+        let rows = rows.text().await.unwrap();
+        assert_eq!(
+            rows.contains("id=\"m-7\""),
+            limit == 50 && after == 3,
+            "{rows}"
+        );
+    }
 
     // One message that ben has not read came before, one after.
     let lobby = ben.json("/rooms").await;

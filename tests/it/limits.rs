@@ -268,6 +268,28 @@ async fn every_answer_carries_its_guards() {
                 .send();
             assert_eq!(again.await.unwrap().status(), StatusCode::NOT_MODIFIED);
         }
+        // While nodes are upgraded, one is asked for what another's page names: nobody keeps that.
+        let (rest, extension) = path.rsplit_once('.').unwrap();
+        let (name, _) = rest.rsplit_once('.').unwrap();
+        let other = ana
+            .get(&format!("{name}.0123456789abcdef.{extension}"))
+            .await;
+        assert_eq!(other.status(), StatusCode::OK);
+        assert_eq!(other.headers()["cache-control"], "no-store");
+        assert!(!other.headers().contains_key("etag"));
+        let ours = ana.get(&path).await;
+        assert_eq!(
+            other.headers()["content-type"],
+            ours.headers()["content-type"]
+        );
+        assert_eq!(other.bytes().await.unwrap(), ours.bytes().await.unwrap());
+    }
+    for missing in [
+        "/static/nothing.0123456789abcdef.css",
+        "/static/app.0123.css",
+        "/static/app.0123456789abcdef.png",
+    ] {
+        assert_eq!(ana.get(missing).await.status(), StatusCode::NOT_FOUND);
     }
     assert_eq!(
         ana.get("/static/nothing.css").await.status(),

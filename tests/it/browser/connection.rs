@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use super::at_tea;
-use crate::support::{Backend, Browser, Person, Proxy, Server, assert_contains};
+use crate::support::{Backend, Browser, Mood, Person, Proxy, Server, assert_contains};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_tabs_on_plain_http() {
@@ -16,13 +16,13 @@ async fn twelve_tabs_on_plain_http() {
 /// There browsers have no locks by which tabs could agree who asks, and no notifications.
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_tabs_on_another_machines_plain_http() {
-    let server = Server::start(Backend::Sqlite).await;
-    let base = server.base.replace("127.0.0.1", Browser::ELSEWHERE);
+    let server = Server::start_elsewhere().await;
+    let base = &server.base;
     let ben = server.person("ben").await;
     ben.enters("tea").await;
     ben.enters("den").await;
     let ana = Browser::open().await;
-    ana.signs_up(&base, "ana").await;
+    ana.signs_up(base, "ana").await;
     ana.enters("den").await;
     ana.clicks(".bar .back").await;
     ana.enters("tea").await;
@@ -33,7 +33,7 @@ async fn twelve_tabs_on_another_machines_plain_http() {
     assert_eq!(ana.evaluate(offer).await, true);
     ben.says("den", "one").await;
     ana.until("document.title === '(1) tea – Parlor'").await;
-    twelve_tabs(&base, &ben, &ana).await;
+    twelve_tabs(base, &ben, &ana).await;
     ben.says("den", "two").await;
     ana.until("document.title === '(2) tea – Parlor'").await;
     // When the hidden ones begin to ask now and then, they are in nobody's way.
@@ -133,7 +133,7 @@ async fn a_first_connection_that_is_refused_recovers() {
     ben.enters("tea").await;
     let ana = Browser::open().await;
     ana.signs_up(&proxy.base, "ana").await;
-    proxy.refuse_streams(true);
+    proxy.is(Mood::RefusesStreams);
     ana.enters("tea").await;
     timeout(Duration::from_secs(20), async {
         while proxy.refused() < 2 {
@@ -143,7 +143,7 @@ async fn a_first_connection_that_is_refused_recovers() {
     .await
     .expect("the page asks again");
     ben.says("tea", "while refused").await;
-    proxy.refuse_streams(false);
+    proxy.is(Mood::Honest);
     ana.shows(&["while refused"]).await;
     // A wire that is cut is taken up again where it was.
     for number in 0..5 {

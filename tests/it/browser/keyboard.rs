@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::at_tea;
+use super::{NOTHING_IS_SENT, at_tea};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_reach_messages_and_rooms() {
@@ -71,11 +71,10 @@ async fn focus_is_never_lost_to_what_comes_and_goes() {
     let focused = "document.activeElement.textContent";
     assert_eq!(ana.evaluate(focused).await, "Older messages");
     // A button under a message goes when the message is sent.
-    ana.evaluate("window.send = htmx.ajax; htmx.ajax = async () => { throw new Error(); }")
-        .await;
+    ana.evaluate(NOTHING_IS_SENT).await;
     ana.says("later").await;
     ana.find("#outbox button").await;
-    ana.evaluate("document.querySelector('#outbox button').focus(); htmx.ajax = send; 0")
+    ana.evaluate("document.querySelector('#outbox button').focus(); fetch = honest; 0")
         .await;
     ana.until("!document.querySelector('#outbox li')").await;
     let focused = "document.activeElement.id";

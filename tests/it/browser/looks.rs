@@ -38,7 +38,7 @@ impl<'a> Look<'a> {
 
     /// At a page on a phone and on a desk, by day and by night: a picture of each, and no
     /// complaint.
-    async fn at(&self, name: &str) {
+    pub async fn at(&self, name: &str) {
         for (width, height, shape) in [(390, 844, "phone"), (1280, 800, "desk")] {
             for is_dark in [false, true] {
                 self.browser.looks_like(width, height, is_dark).await;
@@ -478,7 +478,9 @@ async fn a_room_is_light_and_comes_without_a_jerk() {
             )
             .await;
         let bytes: Vec<(String, u64)> = serde_json::from_value(bytes).unwrap();
-        for script in ["app", "room", "composer", "htmx", "hx-sse"] {
+        for script in [
+            "watchdog", "app", "room", "stream", "composer", "htmx", "hx-sse",
+        ] {
             let came = bytes
                 .iter()
                 .any(|(name, size)| name.contains(&format!("/{script}.")) && *size > 0);

@@ -4,11 +4,17 @@ mod connection;
 mod keyboard;
 mod lighthouse;
 mod looks;
+mod parts;
 mod reading;
 mod sending;
 mod without_scripts;
 
 use crate::support::{Backend, Browser, Person, Server};
+
+/// In a page: posts fail, and nothing else does. `fetch = honest` mends it.
+const NOTHING_IS_SENT: &str = "window.honest = fetch; window.fetch = async (url, options) => { \
+     if (options?.method === 'POST') throw new TypeError('no network'); \
+     return honest(url, options); }; 0";
 
 /// Ben at a terminal and ana in a browser, both in the same room.
 async fn at_tea() -> (Server, Person, Browser) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::at_tea;
+use super::{NOTHING_IS_SENT, at_tea};
 use crate::support::{Backend, Browser, Person, Proxy, Server};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,8 +196,7 @@ async fn what_could_not_be_sent_waits_through_a_reload() {
     ana.enters("tea").await;
     ana.is_following().await;
     // Posts fail, pages don't.
-    ana.evaluate("htmx.ajax = async () => { throw new Error('no network'); }")
-        .await;
+    ana.evaluate(NOTHING_IS_SENT).await;
     ana.says("do not lose this").await;
     ana.sees("Not sent yet.").await;
     ana.sees("Try again").await;
@@ -213,8 +212,7 @@ async fn what_could_not_be_sent_waits_until_its_author_is_back() {
     ana.signs_up(&server.base, "ana").await;
     ana.enters("tea").await;
     ana.is_following().await;
-    ana.evaluate("htmx.ajax = async () => { throw new Error('no network'); }")
-        .await;
+    ana.evaluate(NOTHING_IS_SENT).await;
     ana.says("do not lose this").await;
     ana.says("nor this").await;
     ana.sees("Not sent yet.").await;
@@ -258,8 +256,7 @@ async fn what_fails_again_and_again_leaves_the_reader_alone() {
         ben.says("tea", &format!("number {number}")).await;
     }
     ana.sees("number 39").await;
-    ana.evaluate("htmx.ajax = async () => { throw new Error('no network'); }")
-        .await;
+    ana.evaluate(NOTHING_IS_SENT).await;
     ana.says("stuck").await;
     ana.sees("Not sent yet.").await;
     ana.evaluate("scroller.scrollTop = 100").await;
@@ -326,9 +323,7 @@ async fn a_page_speaks_for_nobody_but_who_it_was_made_for() {
     browser.enters("tea").await;
     browser.is_following().await;
     // Ana's page cannot send, and while it tries somebody else signs in in her browser.
-    browser
-        .evaluate("window.send = htmx.ajax; htmx.ajax = async () => { throw new Error(); }")
-        .await;
+    browser.evaluate(NOTHING_IS_SENT).await;
     browser.says("from ana").await;
     browser.sees("Not sent yet.").await;
     let page = browser.client.window().await.unwrap();
@@ -427,8 +422,7 @@ async fn what_is_old_goes_out_only_when_asked() {
     let ana = Browser::open().await;
     ana.signs_up(&server.base, "ana").await;
     ana.enters("tea").await;
-    ana.evaluate("htmx.ajax = async () => { throw new Error('no network'); }")
-        .await;
+    ana.evaluate(NOTHING_IS_SENT).await;
     ana.says("lunch?").await;
     ana.sees("Not sent yet.").await;
     // An hour passes.

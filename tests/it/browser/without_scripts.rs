@@ -93,8 +93,9 @@ async fn the_whole_journey_without_scripts() {
     ana.clicks("li[data-room=tea] a").await;
     ana.sees("New since you left").await;
     // A session that ends meanwhile takes no text with it.
-    let cookie = ana.client.get_named_cookie("parlor").await.unwrap();
-    ana.client.delete_cookie("parlor").await.unwrap();
+    let name = server.cookie();
+    let cookie = ana.client.get_named_cookie(&name).await.unwrap();
+    ana.client.delete_cookie(&name).await.unwrap();
     ana.types("#composer-text", "written for nothing?").await;
     ana.clicks("#composer button").await;
     ana.sees("Sign in in another tab, then send this again.")

@@ -42,6 +42,11 @@ impl Browser {
         Self::open_with(off, "none").await
     }
 
+    /// The same as [`Self::open`], but a page counts as loaded at once: for pages that never are.
+    pub async fn open_impatient() -> Self {
+        Self::open_with(json!({}), "none").await
+    }
+
     /// The same as [`Self::open`], but the reader has chosen letters of this size.
     pub async fn open_with_letters(pixels: u32) -> Self {
         let large = json!({ "webkit.webprefs.default_font_size": pixels });
@@ -184,6 +189,28 @@ impl Browser {
         let command = DevTools(json!({ "cmd": method, "params": parameters }));
         let answer = self.client.issue_cmd(command).await;
         answer.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Runs a script in every document before its own, from now on; answers what takes that back.
+    pub async fn begins_with(&self, script: &str) -> Value {
+        let source = json!({ "source": script });
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", source)
+            .await
+    }
+
+    pub async fn no_longer_begins_with(&self, script: Value) {
+        self.devtools("Page.removeScriptToEvaluateOnNewDocument", script)
+            .await;
+    }
+
+    /// Waits until the page or its frame shows this text.
+    pub async fn hears(&self, text: &str) {
+        let text = serde_json::to_string(text).unwrap();
+        self.until(&format!(
+            "(document.body.innerText + (document.querySelector('iframe.live')?.contentDocument?.body?.innerText ?? ''))\
+             .includes({text})"
+        ))
+        .await;
     }
 
     /// What the page and the browser complained about since the last call.

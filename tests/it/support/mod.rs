@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use browser::Browser;
 pub use mongo::{MongoDb, free_port};
 pub use person::Person;
-pub use proxy::Proxy;
+pub use proxy::{Mood, Proxy};
 pub use server::Server;
 pub use stream::Listener;
 pub use tools::tool;

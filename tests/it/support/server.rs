@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::free_port;
-use super::{Backend, MongoDb, Person, eventually};
+use super::{Backend, Browser, MongoDb, Person, eventually};
 
 /// A running `parlor`, with a data directory or database of its own. Killed when dropped.
 pub struct Server {
@@ -42,6 +42,17 @@ impl Server {
             all.insert((*name).to_owned(), (*value).to_owned());
         }
         Self::launch(all, Arc::new(tempfile::tempdir().unwrap())).await
+    }
+
+    /// One that browsers reach by a name, at its `base`; what runs on this machine at its `address`.
+    pub async fn start_elsewhere() -> Self {
+        let port = free_port();
+        let base = format!("http://{}:{port}", Browser::ELSEWHERE);
+        let address = format!("127.0.0.1:{port}");
+        let settings = [("BIND_ADDR", address.as_str()), ("PUBLIC_URL", &base)];
+        let mut server = Self::start_with(Backend::Sqlite, &settings).await;
+        server.base = base;
+        server
     }
 
     /// Another node on the same database, at an address of its own.
@@ -155,9 +166,15 @@ impl Server {
         &self.settings["BIND_ADDR"]
     }
 
+    /// The name of its cookie, which tells servers on one host apart.
+    pub fn cookie(&self) -> String {
+        let (_, port) = self.address().rsplit_once(':').unwrap();
+        format!("parlor-{port}")
+    }
+
     /// Somebody who has just signed up here.
     pub async fn person(&self, name: &str) -> Person {
-        Person::sign_up(&self.base, name).await
+        Person::sign_up(&format!("http://{}", self.address()), name).await
     }
 }
 

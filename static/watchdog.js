@@ -1,0 +1,60 @@
+// A room whose scripts do not get to work, for whatever reason, goes on as it does without scripts. This
+// one needs none of the others, and nothing that a browser of 2012 does not have.
+(function () {
+  'use strict';
+  // Seconds that a page which is looked at may go without its messages: once all that it loads has
+  // come or failed; while it loads; while its script is still trying.
+  var LOADED = 3, LOADING = 8, TRYING = 20;
+  var waited = 0;
+  var added = [];
+
+  // What `static/stream.js` says of itself.
+  function state(log) {
+    return log.getAttribute('data-state');
+  }
+
+  function works(log) {
+    return state(log) === 'stream' || state(log) === 'poll';
+  }
+
+  // What stands in the page for browsers that run no scripts.
+  function fallBack() {
+    var parts = document.querySelectorAll('main noscript');
+    for (var i = 0; i < parts.length; i += 1) {
+      var part = document.createElement('div');
+      part.innerHTML = parts[i].textContent;
+      while (part.firstChild) {
+        added.push(part.firstChild);
+        parts[i].parentNode.insertBefore(part.firstChild, parts[i]);
+      }
+    }
+    say('A part of this page is missing. New messages appear here:');
+    var scroller = document.getElementById('scroller');
+    if (scroller && !scroller.querySelector('.new')) scroller.scrollTop = scroller.scrollHeight;
+  }
+
+  function takeBack() {
+    for (var i = 0; i < added.length; i += 1) {
+      if (added[i].parentNode) added[i].parentNode.removeChild(added[i]);
+    }
+    if (added.length) say('');
+  }
+
+  function say(what) {
+    var status = document.getElementById('connection');
+    if (status) status.textContent = what;
+  }
+
+  var timer = setInterval(function () {
+    var log = document.getElementById('log');
+    if (!log || document.hidden) return;
+    if (works(log)) {
+      clearInterval(timer);
+      takeBack();
+      return;
+    }
+    waited += 1;
+    var patience = state(log) === 'trying' ? TRYING : document.readyState === 'complete' ? LOADED : LOADING;
+    if (waited >= patience && !added.length) fallBack();
+  }, 1000);
+}());
