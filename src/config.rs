@@ -381,7 +381,7 @@ fn is_unseen(c: char) -> bool {
 /// Whether a path means to us what it meant to whoever wrote it. A shell would have replaced the
 /// rest; we would make a folder of that name.
 fn is_plain_path(raw: &str) -> bool {
-    let is_quote = |c| matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’');
+    let is_quote = |c| matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '«' | '»');
     let is_at_home = raw.starts_with('~');
     let is_url = raw.contains("://") || raw.starts_with("file:");
     let has_quotes = raw.starts_with(is_quote) || raw.ends_with(is_quote);
@@ -452,6 +452,7 @@ mod tests {
             ("DATA_DIR", "\"/vol"),
             ("DATA_DIR", "/vol'"),
             ("DATA_DIR", "“/vol”"),
+            ("DATA_DIR", "«/vol»"),
             ("DATA_DIR", "~/parlor"),
             ("DATA_DIR", "~"),
             ("DATA_DIR", "~ana/parlor"),

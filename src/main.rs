@@ -83,8 +83,9 @@ fn main() -> ExitCode {
     let ended = match Runtime::new() {
         Ok(runtime) => {
             let ended = runtime.block_on(run());
-            // A check of a large file, or a read of standard input, may still be under way.
-            runtime.shutdown_background();
+            // Left to the end of the process. A check of a large file, or a read of standard input, may
+            // still be under way; and MongoDB's driver panics when its tasks are dropped in turn.
+            std::mem::forget(runtime);
             ended
         }
         Err(error) => Err(error).context("cannot start"),

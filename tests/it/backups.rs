@@ -560,6 +560,10 @@ async fn a_hostile_backup_is_refused() {
         assert_eq!(left, [data.join("parlor.lock")], "{statement}");
         fs::remove_dir_all(&data).unwrap();
     }
+    // One whose last transaction is still to be undone.
+    fs::copy(dir.join("whole.db"), dir.join("half.db")).unwrap();
+    fs::write(dir.join("half.db-journal"), "x".repeat(5_000)).unwrap();
+    assert_contains(&fails(run(&dir, "restore half.db")), "half.db-journal");
     // What the rows are found by is made anew.
     let hostile = dir.join("hostile.db");
     fs::copy(dir.join("whole.db"), &hostile).unwrap();

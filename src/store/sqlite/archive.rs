@@ -11,7 +11,9 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::{DATABASE, MIGRATIONS, Seal, lock, make_data_dir, migrate, open_prepared, schema};
+use super::{
+    DATABASE, MIGRATIONS, Seal, lock, log_beside, make_data_dir, migrate, open_prepared, schema,
+};
 use crate::domain::{Email, Epoch, Timestamp, Username};
 use crate::files::{Part, is_new, sync_folder_of, with_suffix};
 use crate::store::archive::{
@@ -248,11 +250,13 @@ fn copy_into(connection: &Connection, part: &Part) -> anyhow::Result<()> {
 /// stays signed out.
 pub fn restore(dir: &Path, file: &Path) -> anyhow::Result<Option<PathBuf>> {
     ensure!(file.is_file(), "there is no backup {}", file.display());
-    ensure!(
-        !has_content(&with_suffix(file, "-wal")),
-        "{0} is not a backup but a database in use, or a copy of one: it has a {0}-wal",
-        file.display()
-    );
+    if let Some(log) = log_beside(file) {
+        bail!(
+            "{} is not a backup but a database in use, or a copy of one: it has a {}",
+            file.display(),
+            log.display()
+        );
+    }
     make_data_dir(dir)?;
     let (_lock, seal) = lock(dir)?;
     let path = dir.join(DATABASE);
