@@ -57,15 +57,19 @@ pub struct Field<'a> {
     pub hint: &'static str,
     /// What was wrong.
     pub error: Option<&'a str>,
-    /// Whether this is where typing starts.
+    /// Whether typing starts here while nothing is wrong.
     pub is_first: bool,
 }
 
-impl Field<'_> {
-    fn is_focused(&self) -> bool {
-        self.is_first || self.error.is_some()
-    }
+/// The name of the one field of a form that typing starts in: the first that is wrong, or else the
+/// one meant for it.
+fn focused(fields: &[Field<'_>]) -> Option<&'static str> {
+    let wrong = fields.iter().find(|field| field.error.is_some());
+    let field = wrong.or_else(|| fields.iter().find(|field| field.is_first));
+    field.map(|field| field.name)
+}
 
+impl Field<'_> {
     fn describes(&self) -> bool {
         self.error.is_some() || !self.hint.is_empty()
     }
@@ -248,6 +252,20 @@ pub struct ErrorPage<'a> {
     pub title: &'a str,
     /// And what to do.
     pub detail: &'a str,
+}
+
+/// What went wrong in the frame of a room's page: one line.
+#[derive(Template)]
+#[template(path = "errors/frame.html")]
+pub struct ErrorFrame {
+    /// What, and what to do.
+    pub says: String,
+    /// What the link says, which leaves the frame.
+    pub link: &'static str,
+    /// Where it leads.
+    pub leads_to: String,
+    /// When to come back, if that would help.
+    pub refresh_secs: Option<u64>,
 }
 
 /// What went wrong, to be put into a page.

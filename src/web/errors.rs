@@ -12,7 +12,7 @@ use super::answer::{self, Form};
 use super::sessions::login_path;
 use crate::error::AppError;
 use crate::json;
-use crate::views::{EnterPage, ErrorNotice, ErrorPage};
+use crate::views::{EnterPage, ErrorFrame, ErrorNotice, ErrorPage};
 
 /// `application/problem+json` (RFC 9457).
 #[derive(Serialize)]
@@ -26,15 +26,33 @@ struct Problem<'a> {
     errors: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
+/// What the request is for, where that decides the form of an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A room's stream.
+    Stream,
+    /// The frame inside a room's page: a redirect or a page would stand inside it.
+    Frame,
+    Elsewhere,
+}
+
+impl Place {
+    fn of(route: &str) -> Self {
+        match route {
+            "/rooms/{room}/events" => Self::Stream,
+            "/rooms/{room}/live" => Self::Frame,
+            _ => Self::Elsewhere,
+        }
+    }
+}
+
 pub(super) async fn render(request: Request, next: Next) -> Response {
     let form = Form::of(request.headers());
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned());
-    let is_stream = route.as_deref() == Some("/rooms/{room}/events");
-    // Inside the room's page; a redirect would put the sign-in page there.
-    let is_frame = route.as_deref() == Some("/rooms/{room}/live");
+    let place = route.as_deref().map_or(Place::Elsewhere, Place::of);
     let wanted = wanted_page(&request);
     let mut response = next.run(request).await;
     if response.status() == StatusCode::REQUEST_TIMEOUT {
@@ -47,7 +65,7 @@ pub(super) async fn render(request: Request, next: Next) -> Response {
         return response;
     };
     error.log();
-    let mut answer = rendered(&error, form, is_stream, is_frame, &wanted);
+    let mut answer = rendered(&error, form, place, &wanted);
     if let Some(wait) = error.retry_after() {
         answer
             .headers_mut()
@@ -62,25 +80,20 @@ pub(super) async fn render(request: Request, next: Next) -> Response {
     answer
 }
 
-fn rendered(
-    error: &AppError,
-    form: Form,
-    is_stream: bool,
-    is_frame: bool,
-    wanted: &str,
-) -> Response {
+fn rendered(error: &AppError, form: Form, place: Place, wanted: &str) -> Response {
     let status = error.status();
     let title = error.title();
     let detail = error.detail();
     match (form, error) {
-        (Form::Page, AppError::SignedOut) if !is_stream && !is_frame => {
+        (Form::Page, _) if place == Place::Frame => answer::html(status, &frame(error, wanted)),
+        (Form::Page, AppError::SignedOut) if place == Place::Elsewhere => {
             Redirect::to(&login_path(wanted)).into_response()
         }
-        (Form::Page, AppError::Outside { room, exists, user }) if !is_stream => {
+        (Form::Page, AppError::Outside { room, exists, user }) if place == Place::Elsewhere => {
             let (room, exists) = (room, *exists);
             answer::html(status, &EnterPage { user, room, exists })
         }
-        (Form::Page, _) if !is_stream => {
+        (Form::Page, _) if place == Place::Elsewhere => {
             let detail = &detail;
             answer::html(status, &ErrorPage { title, detail })
         }
@@ -95,6 +108,26 @@ fn rendered(
         }
         (Form::Json, _) | (Form::Page, _) => problem(error, &detail),
         (Form::Text | Form::Ndjson, _) => answer::text(status, format!("{detail}\n")),
+    }
+}
+
+/// One line, with a link that leaves the frame.
+fn frame(error: &AppError, room: &str) -> ErrorFrame {
+    let (says, link, leads_to) = match error {
+        AppError::SignedOut => (
+            "You are signed out.".to_owned(),
+            "Sign in",
+            login_path(room),
+        ),
+        AppError::Outside { .. } => (error.detail(), "Open the room", room.to_owned()),
+        AppError::NotFound => (error.detail(), "To the rooms", "/rooms".to_owned()),
+        _ => (error.detail(), "Load the room again", room.to_owned()),
+    };
+    ErrorFrame {
+        says,
+        link,
+        leads_to,
+        refresh_secs: error.retry_after().map(|wait| wait.as_secs()),
     }
 }
 
@@ -131,6 +164,9 @@ fn wanted_page(request: &Request) -> String {
         return format!("/{path}");
     }
     let uri = request.uri();
+    if let Some(room) = uri.path().strip_suffix("/live") {
+        return room.to_owned();
+    }
     if request.method().is_safe() {
         return uri.to_string();
     }
