@@ -107,8 +107,6 @@ pub(super) async fn serve(
         .timer(TokioTimer::new())
         // It runs from the last answer on; a head that has begun has less, see below.
         .header_read_timeout(IDLE_MAX)
-        // A client may say that it asks no more, and still wait for its answer.
-        .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(Box::pin(socket)), service);
     let mut is_stopping = false;
