@@ -65,7 +65,11 @@ async fn every_format_follows_the_room(backend: Backend) {
     ana.says("tea", "hello & <b>").await;
 
     let event = json.next_event().await.unwrap();
-    assert!(json.raw.starts_with("retry: 2000\nevent: hello\n"), "{}", json.raw);
+    assert!(
+        json.raw.starts_with("retry: 2000\nevent: hello\n"),
+        "{}",
+        json.raw
+    );
     assert_eq!(event.name.as_deref(), Some("message"));
     assert_eq!(event.id.as_deref(), Some("2"));
     let stored = ana.json("/rooms/tea/messages/2").await;
