@@ -598,6 +598,10 @@ impl Streams<'_> {
 
     /// Says goodbye, unless something stands unsent before it, and closes.
     fn end(&mut self, at: usize, ending: Ending) {
+        // What was acknowledged a moment ago may not have been sent yet.
+        if matches!(ending, Ending::ShutDown) {
+            self.look_and_send(at);
+        }
         let Some(stream) = self.streams.get_mut(at) else {
             return;
         };
