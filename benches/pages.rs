@@ -45,7 +45,7 @@ fn main() {
         let text = format!("body=message+{number},+about+as+long+as+what+people+usually+write");
         parlor.request("POST", "/rooms/room-0/messages", &text);
     }
-    // What takes longest to render, as far as anybody has found: as much of it as a page holds.
+    // The texts that take longest to render, as far as anybody has found: as much as a page holds.
     let hostile = [("ticks", "`"), ("ends", "%EF%BC%88%E2%80%94")];
     parlor.make(&hostile.map(|(room, _)| room.to_owned()));
     for (room, piece) in hostile {

@@ -109,7 +109,7 @@ pub struct BadSetting {
     takes: &'static str,
 }
 
-/// What is in `.env`: a value for each name, exactly as it is written there.
+/// The settings of `.env`: a value for each name, exactly as it is written there.
 #[derive(Default)]
 pub struct DotEnv(HashMap<String, String>);
 
@@ -140,7 +140,7 @@ impl DotEnv {
     /// where it holds nothing.
     pub fn look_up(&self, name: &str) -> Option<String> {
         match std::env::var_os(name) {
-            // What is not UTF-8 becomes a character that no setting takes.
+            // Bytes that are not UTF-8 become a character that no setting takes.
             Some(value) => Some(value.to_string_lossy().into_owned()),
             None => self.0.get(name).cloned(),
         }

@@ -1,5 +1,5 @@
-//! Who is asking, by a request's headers: cookies, bearer tokens, Host and Origin, read byte by byte.
-//! What is not ours in a header neither hides nor outranks what is.
+//! A request's headers that identify its sender: cookies, bearer tokens, Host and Origin, read byte by
+//! byte. Another application's part of a header neither hides nor outranks ours.
 
 use axum::http::uri::Scheme;
 use axum::http::{HeaderMap, Method, Uri, header};
@@ -48,8 +48,8 @@ fn trimmed(bytes: &[u8]) -> &[u8] {
     &bytes[start..=end.unwrap_or(start)]
 }
 
-/// What a request is for: its absolute address if it has one (RFC 9112, 3.2.2), or its `Host`. `None`
-/// when neither can be read.
+/// The authority that a request asks for: of its absolute address if it has one (RFC 9112, 3.2.2), or
+/// of its `Host`. `None` when neither can be read.
 fn asked_for(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     match uri.authority() {
         Some(authority) => Authority::parse(authority.as_str()),

@@ -1,4 +1,4 @@
-//! Who is asking: passwords, tokens, and what a request's headers say.
+//! Authentication: passwords, tokens, and the headers that identify a request's sender.
 
 pub mod authority;
 pub mod headers;

@@ -33,7 +33,7 @@ pub struct Keys {
     validation: Validation,
 }
 
-/// What a token is to us.
+/// The outcome of checking a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verified {
     /// Ours, and not over.
