@@ -175,7 +175,7 @@ async fn read_on(
     while let Some(event) = stream.next().await {
         match event.name.as_deref() {
             Some("message" | "joined") => {}
-            Some("presence" | "goodbye") => continue,
+            Some("hello" | "presence" | "goodbye") => continue,
             other => {
                 let after = read.len();
                 return history.broken(
