@@ -82,7 +82,7 @@ function watchRooms() {
     }
     document.title = sum ? `(${sum}) ${title}` : title;
     icon.href = sum ? dotted : plain;
-    if (elsewhere) tell(elsewhere, sum);
+    if (elsewhere) tell(elsewhere, sum, ' unread in other rooms');
   };
   const hasRead = (read) => {
     rooms = rooms.map((one) => (one.room === read ? { ...one, unread: 0 } : one));
@@ -152,13 +152,13 @@ function watchRooms() {
 }
 
 /** Shows a number in a badge, or hides it. A browser that translates may have put anything in there. */
-function tell(badge, count) {
+function tell(badge, count, says = ' unread') {
   badge.hidden = count === 0;
   let number = badge.querySelector('.number');
   if (!number) {
     const made = (className, textContent) => Object.assign(document.createElement('span'), { className, textContent });
     number = made('number', '');
-    badge.replaceChildren(number, badge.querySelector('.hidden') ?? made('hidden', ' unread'));
+    badge.replaceChildren(number, badge.querySelector('.hidden') ?? made('hidden', says));
   }
   if (number.textContent !== String(count)) number.textContent = count;
 }
@@ -225,6 +225,8 @@ async function notify(before, now, user) {
 
 /** The switch for notifications, where the browser has them: not on plain HTTP by a name. */
 function offerNotifications() {
+  // As in `static/room.js`, for the lobby, and for a room where that is missing.
+  for (const folded of document.querySelectorAll('script[type="text/html"]')) folded.outerHTML = folded.textContent;
   const offer = document.getElementById('notifications');
   if (!offer || !('Notification' in window) || !navigator.locks) return;
   const toggle = offer.querySelector('button');

@@ -5,7 +5,7 @@ const log = document.getElementById('log');
 const scroller = document.getElementById('scroller');
 
 // Each part by itself: one that this browser cannot do takes no other along.
-for (const part of [showOwn, listenToKeys, fitAboveKeyboard]) attempt(part);
+for (const part of [unfoldParts, showOwn, listenToKeys, fitAboveKeyboard]) attempt(part);
 attempt(() => {
   const list = scroller.querySelector('.log');
   arrange(list);
@@ -21,6 +21,11 @@ function attempt(part) {
   } catch (error) {
     console.error(error);
   }
+}
+
+/** What stands in the page only where scripts run; browsers that know of no templates would show one. */
+function unfoldParts() {
+  for (const folded of document.querySelectorAll('script[type="text/html"]')) folded.outerHTML = folded.textContent;
 }
 
 /** Tells the reader's days apart and puts messages of one author together, from `first` on. */

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::domain::{Session, SessionId, UserId};
 
@@ -27,6 +27,7 @@ pub struct Streams(Arc<Shared>);
 struct Shared {
     per_user_max: usize,
     open: Mutex<Open>,
+    has_shut_down: watch::Sender<bool>,
     gauge: Gauge,
 }
 
@@ -35,7 +36,6 @@ struct Open {
     last_number: u64,
     /// Oldest first.
     by_user: HashMap<UserId, VecDeque<Handle>>,
-    has_shut_down: bool,
 }
 
 struct Handle {
@@ -57,6 +57,7 @@ impl Streams {
         Self(Arc::new(Shared {
             per_user_max,
             open: Mutex::default(),
+            has_shut_down: watch::Sender::default(),
             gauge,
         }))
     }
@@ -87,7 +88,7 @@ impl Streams {
         let mut open = self.open_streams();
         open.last_number += 1;
         let number = open.last_number;
-        if open.has_shut_down {
+        if *self.0.has_shut_down.borrow() {
             let _ = end.send(Ending::ShutDown);
         } else {
             let streams = open.by_user.entry(session.user).or_default();
@@ -119,8 +120,14 @@ impl Streams {
 
     /// Ends all streams, and each that is opened from now on.
     pub fn shut_down(&self) {
-        self.open_streams().has_shut_down = true;
+        // Before the list is gone through: who opens one waits for the list and sees this then.
+        self.0.has_shut_down.send_replace(true);
         self.end_where(Ending::ShutDown, |_| true);
+    }
+
+    /// Waits for that.
+    pub async fn have_shut_down(&self) {
+        let _ = self.0.has_shut_down.subscribe().wait_for(|has| *has).await;
     }
 
     fn end_where(&self, ending: Ending, ends: impl Fn(&Handle) -> bool) {

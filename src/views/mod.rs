@@ -170,6 +170,26 @@ pub struct LivePage<'a> {
     pub room: &'a RoomId,
 }
 
+/// Stands around the document that goes on, and comes back when that ends.
+#[derive(Template)]
+#[template(path = "rooms/around_frame.html")]
+pub struct AroundFrame<'a> {
+    /// Which room.
+    pub room: &'a RoomId,
+    /// Where its messages begin.
+    pub after: EventId,
+}
+
+/// Leads to an [`AroundFrame`].
+#[derive(Template)]
+#[template(path = "rooms/before_frame.html")]
+pub struct BeforeFrame<'a> {
+    /// Which room.
+    pub room: &'a RoomId,
+    /// Where its messages begin.
+    pub after: EventId,
+}
+
 /// Said in the document that never ends when its place in the log is no more.
 #[derive(Template)]
 #[template(path = "messages/_reset.html")]
@@ -264,8 +284,6 @@ pub struct ErrorFrame {
     pub link: &'static str,
     /// Where it leads.
     pub leads_to: String,
-    /// When to come back, if that would help.
-    pub refresh_secs: Option<u64>,
 }
 
 /// What went wrong, to be put into a page.

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Serialize;
 
 use super::answer::{self, Form};
+use super::frame;
 use super::sessions::login_path;
 use crate::error::AppError;
 use crate::json;
+use crate::state::AppState;
 use crate::views::{EnterPage, ErrorFrame, ErrorNotice, ErrorPage};
 
 /// `application/problem+json` (RFC 9457).
@@ -40,13 +42,15 @@ impl Place {
     fn of(route: &str) -> Self {
         match route {
             "/rooms/{room}/events" => Self::Stream,
-            "/rooms/{room}/live" => Self::Frame,
+            "/rooms/{room}/live" | "/rooms/{room}/frame" | "/rooms/{room}/frame/again" => {
+                Self::Frame
+            }
             _ => Self::Elsewhere,
         }
     }
 }
 
-pub(super) async fn render(request: Request, next: Next) -> Response {
+pub(super) async fn render(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let form = Form::of(request.headers());
     let route = request
         .extensions()
@@ -54,6 +58,7 @@ pub(super) async fn render(request: Request, next: Next) -> Response {
         .map(|path| path.as_str().to_owned());
     let place = route.as_deref().map_or(Place::Elsewhere, Place::of);
     let wanted = wanted_page(&request);
+    let is_framed = place == Place::Frame && frame::is_framed(request.uri().query());
     let mut response = next.run(request).await;
     if response.status() == StatusCode::REQUEST_TIMEOUT {
         // From the timeout layer, which knows nothing of our errors.
@@ -77,6 +82,9 @@ pub(super) async fn render(request: Request, next: Next) -> Response {
             answer.headers_mut().append(name, value.clone());
         }
     }
+    if is_framed {
+        return frame::held_open(&app, &error, answer);
+    }
     answer
 }
 
@@ -85,7 +93,7 @@ fn rendered(error: &AppError, form: Form, place: Place, wanted: &str) -> Respons
     let title = error.title();
     let detail = error.detail();
     match (form, error) {
-        (Form::Page, _) if place == Place::Frame => answer::html(status, &frame(error, wanted)),
+        (Form::Page, _) if place == Place::Frame => answer::html(status, &line(error, wanted)),
         (Form::Page, AppError::SignedOut) if place == Place::Elsewhere => {
             Redirect::to(&login_path(wanted)).into_response()
         }
@@ -112,7 +120,7 @@ fn rendered(error: &AppError, form: Form, place: Place, wanted: &str) -> Respons
 }
 
 /// One line, with a link that leaves the frame.
-fn frame(error: &AppError, room: &str) -> ErrorFrame {
+fn line(error: &AppError, room: &str) -> ErrorFrame {
     let (says, link, leads_to) = match error {
         AppError::SignedOut => (
             "You are signed out.".to_owned(),
@@ -127,7 +135,6 @@ fn frame(error: &AppError, room: &str) -> ErrorFrame {
         says,
         link,
         leads_to,
-        refresh_secs: error.retry_after().map(|wait| wait.as_secs()),
     }
 }
 

@@ -82,6 +82,23 @@ impl OptionalFromRequestParts<AppState> for SignedIn {
     }
 }
 
+/// The room of the path, whether there is one or not.
+pub(super) struct RoomPath(pub(super) RoomId);
+
+impl<S: Send + Sync> FromRequestParts<S> for RoomPath {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AppError> {
+        let path = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| AppError::NotFound)?;
+        let room = path.iter().find(|(name, _)| *name == "room");
+        room.and_then(|(_, raw)| RoomId::parse(raw).ok())
+            .map(Self)
+            .ok_or(AppError::NotFound)
+    }
+}
+
 /// Somebody who is in the room of the path.
 pub(super) struct RoomMember {
     pub(super) signed_in: SignedIn,
@@ -96,14 +113,7 @@ impl FromRequestParts<AppState> for RoomMember {
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
         let signed_in =
             <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
-        let path = RawPathParams::from_request_parts(parts, app)
-            .await
-            .map_err(|_| AppError::NotFound)?;
-        let room = path
-            .iter()
-            .find(|(name, _)| *name == "room")
-            .and_then(|(_, raw)| RoomId::parse(raw).ok())
-            .ok_or(AppError::NotFound)?;
+        let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
         let access = app.store.access(&room, &signed_in.user).await?;
         match access {
             Access::Member { read } => Ok(Self {

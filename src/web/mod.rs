@@ -8,6 +8,7 @@ mod client;
 mod cookies;
 mod errors;
 mod extract;
+mod frame;
 mod handover;
 mod health;
 mod in_flight;
@@ -88,6 +89,8 @@ pub fn app(state: AppState) -> Router {
     let public = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/rooms/{room}/frame", get(frame::around))
+        .route("/rooms/{room}/frame/again", get(frame::before))
         .route("/manifest.webmanifest", get(avatars::manifest))
         .route("/avatars/1/{file}", get(avatars::show))
         .route("/static/{file}", get(assets::show));
@@ -104,7 +107,7 @@ pub fn app(state: AppState) -> Router {
         .layer((
             from_fn_with_state(state.clone(), layers::log),
             from_fn_with_state(state.clone(), layers::add_headers),
-            from_fn(errors::render),
+            from_fn_with_state(state.clone(), errors::render),
             CatchPanicLayer::custom(layers::panicked),
             from_fn_with_state(state.clone(), layers::refuse_foreign),
             from_fn(layers::be_patient),

@@ -43,6 +43,7 @@ mod logging;
 mod messages;
 mod moving;
 mod nodes;
+mod pages;
 mod process;
 mod proxies;
 mod readme;

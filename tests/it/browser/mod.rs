@@ -1,6 +1,7 @@
 //! The pages in real Chromium, as people use them.
 
 mod connection;
+mod firefox;
 mod keyboard;
 mod lighthouse;
 mod looks;

@@ -6,7 +6,7 @@ use fantoccini::Locator;
 use tokio::time::sleep;
 
 use super::looks::Look;
-use crate::support::{Backend, Browser, Server};
+use crate::support::{Backend, Browser, IN_FRAME, Mood, Proxy, Server};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_journey_without_scripts() {
@@ -44,11 +44,11 @@ async fn the_whole_journey_without_scripts() {
     // Messages arrive live, in the frame.
     ana.find("iframe.live").await;
     let in_frame = async |text: &str| {
-        ana.client.enter_frame(0).await.unwrap();
+        ana.enters_frame().await.unwrap();
         let wait = ana.client.wait().at_most(Duration::from_secs(20));
         let xpath = format!("//div[@class='body' and contains(., '{text}')]");
         let found = wait.for_element(Locator::XPath(&xpath)).await;
-        ana.client.clone().enter_parent_frame().await.unwrap();
+        ana.leaves_frame().await;
         assert!(found.is_ok(), "{text} did not arrive in the frame");
     };
     ben.says("tea", "live without scripts").await;
@@ -59,9 +59,9 @@ async fn the_whole_journey_without_scripts() {
     // Seen there, it is read.
     sleep(Duration::from_millis(1_500)).await;
     ana.clicks(".bar .back").await;
-    let unread = ana.find("li[data-room=tea] .unread").await;
-    let count = unread.html(true).await.unwrap();
-    assert!(!unread.is_displayed().await.unwrap(), "{count}");
+    ana.find("li[data-room=tea]").await;
+    let badges = "document.querySelectorAll('li[data-room=tea] .unread').length";
+    assert_eq!(ana.evaluate(badges).await, 0);
     ana.clicks("li[data-room=tea] a").await;
     ana.find("iframe.live").await;
 
@@ -109,20 +109,95 @@ async fn the_whole_journey_without_scripts() {
     ana.find("form[action='/login']").await;
 }
 
+/// Ana in a room without scripts, at this address.
+async fn ana_at_tea(base: &str) -> Browser {
+    let ana = Browser::open_without_scripts().await;
+    ana.signs_up(base, "ana").await;
+    ana.enters("tea").await;
+    ana.find("iframe.live").await;
+    ana
+}
+
+/// Waits until these messages stand in the frame.
+async fn in_frame(ana: &Browser, messages: &str) {
+    let bodies = "Array.from(FRAME?.querySelectorAll('.body') ?? [], (e) => e.innerText).join()";
+    let bodies = bodies.replace("FRAME", IN_FRAME);
+    ana.until(&format!("{bodies} === '{messages}'")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_frame_comes_back_after_a_restart() {
+async fn the_frame_comes_back_however_long_the_server_is_away() {
     let mut server = Server::start(Backend::Sqlite).await;
     let ben = server.person("ben").await;
-    let ana = Browser::open_without_scripts().await;
-    ana.signs_up(&server.base, "ana").await;
-    ana.enters("tea").await;
     ben.enters("tea").await;
-    ana.find("iframe.live").await;
+    let ana = ana_at_tea(&server.base).await;
+    let mut said = String::from("before");
     ben.says("tea", "before").await;
-    server.kill();
-    server.start_again().await;
-    ben.says("tea", "after").await;
-    let in_frame = "Array.from(document.querySelector('iframe').contentDocument\
-                    .querySelectorAll('.body'), (e) => e.innerText).join()";
-    ana.until(&format!("{in_frame} === 'before,after'")).await;
+    in_frame(&ana, &said).await;
+    let steps = ana.evaluate("history.length").await;
+    for seconds in [0, 3, 9, 60] {
+        server.kill();
+        sleep(Duration::from_secs(seconds)).await;
+        server.start_again().await;
+        ben.says("tea", &format!("after {seconds}")).await;
+        said += &format!(",after {seconds}");
+        in_frame(&ana, &said).await;
+    }
+    // Back leads to the lobby, not through what the frame has shown.
+    assert_eq!(ana.evaluate("history.length").await, steps);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_frame_comes_back_after_a_proxys_own_page() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    ben.enters("tea").await;
+    let proxy = Proxy::before(server.address()).await;
+    let ana = ana_at_tea(&proxy.base).await;
+    ben.says("tea", "before").await;
+    in_frame(&ana, "before").await;
+    proxy.is(Mood::BadGateway);
+    ben.says("tea", "meanwhile").await;
+    let shown = format!("{IN_FRAME}?.body?.innerText.includes('Bad Gateway') ?? false");
+    ana.until(&shown).await;
+    sleep(Duration::from_secs(9)).await;
+    proxy.is(Mood::Honest);
+    in_frame(&ana, "before,meanwhile").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_whose_reader_has_signed_out_says_so_in_a_line() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ana = ana_at_tea(&server.base).await;
+    ana.signs_out_elsewhere(&server.base).await;
+    let line = format!("{IN_FRAME}?.querySelector('main')?.innerText ?? ''");
+    ana.until(&format!("({line}) === 'You are signed out. Sign in'"))
+        .await;
+    // It asks no more all the time.
+    let asked = || server.output().matches("status=401").count();
+    let before = asked();
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(asked(), before);
+    // Its link leaves the frame.
+    ana.enters_frame().await.unwrap();
+    ana.clicks("main a").await;
+    ana.leaves_frame().await;
+    ana.find("form[action^='/login']").await;
+    assert_eq!(
+        ana.evaluate("document.querySelectorAll('iframe').length")
+            .await,
+        0
+    );
+}
+
+/// The holes: what a person could click or read that does nothing where no script runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_stands_there_that_needs_scripts() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ana = ana_at_tea(&server.base).await;
+    let dead = "document.querySelectorAll('dialog, button[type=button], [hidden]:empty:not(#elsewhere)').length";
+    assert_eq!(ana.evaluate(dead).await, 0, "in a room");
+    ana.clicks(".bar .back").await;
+    ana.find("li[data-room=tea]").await;
+    assert_eq!(ana.evaluate(dead).await, 0, "in the lobby");
 }

@@ -1,4 +1,4 @@
-//! Chromium, driven through ChromeDriver.
+//! Chromium, driven through ChromeDriver, and Firefox, through geckodriver.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use fantoccini::elements::Element;
+use fantoccini::error::CmdError;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,11 +21,23 @@ use super::tool;
 /// One browser with a profile of its own. It ends with the test, also when that fails.
 pub struct Browser {
     pub client: Client,
+    program: Program,
     driver: Child,
     _profile: TempDir,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Chromium,
+    Firefox,
+}
+
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The document in the frame of a room's page that goes on, as an expression; nothing while the browser
+/// shows an error there.
+pub const IN_FRAME: &str = "document.querySelector('iframe.live')?.contentDocument\
+     ?.querySelector('iframe')?.contentDocument";
 
 impl Browser {
     /// A name under which the browser reaches this machine like any other on the network.
@@ -53,22 +66,38 @@ impl Browser {
         Self::open_with(large, "normal").await
     }
 
-    async fn open_with(preferences: Value, wait_for_load: &str) -> Self {
-        let port = free_port();
+    /// Firefox ESR: 1280 × 800, light, with scripts.
+    pub async fn open_firefox() -> Self {
+        Self::open_firefox_with(json!({}), "normal").await
+    }
+
+    /// The same without scripts. It can be told nothing but what a person can do: no expressions.
+    pub async fn open_firefox_without_scripts() -> Self {
+        Self::open_firefox_with(json!({ "javascript.enabled": false }), "none").await
+    }
+
+    async fn open_firefox_with(preferences: Value, wait_for_load: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        // A shell that ends them when our end of its input closes. The driver alone would leave the
-        // browser running, which is known by its profile.
-        let end = "\"$@\" & cat > /dev/null; kill $!; pkill -9 -f -- \"--user-data-dir=$0\"";
-        let driver = Command::new("sh")
-            .args(["-c", end])
-            .arg(profile.path())
-            .arg(tool("chromedriver"))
-            .arg(format!("--port={port}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let arguments = [
+            "-headless",
+            "-profile",
+            &profile.path().display().to_string(),
+            "-width=1280",
+            "-height=800",
+        ];
+        let capabilities = json!({
+            "moz:firefoxOptions": {
+                "args": arguments,
+                "binary": tool("firefox-esr"),
+                "prefs": preferences,
+            },
+            "pageLoadStrategy": wait_for_load,
+        });
+        Self::drive(Program::Firefox, profile, capabilities).await
+    }
+
+    async fn open_with(preferences: Value, wait_for_load: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -94,9 +123,33 @@ impl Browser {
             "pageLoadStrategy": wait_for_load,
             "goog:loggingPrefs": { "browser": "ALL" },
         });
+        Self::drive(Program::Chromium, profile, capabilities).await
+    }
+
+    async fn drive(program: Program, profile: TempDir, capabilities: Value) -> Self {
         let Value::Object(capabilities) = capabilities else {
-            unreachable!("an object was written above");
+            unreachable!("an object is written above");
         };
+        let (driver, names_profile) = match program {
+            Program::Chromium => ("chromedriver", "--user-data-dir="),
+            Program::Firefox => ("geckodriver", "-profile "),
+        };
+        let port = free_port();
+        // A shell that ends them when our end of its input closes. The driver alone would leave the
+        // browser running, which is known by its profile.
+        let end =
+            "profile=$0$1; shift; \"$@\" & cat > /dev/null; kill $!; pkill -9 -f -- \"$profile\"";
+        let driver = Command::new("sh")
+            .args(["-c", end])
+            .arg(names_profile)
+            .arg(profile.path())
+            .arg(tool(driver))
+            .arg(format!("--port={port}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let address = format!("http://127.0.0.1:{port}");
         let until = Instant::now() + Duration::from_secs(30);
         let client = loop {
@@ -112,6 +165,7 @@ impl Browser {
         };
         Self {
             client,
+            program,
             driver,
             _profile: profile,
         }
@@ -175,6 +229,10 @@ impl Browser {
 
     /// The value of an expression, also where the page's own scripts are off.
     pub async fn evaluate(&self, expression: &str) -> Value {
+        if self.program == Program::Firefox {
+            let script = format!("return ({expression})");
+            return self.client.execute(&script, Vec::new()).await.unwrap();
+        }
         let parameters = json!({
             "expression": expression,
             "awaitPromise": true,
@@ -207,10 +265,23 @@ impl Browser {
     pub async fn hears(&self, text: &str) {
         let text = serde_json::to_string(text).unwrap();
         self.until(&format!(
-            "(document.body.innerText + (document.querySelector('iframe.live')?.contentDocument?.body?.innerText ?? ''))\
-             .includes({text})"
+            "(document.body.innerText + ({IN_FRAME}?.body?.innerText ?? '')).includes({text})"
         ))
         .await;
+    }
+
+    /// Has what follows look into the frame's document that goes on.
+    pub async fn enters_frame(&self) -> Result<(), CmdError> {
+        for _ in 0..2 {
+            let frame = self.client.find(Locator::Css("iframe")).await?;
+            frame.enter_frame().await?;
+        }
+        Ok(())
+    }
+
+    /// The same with the page itself again.
+    pub async fn leaves_frame(&self) {
+        self.client.issue_cmd(LeaveFrames).await.unwrap();
     }
 
     /// What the page and the browser complained about since the last call.
@@ -363,6 +434,26 @@ impl WebDriverCompatibleCommand for DevTools {
 
     fn method_and_body(&self, _: &url::Url) -> (reqwest::Method, Option<String>) {
         (reqwest::Method::POST, Some(self.0.to_string()))
+    }
+}
+
+#[derive(Debug)]
+struct LeaveFrames;
+
+impl WebDriverCompatibleCommand for LeaveFrames {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/frame", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (reqwest::Method, Option<String>) {
+        (
+            reqwest::Method::POST,
+            Some(json!({ "id": null }).to_string()),
+        )
     }
 }
 

@@ -10,7 +10,7 @@ mod tools;
 
 use std::time::Duration;
 
-pub use browser::Browser;
+pub use browser::{Browser, IN_FRAME};
 pub use mongo::{MongoDb, free_port};
 pub use person::Person;
 pub use proxy::{Mood, Proxy};

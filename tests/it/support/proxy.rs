@@ -10,6 +10,8 @@ use tokio::sync::watch;
 pub enum Mood {
     /// Nothing.
     Honest,
+    /// Answers everything with a page of its own, as a proxy does whose server is away.
+    BadGateway,
     /// Answers streams with 503.
     RefusesStreams,
     /// Waits for a stream's end before it passes anything on.
@@ -100,6 +102,10 @@ async fn pass(
     let is_stream = line.contains("/events?");
     let is_script = |name: &str| line.contains(&format!("/static/{name}."));
     let answer = match mood {
+        Mood::BadGateway => {
+            "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 20\r\n\
+             connection: close\r\n\r\n<h1>Bad Gateway</h1>"
+        }
         Mood::RefusesStreams if is_stream => {
             refused.fetch_add(1, Ordering::SeqCst);
             "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/event-stream\r\n\

@@ -115,11 +115,14 @@ impl Listener {
 
     /// The next bytes as they came, for formats without events.
     pub async fn text_until(&mut self, part: &str) -> String {
-        while !self.raw.contains(part) {
-            let more = timeout(PATIENCE, self.bytes.next()).await;
-            let more = more.unwrap_or_else(|_| panic!("no {part:?} in {:?}", self.raw));
-            let more = more.expect("the stream ended").unwrap();
-            self.raw += &String::from_utf8_lossy(&more);
+        let read = async {
+            while !self.raw.contains(part) {
+                let more = self.bytes.next().await.expect("the stream ended");
+                self.raw += &String::from_utf8_lossy(&more.unwrap());
+            }
+        };
+        if timeout(PATIENCE, read).await.is_err() {
+            panic!("no {part:?} in {:?}", self.raw);
         }
         self.raw.clone()
     }
