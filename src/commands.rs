@@ -58,30 +58,30 @@ async fn export_to(config: &Config, output: &mut (dyn Write + Send)) -> anyhow::
 /// # Errors
 ///
 /// One line for whoever called: the store is not empty or fails, or the input is not whole.
-pub async fn import(config: &Config, is_older: bool) -> anyhow::Result<()> {
+pub async fn import(config: &Config, new_epoch: bool) -> anyhow::Result<()> {
     let mut progress = Progress::new("imported");
     let mut tell = |counts: &Counts| progress.tell(counts);
     let mut input: Box<dyn BufRead + Send> = Box::new(io::BufReader::new(io::stdin()));
     let importer = Importer::new(&mut *input, &mut tell);
     let imported = match &config.mongodb_uri {
         Some(uri) => {
-            mongo::archive::import(uri.expose(), config.startup_wait, importer, is_older).await?
+            mongo::archive::import(uri.expose(), config.startup_wait, importer, new_epoch).await?
         }
-        None => sqlite::archive::import(&config.data_dir, importer, is_older)?,
+        None => sqlite::archive::import(&config.data_dir, importer, new_epoch)?,
     };
     progress.end(&imported);
     Ok(())
 }
 
-/// `parlor went-back`: makes the store one that has gone back in time.
+/// `parlor new-epoch`: makes the store one that has gone back in time.
 ///
 /// # Errors
 ///
 /// One line for whoever called: the store is in use or fails.
-pub async fn went_back(config: &Config) -> anyhow::Result<()> {
+pub async fn new_epoch(config: &Config) -> anyhow::Result<()> {
     match &config.mongodb_uri {
-        Some(uri) => mongo::archive::has_gone_back(uri.expose(), config.startup_wait).await?,
-        None => sqlite::archive::has_gone_back(&config.data_dir)?,
+        Some(uri) => mongo::archive::start_new_epoch(uri.expose(), config.startup_wait).await?,
+        None => sqlite::archive::start_new_epoch(&config.data_dir)?,
     }
     say("readers start over, and everybody has to sign in");
     Ok(())
@@ -93,7 +93,7 @@ pub async fn went_back(config: &Config) -> anyhow::Result<()> {
 ///
 /// One line for whoever called: there is no embedded database, or the file cannot be made.
 pub fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
-    is_embedded(config)?;
+    ensure_embedded(config)?;
     sqlite::archive::backup(&config.data_dir, file)?;
     say(&format!("copied the database to {}", file.display()));
     Ok(())
@@ -105,7 +105,7 @@ pub fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
 ///
 /// One line for whoever called: the database is in use, or the file is no whole backup.
 pub fn restore(config: &Config, file: &Path) -> anyhow::Result<()> {
-    is_embedded(config)?;
+    ensure_embedded(config)?;
     let replaced = sqlite::archive::restore(&config.data_dir, file)?;
     let data = absolute(&config.data_dir);
     say(&format!(
@@ -119,7 +119,7 @@ pub fn restore(config: &Config, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn is_embedded(config: &Config) -> anyhow::Result<()> {
+fn ensure_embedded(config: &Config) -> anyhow::Result<()> {
     ensure!(
         config.mongodb_uri.is_none(),
         "MONGODB_URI is set, and this is for the embedded database: use MongoDB’s own tools, or \

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use crate::auth::headers::CrossSite;
 use crate::auth::password::HashError;
 use crate::domain::{Invalid, RoomId, User};
-use crate::limits::NotCounted;
+use crate::limits::RateLimited;
 use crate::store::StoreError;
 
 /// A request that was not answered as hoped.
@@ -18,7 +18,7 @@ pub enum AppError {
     /// No token, or one whose session is over.
     SignedOut,
     /// A name and a password that do not fit together.
-    WrongPair,
+    BadCredentials,
     /// A request from another site's page, or so it seems.
     CrossSite(CrossSite),
     /// A request without a Host, or with two.
@@ -29,7 +29,7 @@ pub enum AppError {
         host: String,
     },
     /// A room that `user` has not entered, or that is not there.
-    Outside {
+    NotMember {
         /// Which room.
         room: RoomId,
         /// Whether it is there.
@@ -52,7 +52,7 @@ pub enum AppError {
     /// A body of a kind that is not read here.
     UnsupportedBody,
     /// A body that did not come in time.
-    TooSlow,
+    RequestTimeout,
     /// More than the rate limit allows, until then.
     TooMany {
         /// When there is room for one more.
@@ -61,7 +61,7 @@ pub enum AppError {
     /// More is under way than can be done soon.
     Busy,
     /// There is no room on the server's disk.
-    Full,
+    StorageFull,
     /// The database did not do it, or did not say so.
     Unavailable(StoreError),
     /// A bug.
@@ -72,25 +72,25 @@ pub enum AppError {
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The same when somebody has to make room first.
-const RETRY_AFTER_FULL: Duration = Duration::from_secs(30);
+const RETRY_AFTER_STORAGE_FULL: Duration = Duration::from_secs(30);
 
 impl AppError {
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::SignedOut | Self::WrongPair => StatusCode::UNAUTHORIZED,
-            Self::CrossSite(_) | Self::Outside { exists: true, .. } => StatusCode::FORBIDDEN,
+            Self::SignedOut | Self::BadCredentials => StatusCode::UNAUTHORIZED,
+            Self::CrossSite(_) | Self::NotMember { exists: true, .. } => StatusCode::FORBIDDEN,
             Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::NotFound | Self::Outside { exists: false, .. } => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NotMember { exists: false, .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) | Self::InvalidFields(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NonceReused => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
+            Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -100,21 +100,21 @@ impl AppError {
     pub fn title(&self) -> &'static str {
         match self {
             Self::SignedOut => "Not signed in",
-            Self::WrongPair => "Not signed in",
+            Self::BadCredentials => "Not signed in",
             Self::CrossSite(_) => "Not from here",
             Self::BadHost => "Not understood",
             Self::Misdirected { .. } => "Not this server",
-            Self::Outside { exists: true, .. } => "Not in this room",
-            Self::Outside { exists: false, .. } => "No such room",
+            Self::NotMember { exists: true, .. } => "Not in this room",
+            Self::NotMember { exists: false, .. } => "No such room",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Not done this way",
             Self::Invalid(_) | Self::InvalidFields(_) => "Not taken",
             Self::NonceReused => "Sent already",
             Self::TooLarge => "Too large",
             Self::UnsupportedBody => "Not understood",
-            Self::TooSlow => "Too slow",
+            Self::RequestTimeout => "Too slow",
             Self::TooMany { .. } => "Too fast",
-            Self::Full => "No room left",
+            Self::StorageFull => "No room left",
             Self::Busy | Self::Unavailable(_) => "Not right now",
             Self::Internal(_) => "Something went wrong",
         }
@@ -124,7 +124,7 @@ impl AppError {
     pub fn detail(&self) -> String {
         match self {
             Self::SignedOut => "Sign in first.".to_owned(),
-            Self::WrongPair => {
+            Self::BadCredentials => {
                 "This name and password do not go together. Check both and try again.".to_owned()
             }
             Self::CrossSite(CrossSite::AnotherSite) => {
@@ -146,8 +146,8 @@ impl AppError {
                 "You asked for “{host}”, and this server does not go by that name. Whoever runs it \
                  sets PUBLIC_URL to the address that people type. Its IP address works too."
             ),
-            Self::Outside { exists: true, .. } => "Enter the room first.".to_owned(),
-            Self::Outside { exists: false, .. } => {
+            Self::NotMember { exists: true, .. } => "Enter the room first.".to_owned(),
+            Self::NotMember { exists: false, .. } => {
                 "There is no room with this id. You can make it.".to_owned()
             }
             Self::NotFound => "There is nothing at this address.".to_owned(),
@@ -166,12 +166,12 @@ impl AppError {
                 "Send a form, multipart/form-data, text/plain or application/json, in UTF-8."
                     .to_owned()
             }
-            Self::TooSlow => "The request took too long to arrive. Try again.".to_owned(),
+            Self::RequestTimeout => "The request took too long to arrive. Try again.".to_owned(),
             Self::TooMany { .. } => format!(
                 "That was a lot at once. Wait {} seconds and try again.",
                 self.retry_after().map_or(1, |wait| wait.as_secs())
             ),
-            Self::Full => {
+            Self::StorageFull => {
                 "The server’s disk is full, so this was not kept. Tell whoever runs this server, \
                  and try again later."
                     .to_owned()
@@ -194,7 +194,7 @@ impl AppError {
                     .max(Duration::from_secs(1)),
             ),
             Self::Busy | Self::Unavailable(_) => Some(RETRY_AFTER),
-            Self::Full => Some(RETRY_AFTER_FULL),
+            Self::StorageFull => Some(RETRY_AFTER_STORAGE_FULL),
             _ => None,
         }
     }
@@ -245,7 +245,7 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::NonceReused => Self::NonceReused,
             StoreError::Busy => Self::Busy,
-            StoreError::Full => Self::Full,
+            StoreError::StorageFull => Self::StorageFull,
             StoreError::TooManyRooms => Self::Invalid(Invalid(
                 "You are in 1,000 rooms, which is the most. Use another account for more.",
             )),
@@ -255,11 +255,11 @@ impl From<StoreError> for AppError {
     }
 }
 
-impl From<NotCounted> for AppError {
-    fn from(not_counted: NotCounted) -> Self {
-        match not_counted {
-            NotCounted::TooMany(retry_after) => Self::TooMany { retry_after },
-            NotCounted::Unknown(error) => error.into(),
+impl From<RateLimited> for AppError {
+    fn from(limited: RateLimited) -> Self {
+        match limited {
+            RateLimited::TooMany(retry_after) => Self::TooMany { retry_after },
+            RateLimited::Unknown(error) => error.into(),
         }
     }
 }

@@ -30,7 +30,7 @@ pub enum Limited {
     /// signs up in a minute.
     SignUpsFrom(IpNet),
     /// Rooms entered, and so perhaps made, by one user.
-    EntriesOf(UserId),
+    JoinsOf(UserId),
     /// Rooms that one user asked for and is not in: guesses at what rooms there are.
     MissesOf(UserId),
     /// How often one user says how far they have read.
@@ -52,7 +52,7 @@ impl Limited {
             Self::SessionsOf(_) => (100, Duration::from_secs(5)),
             Self::SignUpsFrom(network) if is_site(network) => (120, Duration::from_secs(5)),
             Self::SignUpsFrom(_) => (40, Duration::from_secs(15)),
-            Self::EntriesOf(_) => (60, Duration::from_secs(1)),
+            Self::JoinsOf(_) => (60, Duration::from_secs(1)),
             Self::MissesOf(_) => (60, Duration::from_secs(1)),
             Self::ReadingOf(_) => (30, Duration::from_millis(500)),
             Self::TypingOf(_) => (10, Duration::from_secs(2)),
@@ -82,7 +82,7 @@ impl Limited {
             Self::SignInsFromProvider(network) => format!("sign-ins from all of {network}"),
             Self::SessionsOf(user) => format!("sessions of {user}"),
             Self::SignUpsFrom(network) => format!("sign-ups from {network}"),
-            Self::EntriesOf(user) => format!("entries of {user}"),
+            Self::JoinsOf(user) => format!("entries of {user}"),
             Self::MissesOf(user) => format!("misses of {user}"),
             Self::ReadingOf(user) => format!("reading of {user}"),
             Self::TypingOf(user) => format!("typing of {user}"),
@@ -120,14 +120,14 @@ fn network(address: IpAddr, bits: u8) -> IpNet {
 
 /// Why something was not counted.
 #[derive(Debug)]
-pub enum NotCounted {
+pub enum RateLimited {
     /// There is room for one more after this.
     TooMany(Duration),
     /// The store that counts for all nodes did not say.
     Unknown(StoreError),
 }
 
-impl From<StoreError> for NotCounted {
+impl From<StoreError> for RateLimited {
     fn from(error: StoreError) -> Self {
         Self::Unknown(error)
     }
@@ -161,8 +161,8 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// [`NotCounted`] when there is no room for one more; nothing was counted then.
-    pub async fn take(&self, limited: &Limited) -> Result<(), NotCounted> {
+    /// [`RateLimited`] when there is no room for one more; nothing was counted then.
+    pub async fn take(&self, limited: &Limited) -> Result<(), RateLimited> {
         self.take_all(std::slice::from_ref(limited)).await
     }
 
@@ -170,10 +170,13 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// [`NotCounted`] when there is no room for one more of one of them; others may have been counted.
-    pub async fn take_all(&self, all: &[Limited]) -> Result<(), NotCounted> {
+    /// [`RateLimited`] when there is no room for one more of one of them; others may have been counted.
+    pub async fn take_all(&self, all: &[Limited]) -> Result<(), RateLimited> {
         for (buckets, limited) in self.split(all) {
-            buckets.take(&limited).await?.map_err(NotCounted::TooMany)?;
+            buckets
+                .take(&limited)
+                .await?
+                .map_err(RateLimited::TooMany)?;
         }
         Ok(())
     }
@@ -183,9 +186,9 @@ impl Limits {
     /// # Errors
     ///
     /// When the store that keeps them does not do it.
-    pub async fn give_back(&self, all: &[Limited]) -> Result<(), StoreError> {
+    pub async fn refund(&self, all: &[Limited]) -> Result<(), StoreError> {
         for (buckets, limited) in self.split(all) {
-            buckets.give_back(&limited).await?;
+            buckets.refund(&limited).await?;
         }
         Ok(())
     }
@@ -208,7 +211,7 @@ impl Limits {
     /// # Errors
     ///
     /// When the store that remembers does not do it.
-    pub async fn know(&self, user: UserId, address: IpAddr) -> Result<(), StoreError> {
+    pub async fn trust_network(&self, user: UserId, address: IpAddr) -> Result<(), StoreError> {
         self.kept
             .remember(&known(user, address), self.known_for)
             .await
@@ -219,7 +222,11 @@ impl Limits {
     /// # Errors
     ///
     /// When the store that remembers does not say.
-    pub async fn is_known(&self, user: UserId, address: IpAddr) -> Result<bool, StoreError> {
+    pub async fn is_trusted_network(
+        &self,
+        user: UserId,
+        address: IpAddr,
+    ) -> Result<bool, StoreError> {
         self.kept.is_remembered(&known(user, address)).await
     }
 }
@@ -278,7 +285,7 @@ impl Buckets for Memory {
         }
     }
 
-    async fn give_back(&self, buckets: &[Bucket]) -> Result<(), StoreError> {
+    async fn refund(&self, buckets: &[Bucket]) -> Result<(), StoreError> {
         let mut full_at = pruned(&self.full_at);
         for Bucket { key, rate } in buckets {
             if let Some(at) = full_at.get_mut(key) {
@@ -344,7 +351,7 @@ mod tests {
         for _ in 0..30 {
             limits.take(&ana).await.unwrap();
         }
-        let Err(NotCounted::TooMany(wait)) = limits.take(&ana).await else {
+        let Err(RateLimited::TooMany(wait)) = limits.take(&ana).await else {
             panic!("taken");
         };
         assert!(wait <= Duration::from_millis(200), "{wait:?}");
@@ -361,7 +368,7 @@ mod tests {
         let key = [Limited::SignInsToFromAfar("ana".to_owned())];
         for _ in 0..1_000 {
             on.take_all(&key).await.unwrap();
-            on.give_back(&key).await.unwrap();
+            on.refund(&key).await.unwrap();
         }
         let off = limits(false);
         for _ in 0..1_000 {

@@ -18,11 +18,11 @@ use parlor::logging;
 use parlor::metrics::Metrics;
 use parlor::server;
 use parlor::signals::Stop;
-use parlor::state::{AppState, Running};
+use parlor::state::{AppState, Services};
 use parlor::store::Store;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::{SqliteStore, make_data_dir};
-use parlor::views::Parts;
+use parlor::views::FragmentCache;
 use parlor::web::InFlight;
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::spawn_blocking;
@@ -34,7 +34,7 @@ use tokio::time::timeout;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long taking leave of the store may take, after the requests under way.
-const LEAVE_MAX: Duration = Duration::from_millis(800);
+const SHUTDOWN_MAX: Duration = Duration::from_millis(800);
 
 /// For how long a network counts as an account's own after a sign-in from there has ended by itself: a
 /// member who comes once a year is not locked out at home.
@@ -61,12 +61,13 @@ enum Command {
     /// Read an export from standard input into an empty store; no server may be running
     Import {
         /// The export is older than what people have seen of it: let their pages start over
-        #[arg(long)]
-        older: bool,
+        #[arg(long, alias = "older")]
+        new_epoch: bool,
     },
     /// Say that the database was put back to an earlier state by other means, as by mongorestore; no
     /// server may be running
-    WentBack,
+    #[command(alias = "went-back")]
+    NewEpoch,
     /// Copy the embedded database to a new file; a server may be running
     Backup {
         /// The file to make
@@ -131,8 +132,8 @@ async fn perform(command: Command, config: &Config) -> anyhow::Result<()> {
     match command {
         Command::Serve => Ok(()),
         Command::Export { file } => commands::export(config, file.as_deref()).await,
-        Command::Import { older } => commands::import(config, older).await,
-        Command::WentBack => commands::went_back(config).await,
+        Command::Import { new_epoch } => commands::import(config, new_epoch).await,
+        Command::NewEpoch => commands::new_epoch(config).await,
         Command::Backup { file } => commands::backup(config, &file),
         Command::Restore { file } => commands::restore(config, &file),
     }
@@ -171,7 +172,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
         server::serve_metrics(listener, address, metrics);
     }
     hub.start(Arc::clone(&store));
-    let app = parlor::app(AppState::new(Running {
+    let app = parlor::app(AppState::new(Services {
         keys: Keys::new(&secret, config.jwt_secret_previous.as_ref()),
         hasher: Hasher::start()?,
         limits: Limits::new(
@@ -180,7 +181,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
             KNOWN_BEYOND_SESSION + config.session_lifetime,
         ),
         hub: hub.clone(),
-        parts: Parts::default(),
+        fragments: FragmentCache::default(),
         in_flight: InFlight::new(config.requests_per_user),
         store: Arc::clone(&store),
         config: config.clone(),
@@ -200,7 +201,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
         stop.heard().await;
     };
     server::serve(listener, app, &hub, room, stop).await?;
-    match timeout(LEAVE_MAX, store.leave()).await {
+    match timeout(SHUTDOWN_MAX, store.shutdown()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(?error, "the store was not left in order"),
         Err(_) => tracing::warn!("the store was not left in order: it does not answer"),

@@ -9,30 +9,30 @@ use crate::config::Config;
 use crate::limits::Limits;
 use crate::live::Hub;
 use crate::store::Store;
-use crate::views::Parts;
+use crate::views::FragmentCache;
 use crate::web::InFlight;
 
 /// What every request carries. Cheap to clone.
 #[derive(Clone)]
-pub struct AppState(Arc<Running>);
+pub struct AppState(Arc<Services>);
 
 impl AppState {
     /// What these make up.
-    pub fn new(running: Running) -> Self {
-        Self(Arc::new(running))
+    pub fn new(services: Services) -> Self {
+        Self(Arc::new(services))
     }
 }
 
 impl Deref for AppState {
-    type Target = Running;
+    type Target = Services;
 
-    fn deref(&self) -> &Running {
+    fn deref(&self) -> &Services {
         &self.0
     }
 }
 
 /// The parts of a running server.
-pub struct Running {
+pub struct Services {
     /// The settings.
     pub config: Config,
     /// Everything durable.
@@ -46,7 +46,7 @@ pub struct Running {
     /// Rate limits.
     pub limits: Limits,
     /// Parts of pages.
-    pub parts: Parts,
+    pub fragments: FragmentCache,
     /// Requests in flight.
     pub in_flight: InFlight,
 }

@@ -6,11 +6,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::growth::{Growth, Waiters};
+use super::log_wait::{LogWait, LogWaiters};
 use super::presence::Presence;
 use super::room::{Accepted, Room, Signal};
 use super::streams::Streams;
-use super::{Follower, Format, Here, Present};
+use super::{Format, PresenceGuard, Roster, Subscriber};
 use crate::domain::{Event, RoomId, Seq, Session, SessionId, User, UserId};
 use crate::lasting;
 use crate::metrics::Metrics;
@@ -45,11 +45,11 @@ struct Inner {
     presence: Presence,
     /// Who has been typing here since the other nodes were last told.
     typing: Mutex<HashMap<(RoomId, UserId), User>>,
-    waiters: Waiters,
+    waiters: LogWaiters,
     streams: Streams,
     heartbeat: watch::Sender<()>,
     /// Set when the store may have missed telling something.
-    maybe_missed: Notify,
+    resync: Notify,
 }
 
 impl Hub {
@@ -62,10 +62,10 @@ impl Hub {
             rooms: Mutex::default(),
             presence: Presence::default(),
             typing: Mutex::default(),
-            waiters: Waiters::default(),
+            waiters: LogWaiters::default(),
             streams: Streams::new(streams_per_user, metrics.streams),
             heartbeat: watch::Sender::new(()),
-            maybe_missed: Notify::new(),
+            resync: Notify::new(),
         }))
     }
 
@@ -78,22 +78,24 @@ impl Hub {
     /// Starts reading from `store` and the timers. Call it once, inside the runtime.
     pub fn start(&self, store: Arc<dyn Store>) {
         if store.has_other_nodes() {
-            self.0.presence.tell_others();
+            self.0.presence.announce_to_others();
             let hub = self.clone();
             tokio::spawn(lasting::task("telling of presence", move || {
-                hub.clone().tell_of_presence()
+                hub.clone().announce_loop()
             }));
         }
         let _ = self.0.store.set(store);
         let hub = self.clone();
         tokio::spawn(lasting::task("looking again", move || {
-            hub.clone().look_again()
+            hub.clone().resync_loop()
         }));
         let hub = self.clone();
-        tokio::spawn(lasting::task("the heartbeat", move || hub.clone().beat()));
+        tokio::spawn(lasting::task("the heartbeat", move || {
+            hub.clone().heartbeat_loop()
+        }));
         let hub = self.clone();
         tokio::spawn(lasting::task("presence", move || {
-            hub.clone().look_after_presence()
+            hub.clone().presence_loop()
         }));
     }
 
@@ -103,16 +105,16 @@ impl Hub {
     }
 
     /// Who is in the room now.
-    pub fn present(&self, room: &RoomId) -> Arc<Present> {
+    pub fn present(&self, room: &RoomId) -> Arc<Roster> {
         self.0.presence.of(room)
     }
 
     /// Shows `user` in the room for as long as the guard lives, and a little longer.
-    pub fn arrive(&self, room: &RoomId, user: &User) -> Here {
+    pub fn arrive(&self, room: &RoomId, user: &User) -> PresenceGuard {
         self.0.presence.arrive(room, user)
     }
 
-    /// `user` is typing in the room. Its followers are told within a second.
+    /// `user` is typing in the room. Its subscribers are told within a second.
     pub fn types(&self, room: &RoomId, user: &User) {
         self.show_typing(room, user);
         let has_others = self.store().is_ok_and(|store| store.has_other_nodes());
@@ -136,7 +138,7 @@ impl Hub {
 
     /// Waits, for a session, until one of these logs grows. It must be looked up once more after
     /// this, and so must the logs: what was before is not waited for.
-    pub fn watch_logs(&self, rooms: Vec<RoomId>, session: &Session) -> Growth {
+    pub fn watch_logs(&self, rooms: Vec<RoomId>, session: &Session) -> LogWait {
         self.0.waiters.watch(self.0.streams.open(session), rooms)
     }
 
@@ -151,14 +153,14 @@ impl Hub {
         format: Format,
         user: &User,
         session: &Session,
-    ) -> Result<Follower, StoreError> {
+    ) -> Result<Subscriber, StoreError> {
         // From here on an append wakes us; whatever was before is read.
         let (room, signal) = self.watch(room);
         if room.head().is_none() {
             let head = self.read_head(&room.id).await?;
             self.reaches(&room, head);
         }
-        Ok(Follower::new(
+        Ok(Subscriber::new(
             self.clone(),
             self.0.streams.open(session),
             self.arrive(&room.id, user),
@@ -173,12 +175,12 @@ impl Hub {
         match change {
             Change::Appended(event) => self.accept(event),
             Change::SessionRevoked(session) => self.0.streams.end_session(session),
-            Change::MaybeMissed => self.0.maybe_missed.notify_one(),
+            Change::Resync => self.0.resync.notify_one(),
             Change::Typing(room, user) => self.show_typing(&room, &user),
             Change::Arrived(node, room, user) => self.0.presence.arrived(node, &room, &user),
             Change::Left(node, room, user) => self.0.presence.left(node, &room, user),
-            Change::Elsewhere(shown) => self.0.presence.elsewhere(&shown),
-            Change::ShowPresentAgain => self.0.presence.tell_again(),
+            Change::RemoteRoster(shown) => self.0.presence.remote_roster(&shown),
+            Change::Reannounce => self.0.presence.reannounce(),
         }
     }
 
@@ -199,7 +201,7 @@ impl Hub {
         }
     }
 
-    /// Reads what a room misses from the log, once for all its followers.
+    /// Reads what a room misses from the log, once for all its subscribers.
     async fn catch_up(self, room: Arc<Room>) {
         while let Some(after) = room.missing_after() {
             let page = match self.store() {
@@ -224,9 +226,9 @@ impl Hub {
 
     /// Finds out by reading what the store may have missed telling. One task: what is told to
     /// look again while it looks, looks once more after that.
-    async fn look_again(self) {
+    async fn resync_loop(self) {
         loop {
-            self.0.maybe_missed.notified().await;
+            self.0.resync.notified().await;
             tokio::join!(self.compare_heads(), self.check_sessions());
         }
     }
@@ -285,7 +287,7 @@ impl Hub {
     }
 
     /// The one timer of all heartbeats.
-    async fn beat(self) {
+    async fn heartbeat_loop(self) {
         let mut due = interval(HEARTBEAT_EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -295,18 +297,22 @@ impl Hub {
     }
 
     /// Tells the other nodes who is here, and who is typing.
-    async fn tell_of_presence(self) {
+    async fn announce_loop(self) {
         let mut due = interval(PRESENCE_EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             due.tick().await;
-            let untold = self.0.presence.untold();
+            let unannounced = self.0.presence.unannounced();
             let told = match self.store() {
-                Ok(store) => store.show_present(&untold.here, &untold.gone).await,
+                Ok(store) => {
+                    store
+                        .show_present(&unannounced.here, &unannounced.gone)
+                        .await
+                }
                 Err(error) => Err(error),
             };
             match told {
-                Ok(()) => self.0.presence.told(untold),
+                Ok(()) => self.0.presence.mark_announced(unannounced),
                 Err(error) => tracing::warn!(?error, "cannot tell other nodes who is here"),
             }
             let typing = std::mem::take(&mut *self.typing());
@@ -328,7 +334,7 @@ impl Hub {
         }
     }
 
-    async fn look_after_presence(self) {
+    async fn presence_loop(self) {
         let mut due = interval(PRESENCE_EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -339,10 +345,10 @@ impl Hub {
                     room.show(present);
                 }
             }
-            // A room nobody follows is forgotten; the lock keeps followers from coming meanwhile.
+            // A room nobody follows is forgotten; the lock keeps subscribers from coming meanwhile.
             self.rooms().retain(|_, room| {
                 room.show_typing();
-                room.followers() > 0
+                room.subscribers() > 0
             });
         }
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::encode::{Format, sse};
-use super::follower::Next;
 use super::hub::TYPING_LASTS;
-use super::presence::Present;
-use super::streams::Ending;
+use super::presence::Roster;
+use super::streams::CloseReason;
+use super::subscriber::Next;
 use crate::domain::RoomId;
 use crate::views;
 
@@ -20,7 +20,7 @@ pub const RETRY_MS: u32 = 2_000;
 const RETRY_JITTER_MS: Range<u32> = 500..5_000;
 
 /// A client whose place another of its user's streams took: it would take the place of the next.
-const RETRY_DISPLACED_MS: u32 = 10_000;
+const RETRY_EVICTED_MS: u32 = 10_000;
 
 impl Next {
     /// Its bytes, to be sent as they are; perhaps none. After [`Next::End`]'s nothing follows.
@@ -36,7 +36,7 @@ impl Next {
 }
 
 /// In the line formats there are events only.
-fn presence(format: Format, room: &RoomId, present: &Present) -> Bytes {
+fn presence(format: Format, room: &RoomId, present: &Roster) -> Bytes {
     let notice = match format {
         Format::Json => serde_json::json!({
             "room": room,
@@ -77,18 +77,18 @@ fn heartbeat(format: Format) -> Bytes {
     })
 }
 
-fn goodbye(format: Format, ending: Ending) -> Bytes {
+fn goodbye(format: Format, ending: CloseReason) -> Bytes {
     let retry_ms = match ending {
-        Ending::SignedOut => RETRY_MS,
-        Ending::Displaced => RETRY_DISPLACED_MS,
-        Ending::ShutDown => {
+        CloseReason::SignedOut => RETRY_MS,
+        CloseReason::Evicted => RETRY_EVICTED_MS,
+        CloseReason::ShutDown => {
             let random = getrandom::u32().unwrap_or(0);
             RETRY_JITTER_MS.start + random % (RETRY_JITTER_MS.end - RETRY_JITTER_MS.start)
         }
     };
     let name = match ending {
-        Ending::SignedOut => "signed-out",
-        Ending::Displaced | Ending::ShutDown => "goodbye",
+        CloseReason::SignedOut => "signed-out",
+        CloseReason::Evicted | CloseReason::ShutDown => "goodbye",
     };
     match format {
         Format::Json | Format::Html => {

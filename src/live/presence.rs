@@ -16,7 +16,7 @@ const NAMES_MAX: usize = 30;
 
 /// Who is in a room now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Present {
+pub struct Roster {
     /// How many people.
     pub count: usize,
     /// Their names in alphabetical order, or the first of them.
@@ -36,24 +36,24 @@ struct Rooms {
     /// Whether there may be other nodes to tell.
     has_others: bool,
     /// Whom the other nodes were told of.
-    told: HashSet<(RoomId, UserId)>,
+    announced: HashSet<(RoomId, UserId)>,
     /// Of whom they may have to be told something else now.
-    untold: HashSet<(RoomId, UserId)>,
+    unannounced: HashSet<(RoomId, UserId)>,
     /// Goes up when what was told is forgotten.
-    telling: u64,
+    generation: u64,
 }
 
 /// What the other nodes have not been told yet.
-pub(super) struct Untold {
+pub(super) struct Unannounced {
     pub(super) here: Vec<(RoomId, User)>,
     pub(super) gone: Vec<(RoomId, UserId)>,
-    telling: u64,
+    generation: u64,
 }
 
 #[derive(Default)]
 struct People {
     here: HashMap<UserId, Person>,
-    shown: Arc<Present>,
+    shown: Arc<Roster>,
 }
 
 struct Person {
@@ -85,19 +85,19 @@ impl Person {
 }
 
 /// One reason to show somebody; gone when dropped.
-pub struct Here {
+pub struct PresenceGuard {
     presence: Arc<Mutex<Rooms>>,
     room: RoomId,
     user: UserId,
 }
 
 impl Presence {
-    pub(super) fn arrive(&self, room: &RoomId, user: &User) -> Here {
+    pub(super) fn arrive(&self, room: &RoomId, user: &User) -> PresenceGuard {
         let mut rooms = locked(&self.0);
         rooms.person(room, user).streams += 1;
         rooms.may_have_to_tell(room, user.id);
         drop(rooms);
-        Here {
+        PresenceGuard {
             presence: Arc::clone(&self.0),
             room: room.clone(),
             user: user.id,
@@ -124,7 +124,7 @@ impl Presence {
     }
 
     /// The other nodes show these, and nobody else.
-    pub(super) fn elsewhere(&self, shown: &[(NodeId, RoomId, User)]) {
+    pub(super) fn remote_roster(&self, shown: &[(NodeId, RoomId, User)]) {
         let mut rooms = locked(&self.0);
         let mut touched = Vec::new();
         for (room, people) in &mut rooms.rooms {
@@ -140,63 +140,65 @@ impl Presence {
     }
 
     /// From now on there are other nodes to tell.
-    pub(super) fn tell_others(&self) {
+    pub(super) fn announce_to_others(&self) {
         locked(&self.0).has_others = true;
     }
 
-    /// Whom the other nodes have to be told of. To be confirmed with [`Self::told`].
-    pub(super) fn untold(&self) -> Untold {
+    /// Whom the other nodes have to be told of. To be confirmed with [`Self::mark_announced`].
+    pub(super) fn unannounced(&self) -> Unannounced {
         let rooms = locked(&self.0);
-        let mut untold = Untold {
+        let mut unannounced = Unannounced {
             here: Vec::new(),
             gone: Vec::new(),
-            telling: rooms.telling,
+            generation: rooms.generation,
         };
-        for (room, user) in &rooms.untold {
+        for (room, user) in &rooms.unannounced {
             let person = rooms.find(room, *user).filter(|person| person.is_here());
-            let was_told = rooms.told.contains(&(room.clone(), *user));
+            let was_announced = rooms.announced.contains(&(room.clone(), *user));
             match person {
-                Some(person) if !was_told => untold.here.push((room.clone(), person.user.clone())),
-                None if was_told => untold.gone.push((room.clone(), *user)),
+                Some(person) if !was_announced => {
+                    unannounced.here.push((room.clone(), person.user.clone()))
+                }
+                None if was_announced => unannounced.gone.push((room.clone(), *user)),
                 _ => {}
             }
         }
-        untold
+        unannounced
     }
 
     /// The other nodes were told.
-    pub(super) fn told(&self, told: Untold) {
+    pub(super) fn mark_announced(&self, told: Unannounced) {
         let mut rooms = locked(&self.0);
-        if told.telling != rooms.telling {
+        if told.generation != rooms.generation {
             // Forgotten already.
             return;
         }
         for (room, user) in told.here {
-            rooms.told.insert((room, user.id));
+            rooms.announced.insert((room, user.id));
         }
         for gone in told.gone {
-            rooms.told.remove(&gone);
+            rooms.announced.remove(&gone);
         }
         // Who has come or gone meanwhile is told of next time.
-        let mut untold = std::mem::take(&mut rooms.untold);
-        untold.retain(|(room, user)| {
+        let mut unannounced = std::mem::take(&mut rooms.unannounced);
+        unannounced.retain(|(room, user)| {
             let person = rooms.find(room, *user).filter(|person| person.is_here());
             let is_leaving = person.is_some_and(|person| person.streams == 0);
-            is_leaving || person.is_some() != rooms.told.contains(&(room.clone(), *user))
+            is_leaving || person.is_some() != rooms.announced.contains(&(room.clone(), *user))
         });
-        rooms.untold = untold;
+        rooms.unannounced = unannounced;
     }
 
     /// What the other nodes were told is forgotten there.
-    pub(super) fn tell_again(&self) {
+    pub(super) fn reannounce(&self) {
         let mut rooms = locked(&self.0);
-        let told = std::mem::take(&mut rooms.told);
-        rooms.untold.extend(told);
-        rooms.telling += 1;
+        let told = std::mem::take(&mut rooms.announced);
+        rooms.unannounced.extend(told);
+        rooms.generation += 1;
     }
 
     /// Who was last shown to be in the room.
-    pub(super) fn of(&self, room: &RoomId) -> Arc<Present> {
+    pub(super) fn of(&self, room: &RoomId) -> Arc<Roster> {
         let rooms = locked(&self.0);
         let people = rooms.rooms.get(room);
         people
@@ -205,7 +207,7 @@ impl Presence {
     }
 
     /// The rooms in which others are shown now than at the last call.
-    pub(super) fn changed(&self) -> Vec<(RoomId, Arc<Present>)> {
+    pub(super) fn changed(&self) -> Vec<(RoomId, Arc<Roster>)> {
         let mut changed = Vec::new();
         let mut rooms = locked(&self.0);
         for room in std::mem::take(&mut rooms.dirty) {
@@ -240,7 +242,7 @@ impl Rooms {
 
     fn may_have_to_tell(&mut self, room: &RoomId, user: UserId) {
         if self.has_others {
-            self.untold.insert((room.clone(), user));
+            self.unannounced.insert((room.clone(), user));
         }
     }
 
@@ -256,7 +258,7 @@ impl Rooms {
 }
 
 impl People {
-    fn present(&self) -> Present {
+    fn present(&self) -> Roster {
         let mut names: Vec<Arc<str>> = self
             .here
             .values()
@@ -265,11 +267,11 @@ impl People {
         names.sort_unstable();
         let count = names.len();
         names.truncate(NAMES_MAX);
-        Present { count, names }
+        Roster { count, names }
     }
 }
 
-impl Drop for Here {
+impl Drop for PresenceGuard {
     fn drop(&mut self) {
         let mut rooms = locked(&self.presence);
         if let Some(people) = rooms.rooms.get_mut(&self.room)

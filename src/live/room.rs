@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::encode::{Encoded, Format};
-use super::presence::Present;
+use super::presence::Roster;
 use crate::domain::{Epoch, Event, RoomId, Seq};
 
 /// How many events, and about how many bytes of them, a room keeps ready: enough for readers who
@@ -19,7 +19,7 @@ const WRITE_BYTES_MAX: usize = 64 * 1024;
 /// How many of those who are typing are named. Of three a page says "several people".
 const TYPISTS_MAX: usize = 3;
 
-/// With more followers than that nobody is told who is typing: it would be told all the time, to
+/// With more subscribers than that nobody is told who is typing: it would be told all the time, to
 /// everybody, and help nobody.
 const CROWD: usize = 200;
 
@@ -31,18 +31,18 @@ pub(super) struct Room {
     pub(super) id: RoomId,
     epoch: Epoch,
     tail: Mutex<Tail>,
-    /// Who has been typing since the followers were last told, and has not sent it.
+    /// Who has been typing since the subscribers were last told, and has not sent it.
     typists: Mutex<BTreeSet<Arc<str>>>,
-    /// Wakes the followers.
+    /// Wakes the subscribers.
     signal: watch::Sender<Signal>,
 }
 
-/// What followers are woken for, besides events. It is state, not a queue: who was asleep sees the
+/// What subscribers are woken for, besides events. It is state, not a queue: who was asleep sees the
 /// newest.
 #[derive(Clone, Default)]
 pub(super) struct Signal {
     /// Who is here; `None` before anybody was.
-    pub(super) present: Option<Arc<Present>>,
+    pub(super) present: Option<Arc<Roster>>,
     /// Who was last said to be typing.
     pub(super) typing: Option<Names>,
 }
@@ -99,12 +99,12 @@ impl Room {
         self.signal.subscribe()
     }
 
-    /// What the followers see now.
+    /// What the subscribers see now.
     pub(super) fn signal(&self) -> Signal {
         self.signal.borrow().clone()
     }
 
-    pub(super) fn followers(&self) -> usize {
+    pub(super) fn subscribers(&self) -> usize {
         self.signal.receiver_count()
     }
 
@@ -171,8 +171,8 @@ impl Room {
         tail.wanted = 0;
     }
 
-    /// Tells the followers who is here.
-    pub(super) fn show(&self, present: Arc<Present>) {
+    /// Tells the subscribers who is here.
+    pub(super) fn show(&self, present: Arc<Roster>) {
         self.signal
             .send_modify(|signal| signal.present = Some(present));
     }
@@ -185,10 +185,10 @@ impl Room {
         }
     }
 
-    /// Tells the followers who has been typing since the last call, if anybody has.
+    /// Tells the subscribers who has been typing since the last call, if anybody has.
     pub(super) fn show_typing(&self) {
         let typists = std::mem::take(&mut *self.typists());
-        if !typists.is_empty() && self.followers() <= CROWD {
+        if !typists.is_empty() && self.subscribers() <= CROWD {
             let names = typists.into_iter().collect();
             self.signal
                 .send_modify(|signal| signal.typing = Some(names));

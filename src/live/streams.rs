@@ -11,11 +11,11 @@ use crate::domain::{Session, SessionId, UserId};
 
 /// Why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum CloseReason {
     /// Its session was revoked or is over: coming back needs a new one.
     SignedOut,
     /// Its user opened one more than they may; it can come back where it was.
-    Displaced,
+    Evicted,
     /// The process is shutting down; it can come back where it was.
     ShutDown,
 }
@@ -41,14 +41,14 @@ struct Open {
 struct Handle {
     number: u64,
     session: SessionId,
-    end: oneshot::Sender<Ending>,
+    end: oneshot::Sender<CloseReason>,
 }
 
 /// One open stream; closed when dropped.
 pub(super) struct Stream {
     pub(super) session: Session,
     number: u64,
-    end: oneshot::Receiver<Ending>,
+    end: oneshot::Receiver<CloseReason>,
     streams: Streams,
 }
 
@@ -89,13 +89,13 @@ impl Streams {
         open.last_number += 1;
         let number = open.last_number;
         if *self.0.has_shut_down.borrow() {
-            let _ = end.send(Ending::ShutDown);
+            let _ = end.send(CloseReason::ShutDown);
         } else {
             let streams = open.by_user.entry(session.user).or_default();
             if streams.len() >= self.0.per_user_max
                 && let Some(oldest) = streams.pop_front()
             {
-                let _ = oldest.end.send(Ending::Displaced);
+                let _ = oldest.end.send(CloseReason::Evicted);
             }
             streams.push_back(Handle {
                 number,
@@ -115,14 +115,14 @@ impl Streams {
 
     /// Ends the streams of a session.
     pub(super) fn end_session(&self, session: SessionId) {
-        self.end_where(Ending::SignedOut, |handle| handle.session == session);
+        self.end_where(CloseReason::SignedOut, |handle| handle.session == session);
     }
 
     /// Ends all streams, and each that is opened from now on.
     pub fn shut_down(&self) {
         // Before the list is gone through: who opens one waits for the list and sees this then.
         self.0.has_shut_down.send_replace(true);
-        self.end_where(Ending::ShutDown, |_| true);
+        self.end_where(CloseReason::ShutDown, |_| true);
     }
 
     /// Waits for that.
@@ -130,7 +130,7 @@ impl Streams {
         let _ = self.0.has_shut_down.subscribe().wait_for(|has| *has).await;
     }
 
-    fn end_where(&self, ending: Ending, ends: impl Fn(&Handle) -> bool) {
+    fn end_where(&self, ending: CloseReason, ends: impl Fn(&Handle) -> bool) {
         let mut open = self.open_streams();
         for streams in open.by_user.values_mut() {
             let (ending_now, staying) = streams.drain(..).partition(&ends);
@@ -149,19 +149,19 @@ impl Streams {
 
 impl Stream {
     /// Why the stream is over, if it is.
-    pub(super) fn ending(&mut self) -> Option<Ending> {
+    pub(super) fn ending(&mut self) -> Option<CloseReason> {
         self.end.try_recv().ok()
     }
 
     /// Waits until it is. Not to be called again afterwards.
-    pub(super) async fn ended(&mut self) -> Ending {
+    pub(super) async fn ended(&mut self) -> CloseReason {
         poll_fn(|cx| self.poll_ended(cx)).await
     }
 
-    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         // A handle leaves the list only with a reason, or when this is dropped.
         let end = Pin::new(&mut self.end).poll(cx);
-        end.map(|ending| ending.unwrap_or(Ending::ShutDown))
+        end.map(|ending| ending.unwrap_or(CloseReason::ShutDown))
     }
 }
 

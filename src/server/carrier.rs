@@ -5,7 +5,7 @@
 //! cursor and a socket in a list: a room that grows wakes a thread once, which makes the bytes once
 //! and sends them to one socket after the other. Figures are in `benches/NOTES.md`.
 //!
-//! A thread does a slice of its work at a time ([`SLICE`]), so a room of thousands does not hold up
+//! A thread does a slice of its work at a time ([`BUDGET`]), so a room of thousands does not hold up
 //! a small one. Nothing here waits but for the sockets: what must be read from the store is read by
 //! the runtime. A stream that cannot send is not asked for more until it can, so it costs one
 //! unsent piece; what ends streams elsewhere ends them here: their session's end, the process's, a
@@ -34,18 +34,18 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::Keep;
-use super::outgoing::{Input, Outgoing};
+use super::ConnectionGuard;
+use super::send_buffer::{Input, SendBuffer};
 use crate::lasting;
-use crate::live::{Ending, Follower, Hub, Next, ReadOn, Ready, Watch};
+use crate::live::{CloseReason, Hub, Next, ReadOn, Readiness, RoomView, Subscriber};
 use crate::web::OpenStream;
 
 /// How many streams are looked after before a thread looks whether there is something else: some
 /// milliseconds' worth.
-const SLICE: usize = 256;
+const BUDGET: usize = 256;
 
 /// How long a room rests at most between two rounds through its streams: no more than is noticed.
-const REST_MAX: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// After so many heartbeats a stream that takes nothing is closed. Linux has closed it before
 /// (`TCP_USER_TIMEOUT`); this is for others.
@@ -62,7 +62,7 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The threads. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Carriers(Arc<Threads>);
+pub(super) struct StreamThreads(Arc<Threads>);
 
 struct Threads {
     inboxes: Vec<Arc<Inbox>>,
@@ -71,21 +71,21 @@ struct Threads {
 }
 
 /// A stream to be carried from here on.
-pub(super) struct Carry {
+pub(super) struct Handoff {
     pub(super) socket: std::net::TcpStream,
     /// The answer's head.
     pub(super) head: Vec<u8>,
     pub(super) stream: Box<OpenStream>,
-    pub(super) keep: Keep,
+    pub(super) keep: ConnectionGuard,
 }
 
-impl Carriers {
+impl StreamThreads {
     /// Starts so many threads. Call it inside the runtime.
     pub(super) fn start(threads: usize, hub: &Hub) -> anyhow::Result<Self> {
         let start = |number| {
             let poll = mio::Poll::new()?;
             let inbox = Arc::new(Inbox {
-                news: Mutex::default(),
+                messages: Mutex::default(),
                 waker: mio::Waker::new(poll.registry(), INBOX)?,
             });
             let (theirs, hub, runtime) = (Arc::clone(&inbox), hub.clone(), Handle::current());
@@ -102,35 +102,35 @@ impl Carriers {
     }
 
     /// Carries a stream from its head to its end.
-    pub(super) fn carry(&self, carry: Carry) {
+    pub(super) fn carry(&self, carry: Handoff) {
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         if let Some(inbox) = self.0.inboxes.get(turn % self.0.inboxes.len()) {
-            inbox.push(News::Carry(Box::new(carry)));
+            inbox.push(Message::Handoff(Box::new(carry)));
         }
     }
 }
 
 /// How a thread is told something, from anywhere.
 struct Inbox {
-    news: Mutex<Vec<News>>,
+    messages: Mutex<Vec<Message>>,
     waker: mio::Waker,
 }
 
-enum News {
-    Carry(Box<Carry>),
+enum Message {
+    Handoff(Box<Handoff>),
     /// A room has changed.
     Room(usize),
     Heartbeat,
     /// A stream may be over.
-    Ending(Key),
+    Ended(Key),
     /// What a stream that was behind has read; `None` if that failed as nothing should.
     Read(Key, Option<ReadOn>),
 }
 
 impl Inbox {
-    fn push(&self, news: News) {
-        let mut waiting = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(news);
+    fn push(&self, message: Message) {
+        let mut waiting = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(message);
         // Whoever put the first one in has woken the thread.
         let is_first = waiting.len() == 1;
         drop(waiting);
@@ -139,18 +139,18 @@ impl Inbox {
         }
     }
 
-    fn take(&self, into: &mut Vec<News>) {
-        let mut waiting = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(&self, into: &mut Vec<Message>) {
+        let mut waiting = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *waiting, into);
     }
 
-    fn waker_that_tells(
+    fn waker_that_sends(
         self: &Arc<Self>,
-        news: impl Fn() -> News + Send + Sync + 'static,
+        messages: impl Fn() -> Message + Send + Sync + 'static,
     ) -> Waker {
-        Waker::from(Arc::new(Tell {
+        Waker::from(Arc::new(InboxWaker {
             inbox: Arc::clone(self),
-            news,
+            messages,
         }))
     }
 }
@@ -163,22 +163,22 @@ struct Key {
 }
 
 /// Tells the inbox when something it watches is ready.
-struct Tell<N> {
+struct InboxWaker<N> {
     inbox: Arc<Inbox>,
-    news: N,
+    messages: N,
 }
 
-impl<N: Fn() -> News> Wake for Tell<N> {
+impl<N: Fn() -> Message> Wake for InboxWaker<N> {
     fn wake(self: Arc<Self>) {
-        self.inbox.push((self.news)());
+        self.inbox.push((self.messages)());
     }
 }
 
 /// One open stream.
 struct Stream {
     number: u64,
-    out: Outgoing,
-    follower: Follower,
+    out: SendBuffer,
+    subscriber: Subscriber,
     room: usize,
     /// Where it stands in its room's list.
     member: usize,
@@ -188,7 +188,7 @@ struct Stream {
     stuck_beats: u8,
     /// Reads from the store meanwhile.
     reading: Option<AbortHandle>,
-    _keep: Keep,
+    _keep: ConnectionGuard,
 }
 
 impl Drop for Stream {
@@ -202,7 +202,7 @@ impl Drop for Stream {
 /// The streams of one room.
 struct Room {
     number: usize,
-    watch: Watch,
+    watch: RoomView,
     waker: Waker,
     members: Vec<usize>,
     /// How far the round through the members has come.
@@ -223,16 +223,16 @@ struct Streams<'a> {
     heartbeat: Heartbeat,
     streams: Slab<Stream>,
     rooms: Slab<Room>,
-    /// By the number of a follower's room.
+    /// By the number of a subscriber's room.
     rooms_by_number: HashMap<usize, usize>,
     /// The rooms that have something to send, in turn.
     due: VecDeque<usize>,
     /// Those that rest between two rounds, by until when.
-    resting: BTreeSet<(Instant, usize)>,
+    cooling_down: BTreeSet<(Instant, usize)>,
     /// How far a heartbeat has come.
     beating: Option<usize>,
     last_number: &'a mut u64,
-    framed: Framed,
+    framed: ChunkCache,
 }
 
 fn run(mut poll: mio::Poll, inbox: &Arc<Inbox>, hub: &Hub, runtime: &Handle) {
@@ -268,13 +268,13 @@ fn carry_streams(
         rooms: Slab::new(),
         rooms_by_number: HashMap::new(),
         due: VecDeque::new(),
-        resting: BTreeSet::new(),
+        cooling_down: BTreeSet::new(),
         beating: None,
         last_number,
-        framed: Framed::default(),
+        framed: ChunkCache::default(),
     };
     let mut events = Events::with_capacity(1_024);
-    let mut news = Vec::new();
+    let mut messages = Vec::new();
     loop {
         match poll.poll(&mut events, streams.may_wait()) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -285,12 +285,12 @@ fn carry_streams(
                 streams.on_socket(event);
             }
         }
-        inbox.take(&mut news);
-        for news in news.drain(..) {
-            streams.on_news(news);
+        inbox.take(&mut messages);
+        for message in messages.drain(..) {
+            streams.on_message(message);
         }
-        streams.wake_rested();
-        streams.send_a_slice();
+        streams.end_pauses();
+        streams.send_within_budget();
     }
 }
 
@@ -300,16 +300,16 @@ impl Streams<'_> {
         if !self.due.is_empty() || self.beating.is_some() {
             return Some(Duration::ZERO);
         }
-        let (until, _) = self.resting.first()?;
+        let (until, _) = self.cooling_down.first()?;
         Some(until.saturating_duration_since(Instant::now()))
     }
 
     /// Queues the rooms that have rested.
-    fn wake_rested(&mut self) {
-        while let Some((until, at)) = self.resting.first().copied()
+    fn end_pauses(&mut self) {
+        while let Some((until, at)) = self.cooling_down.first().copied()
             && until <= Instant::now()
         {
-            self.resting.pop_first();
+            self.cooling_down.pop_first();
             if let Some(room) = self.rooms.get_mut(at) {
                 room.begin_round();
                 self.due.push_back(at);
@@ -333,7 +333,7 @@ impl Streams<'_> {
             // It has gone, or has only said that it will ask no more, as `nc -N` does. One that has
             // gone answers whatever is sent with a reset, so something is sent at once.
             stream.is_half_closed = true;
-            let (room, format) = (stream.follower.room(), stream.follower.format());
+            let (room, format) = (stream.subscriber.room(), stream.subscriber.format());
             let heartbeat = Next::Heartbeat.encode(room, format);
             return self.send(at, &heartbeat);
         }
@@ -350,31 +350,31 @@ impl Streams<'_> {
         }
     }
 
-    fn on_news(&mut self, news: News) {
-        match news {
-            News::Carry(carry) => {
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Handoff(carry) => {
                 if let Err(error) = self.open(*carry) {
                     tracing::warn!(%error, "cannot carry a stream");
                 }
             }
-            News::Room(at) => {
+            Message::Room(at) => {
                 if let Some(room) = self.rooms.get_mut(at) {
-                    room.wake_at_next();
+                    room.register();
                     self.queue(at);
                 }
             }
-            News::Heartbeat => {
-                self.heartbeat.wake_at_next();
+            Message::Heartbeat => {
+                self.heartbeat.register();
                 self.beating.get_or_insert(0);
             }
-            News::Ending(key) => self.end_if_over(key),
-            News::Read(key, read) => {
+            Message::Ended(key) => self.end_if_over(key),
+            Message::Read(key, read) => {
                 if let Some(stream) = self.current(key) {
                     stream.reading = None;
                     let Some(read) = read else {
                         return self.close(key.at);
                     };
-                    let bytes = stream.follower.took(read);
+                    let bytes = stream.subscriber.took(read);
                     self.send(key.at, &bytes);
                     self.look_and_send(key.at);
                 }
@@ -388,15 +388,18 @@ impl Streams<'_> {
         stream.filter(|stream| stream.number == key.number)
     }
 
-    fn open(&mut self, carry: Carry) -> io::Result<()> {
-        let OpenStream { preamble, follower } = *carry.stream;
+    fn open(&mut self, carry: Handoff) -> io::Result<()> {
+        let OpenStream {
+            preamble,
+            subscriber,
+        } = *carry.stream;
         let mut socket = TcpStream::from_std(carry.socket);
         let at = self.streams.vacant_key();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut socket, Token(at), interest)?;
         *self.last_number += 1;
         let number = *self.last_number;
-        let room = self.room_of(&follower);
+        let room = self.room_of(&subscriber);
         let members = self.rooms.get_mut(room).map(|room| &mut room.members);
         let member = members.map_or(0, |members| {
             members.push(at);
@@ -404,8 +407,8 @@ impl Streams<'_> {
         });
         self.streams.insert(Stream {
             number,
-            out: Outgoing::new(socket),
-            follower,
+            out: SendBuffer::new(socket),
+            subscriber,
             room,
             member,
             stuck_beats: 0,
@@ -426,17 +429,17 @@ impl Streams<'_> {
         Ok(())
     }
 
-    /// Where the follower's room stands; watched from now on if it was not.
-    fn room_of(&mut self, follower: &Follower) -> usize {
-        let number = follower.room_number();
+    /// Where the subscriber's room stands; watched from now on if it was not.
+    fn room_of(&mut self, subscriber: &Subscriber) -> usize {
+        let number = subscriber.room_number();
         if let Some(at) = self.rooms_by_number.get(&number) {
             return *at;
         }
         let at = self.rooms.vacant_key();
         let mut room = Room {
             number,
-            watch: follower.watch(),
-            waker: self.inbox.waker_that_tells(move || News::Room(at)),
+            watch: subscriber.watch(),
+            waker: self.inbox.waker_that_sends(move || Message::Room(at)),
             members: Vec::new(),
             done: 0,
             is_queued: false,
@@ -444,7 +447,7 @@ impl Streams<'_> {
             has_more: false,
             has_moved: false,
         };
-        room.wake_at_next();
+        room.register();
         self.rooms.insert(room);
         self.rooms_by_number.insert(number, at);
         at
@@ -463,9 +466,9 @@ impl Streams<'_> {
     }
 
     /// Looks after some of the streams that may have something to send.
-    fn send_a_slice(&mut self) {
+    fn send_within_budget(&mut self) {
         // A heartbeat to thousands holds up no room.
-        let mut left = SLICE / 2 + self.beat(SLICE / 2);
+        let mut left = BUDGET / 2 + self.beat(BUDGET / 2);
         while left > 0 {
             let Some(at) = self.due.pop_front() else {
                 return;
@@ -480,7 +483,7 @@ impl Streams<'_> {
             return 1;
         };
         // What comes from here on wakes us again.
-        room.watch.look();
+        room.watch.refresh();
         // There may be fewer than there were.
         let from = room.done.min(room.members.len());
         let until = room.members.len().min(from + most);
@@ -499,8 +502,8 @@ impl Streams<'_> {
                 self.due.push_back(at);
             } else if std::mem::take(&mut room.has_more) {
                 // Events come faster than they can be sent: some are gathered into one write.
-                let rests = (room.round_began.elapsed() / 2).min(REST_MAX);
-                self.resting.insert((Instant::now() + rests, at));
+                let rests = (room.round_began.elapsed() / 2).min(PAUSE_MAX);
+                self.cooling_down.insert((Instant::now() + rests, at));
             } else {
                 room.is_queued = false;
             }
@@ -518,10 +521,10 @@ impl Streams<'_> {
                 continue;
             };
             left -= 1;
-            match stream.follower.on_heartbeat() {
+            match stream.subscriber.on_heartbeat() {
                 Next::End(ending) => self.end(at, ending),
                 next if !stream.out.has_unsent() => {
-                    let bytes = next.encode(stream.follower.room(), stream.follower.format());
+                    let bytes = next.encode(stream.subscriber.room(), stream.subscriber.format());
                     self.send(at, &bytes);
                 }
                 // It has enough to do, or is stuck.
@@ -540,7 +543,7 @@ impl Streams<'_> {
         if let Some(stream) = self.streams.get(at)
             && let Some(room) = self.rooms.get_mut(stream.room)
         {
-            room.watch.look();
+            room.watch.refresh();
             self.send_ready(at);
         }
     }
@@ -557,19 +560,19 @@ impl Streams<'_> {
             if stream.out.has_unsent() || stream.reading.is_some() {
                 return;
             }
-            match stream.follower.ready(&mut room.watch) {
-                Ready::Send(bytes) => self.send(at, &bytes),
-                Ready::Behind => {
+            match stream.subscriber.ready(&mut room.watch) {
+                Readiness::Send(bytes) => self.send(at, &bytes),
+                Readiness::Behind => {
                     let key = stream.key(at);
-                    let (read, inbox) = (stream.follower.read_on(), Arc::clone(self.inbox));
+                    let (read, inbox) = (stream.subscriber.read_on(), Arc::clone(self.inbox));
                     let reading = async move {
                         let read = AssertUnwindSafe(read).catch_unwind().await;
-                        inbox.push(News::Read(key, read.ok()));
+                        inbox.push(Message::Read(key, read.ok()));
                     };
                     stream.reading = Some(self.runtime.spawn(reading).abort_handle());
                     return;
                 }
-                Ready::Nothing => return,
+                Readiness::Nothing => return,
             }
         }
     }
@@ -585,10 +588,10 @@ impl Streams<'_> {
     }
 
     fn end_if_over(&mut self, key: Key) {
-        let waker = self.inbox.waker_that_tells(move || News::Ending(key));
+        let waker = self.inbox.waker_that_sends(move || Message::Ended(key));
         if let Some(stream) = self.current(key) {
             let ending = stream
-                .follower
+                .subscriber
                 .poll_ending(&mut Context::from_waker(&waker));
             if let Poll::Ready(ending) = ending {
                 self.end(key.at, ending);
@@ -597,16 +600,16 @@ impl Streams<'_> {
     }
 
     /// Says goodbye, unless something stands unsent before it, and closes.
-    fn end(&mut self, at: usize, ending: Ending) {
+    fn end(&mut self, at: usize, ending: CloseReason) {
         // What was acknowledged a moment ago may not have been sent yet.
-        if matches!(ending, Ending::ShutDown) {
+        if matches!(ending, CloseReason::ShutDown) {
             self.look_and_send(at);
         }
         let Some(stream) = self.streams.get_mut(at) else {
             return;
         };
         if !stream.out.has_unsent() {
-            let (room, format) = (stream.follower.room(), stream.follower.format());
+            let (room, format) = (stream.subscriber.room(), stream.subscriber.format());
             let mut last = BytesMut::new();
             put_chunk(&mut last, &Next::End(ending).encode(room, format));
             last.extend_from_slice(LAST_CHUNK);
@@ -647,9 +650,8 @@ impl Room {
         self.has_more = false;
     }
 
-    fn wake_at_next(&mut self) {
-        self.watch
-            .wake_at_next(&mut Context::from_waker(&self.waker));
+    fn register(&mut self) {
+        self.watch.register(&mut Context::from_waker(&self.waker));
     }
 }
 
@@ -673,13 +675,13 @@ impl Heartbeat {
     fn new(mut beats: watch::Receiver<()>, inbox: &Arc<Inbox>) -> Self {
         let mut heartbeat = Self {
             changes: Box::pin(async move { while beats.changed().await.is_ok() {} }),
-            waker: inbox.waker_that_tells(|| News::Heartbeat),
+            waker: inbox.waker_that_sends(|| Message::Heartbeat),
         };
-        heartbeat.wake_at_next();
+        heartbeat.register();
         heartbeat
     }
 
-    fn wake_at_next(&mut self) {
+    fn register(&mut self) {
         let changes = self.changes.as_mut();
         let _ = changes.poll(&mut Context::from_waker(&self.waker));
     }
@@ -687,12 +689,12 @@ impl Heartbeat {
 
 /// The pieces that were made into chunks last: what many streams send alike is made once.
 #[derive(Default)]
-struct Framed {
+struct ChunkCache {
     pieces: [(Bytes, Bytes); 4],
     oldest: usize,
 }
 
-impl Framed {
+impl ChunkCache {
     fn frame(&mut self, piece: &Bytes) -> &Bytes {
         // A piece that is held here is at its address alone.
         let is_it = |(plain, _): &(Bytes, Bytes)| {

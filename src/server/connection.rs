@@ -28,10 +28,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
-use super::carrier::{Carriers, Carry};
+use super::carrier::{Handoff, StreamThreads};
 use super::places::Doing;
-use super::{Keep, STUCK_AFTER};
-use crate::web::{CarriesStreams, HandedOver, OpenStream, Peer};
+use super::{ConnectionGuard, STUCK_AFTER};
+use crate::web::{HandedOff, HandoffSupported, OpenStream, Peer};
 
 /// How long a request's head may take to arrive, from its first byte on.
 const HEAD_MAX: Duration = Duration::from_secs(15);
@@ -54,9 +54,9 @@ pub(super) async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     app: Router,
-    carriers: Option<Carriers>,
+    carriers: Option<StreamThreads>,
     mut stopping: watch::Receiver<()>,
-    mut keep: Keep,
+    mut keep: ConnectionGuard,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     configure(&socket)?;
     // A trusted proxy's connection counts for nobody, but its heads must arrive as well.
@@ -80,7 +80,7 @@ pub(super) async fn serve(
         request.extensions_mut().insert(Peer(peer));
         // Before 1.1 there are no chunks.
         if are_carried && request.version() == Version::HTTP_11 {
-            request.extensions_mut().insert(CarriesStreams);
+            request.extensions_mut().insert(HandoffSupported);
         }
         let (answer, leaving) = (app.clone().oneshot(request), answered.clone());
         let does = Arc::clone(&does);
@@ -94,7 +94,7 @@ pub(super) async fn serve(
                     tokio::spawn(timeout(UNWANTED_MAX, forget(body)));
                 }
             }
-            let handed_over = response.extensions_mut().remove::<HandedOver>();
+            let handed_over = response.extensions_mut().remove::<HandedOff>();
             if let Some(stream) = handed_over.and_then(|handed_over| handed_over.take()) {
                 leaving.set(response.into_parts().0, stream);
                 // hyper waits for an answer, and is left waiting.
@@ -150,7 +150,7 @@ pub(super) async fn serve(
     drop(timed);
     keep.place.is_a_stream();
     if let Some(carriers) = carriers {
-        carriers.carry(Carry {
+        carriers.carry(Handoff {
             socket: socket.into(),
             head: head_bytes(&head),
             stream,

@@ -2,8 +2,8 @@
 
 mod carrier;
 mod connection;
-mod outgoing;
 mod places;
+mod send_buffer;
 
 use std::convert::Infallible;
 use std::io;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use self::carrier::Carriers;
+use self::carrier::StreamThreads;
 use self::places::{Place, Places};
 use crate::lasting;
 use crate::live::Hub;
@@ -80,7 +80,7 @@ pub fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener>
 
 /// Kept as long as a connection is open: its place among them, and that the process is not to end
 /// yet.
-struct Keep {
+struct ConnectionGuard {
     place: Place,
     _alive: mpsc::Sender<Infallible>,
 }
@@ -107,7 +107,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let carriers = match room.stream_threads {
         0 => None,
-        threads => Some(Carriers::start(threads, hub)?),
+        threads => Some(StreamThreads::start(threads, hub)?),
     };
     let places = Places::new(room.connections_max, room.trusted_proxies);
     let (stopping, _) = watch::channel(());
@@ -130,7 +130,7 @@ pub async fn serve(
                 tracing::debug!(%peer, "a network has all the places it may have");
                 continue;
             };
-            let keep = Keep {
+            let keep = ConnectionGuard {
                 place,
                 _alive: alive.clone(),
             };

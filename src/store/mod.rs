@@ -16,8 +16,8 @@ use crate::domain::{
 };
 
 pub mod archive;
+pub(crate) mod deadline;
 pub mod mongo;
-pub(crate) mod patience;
 pub mod sqlite;
 
 /// What the process must hear of, from its own writes and from other nodes'.
@@ -29,17 +29,17 @@ pub enum Change {
     /// A session was revoked: its streams must end.
     SessionRevoked(SessionId),
     /// Whoever watches this store may have missed something, and should read the logs it follows.
-    MaybeMissed,
+    Resync,
     /// Another node shows somebody in a room.
     Arrived(NodeId, RoomId, User),
     /// Another node no longer shows somebody in a room.
     Left(NodeId, RoomId, UserId),
     /// Those whom other nodes show, all of them: what was known before is no longer so.
-    Elsewhere(Vec<(NodeId, RoomId, User)>),
+    RemoteRoster(Vec<(NodeId, RoomId, User)>),
     /// Somebody is typing in a room on another node.
     Typing(RoomId, User),
     /// What this node told of the people here was taken back, and should be told again.
-    ShowPresentAgain,
+    Reannounce,
 }
 
 /// Called from the store's writer for each [`Change`], in order, after it is durable and before
@@ -63,7 +63,7 @@ pub enum StoreError {
     Busy,
     /// The disk is full. Nothing was written; reading goes on.
     #[error("the disk is full")]
-    Full,
+    StorageFull,
     /// The database failed while doing `operation`. What it was doing may have been done.
     #[error("could not {operation}")]
     Backend {
@@ -121,7 +121,7 @@ pub enum Access {
     /// There is no such room.
     NoRoom,
     /// There is, and they have not entered it.
-    Outside,
+    NotMember,
     /// They are in it, and have read it up to this number.
     Member {
         /// 0 when they have read nothing.
@@ -200,7 +200,7 @@ pub trait Store: Buckets {
     /// # Errors
     ///
     /// [`StoreError::TooManyRooms`] when the user would be in one too many.
-    async fn enter(&self, room: &RoomId, user: &User) -> Result<(), StoreError>;
+    async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError>;
 
     /// What `user` is to `room`.
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError>;
@@ -269,7 +269,7 @@ pub trait Store: Buckets {
     }
 
     /// Takes leave of the other nodes, at an orderly end.
-    async fn leave(&self) -> Result<(), StoreError> {
+    async fn shutdown(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -293,7 +293,7 @@ pub trait Buckets: Send + Sync {
     async fn take(&self, buckets: &[Bucket]) -> Result<Result<(), Duration>, StoreError>;
 
     /// Puts one back into each.
-    async fn give_back(&self, buckets: &[Bucket]) -> Result<(), StoreError>;
+    async fn refund(&self, buckets: &[Bucket]) -> Result<(), StoreError>;
 
     /// Remembers a fact for a while.
     async fn remember(&self, key: &str, lasts: Duration) -> Result<(), StoreError>;

@@ -1,23 +1,23 @@
 //! What is shown: a struct for each page and fragment, holding what its template prints.
 //!
-//! Everything is escaped by the templates' engine; only what it has rendered before ([`Shown`]) is
+//! Everything is escaped by the templates' engine; only what it has rendered before ([`CachedHtml`]) is
 //! not escaped again. A row of the log is
 //! the same for every viewer, because all streams share its bytes: what depends on the viewer is
 //! done by the page around it.
 
 mod avatar;
-mod parts;
+mod fragment_cache;
 mod row;
 
 use askama::Template;
 
 use crate::domain::{Event, EventId, RoomId, RoomSummary, User, characters};
-use crate::live::Present;
+use crate::live::Roster;
 use crate::markup::Part;
 use crate::web::assets;
 
 pub use avatar::Avatar;
-pub use parts::{Parts, Shown};
+pub use fragment_cache::{CachedHtml, FragmentCache};
 pub use row::{Row, event_row, rows};
 // The pages' templates include the rows'.
 use row::RowKind;
@@ -108,7 +108,7 @@ pub struct LobbyPage<'a> {
     /// The id to type.
     pub field: Field<'a>,
     /// Their rooms, if there are any.
-    pub rooms: Option<Shown>,
+    pub rooms: Option<CachedHtml>,
 }
 
 /// One of a reader's rooms in the lobby.
@@ -149,11 +149,11 @@ pub struct RoomPage<'a> {
     /// Who is here, in words.
     pub here: String,
     /// The newest events, oldest first.
-    pub log: Shown,
+    pub log: CachedHtml,
     /// Where the reader's own picture is.
     pub avatar: String,
     /// All their rooms, for wide screens.
-    pub side: Shown,
+    pub side: CachedHtml,
     /// Where older ones end, if there are any.
     pub older: Option<EventId>,
     /// The last event on the page: the stream goes on from there.
@@ -306,7 +306,7 @@ pub fn excerpt(event: &Event) -> String {
 }
 
 /// Who is here, in words: `ana, ben and 3 more are here`.
-pub fn here(present: &Present) -> String {
+pub fn here(present: &Roster) -> String {
     const NAMES_MAX: usize = 4;
     let shown = &present.names[..present.names.len().min(NAMES_MAX)];
     let more = present.count - shown.len();
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn who_is_here_is_a_sentence() {
-        let present = |count: usize, names: &[&str]| Present {
+        let present = |count: usize, names: &[&str]| Roster {
             count,
             names: names.iter().map(|name| (*name).into()).collect(),
         };

@@ -8,8 +8,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Serialize;
 
-use super::answer::{self, Form};
 use super::frame;
+use super::respond::{self, ResponseFormat};
 use super::sessions::login_path;
 use crate::error::AppError;
 use crate::json;
@@ -51,7 +51,7 @@ impl Place {
 }
 
 pub(super) async fn render(State(app): State<AppState>, request: Request, next: Next) -> Response {
-    let form = Form::of(request.headers());
+    let format = ResponseFormat::of(request.headers());
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -64,13 +64,13 @@ pub(super) async fn render(State(app): State<AppState>, request: Request, next: 
         // From the timeout layer, which knows nothing of our errors.
         response
             .extensions_mut()
-            .insert(Arc::new(AppError::TooSlow));
+            .insert(Arc::new(AppError::RequestTimeout));
     }
     let Some(error) = response.extensions_mut().remove::<Arc<AppError>>() else {
         return response;
     };
     error.log();
-    let mut answer = rendered(&error, form, place, &wanted);
+    let mut answer = rendered(&error, format, place, &wanted);
     if let Some(wait) = error.retry_after() {
         answer
             .headers_mut()
@@ -88,25 +88,29 @@ pub(super) async fn render(State(app): State<AppState>, request: Request, next: 
     answer
 }
 
-fn rendered(error: &AppError, form: Form, place: Place, wanted: &str) -> Response {
+fn rendered(error: &AppError, format: ResponseFormat, place: Place, wanted: &str) -> Response {
     let status = error.status();
     let title = error.title();
     let detail = error.detail();
-    match (form, error) {
-        (Form::Page, _) if place == Place::Frame => answer::html(status, &line(error, wanted)),
-        (Form::Page, AppError::SignedOut) if place == Place::Elsewhere => {
+    match (format, error) {
+        (ResponseFormat::Page, _) if place == Place::Frame => {
+            respond::html(status, &line(error, wanted))
+        }
+        (ResponseFormat::Page, AppError::SignedOut) if place == Place::Elsewhere => {
             Redirect::to(&login_path(wanted)).into_response()
         }
-        (Form::Page, AppError::Outside { room, exists, user }) if place == Place::Elsewhere => {
+        (ResponseFormat::Page, AppError::NotMember { room, exists, user })
+            if place == Place::Elsewhere =>
+        {
             let (room, exists) = (room, *exists);
-            answer::html(status, &EnterPage { user, room, exists })
+            respond::html(status, &EnterPage { user, room, exists })
         }
-        (Form::Page, _) if place == Place::Elsewhere => {
+        (ResponseFormat::Page, _) if place == Place::Elsewhere => {
             let detail = &detail;
-            answer::html(status, &ErrorPage { title, detail })
+            respond::html(status, &ErrorPage { title, detail })
         }
-        (Form::Fragment, _) => {
-            let mut response = answer::html(status, &ErrorNotice { detail: &detail });
+        (ResponseFormat::Fragment, _) => {
+            let mut response = respond::html(status, &ErrorNotice { detail: &detail });
             if matches!(error, AppError::SignedOut)
                 && let Ok(login) = HeaderValue::from_str(&login_path(wanted))
             {
@@ -114,8 +118,10 @@ fn rendered(error: &AppError, form: Form, place: Place, wanted: &str) -> Respons
             }
             response
         }
-        (Form::Json, _) | (Form::Page, _) => problem(error, &detail),
-        (Form::Text | Form::Ndjson, _) => answer::text(status, format!("{detail}\n")),
+        (ResponseFormat::Json, _) | (ResponseFormat::Page, _) => problem(error, &detail),
+        (ResponseFormat::Text | ResponseFormat::Ndjson, _) => {
+            respond::text(status, format!("{detail}\n"))
+        }
     }
 }
 
@@ -127,7 +133,7 @@ fn line(error: &AppError, room: &str) -> ErrorFrame {
             "Sign in",
             login_path(room),
         ),
-        AppError::Outside { .. } => (error.detail(), "Open the room", room.to_owned()),
+        AppError::NotMember { .. } => (error.detail(), "Open the room", room.to_owned()),
         AppError::NotFound => (error.detail(), "To the rooms", "/rooms".to_owned()),
         _ => (error.detail(), "Load the room again", room.to_owned()),
     };

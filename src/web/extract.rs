@@ -121,14 +121,14 @@ impl FromRequestParts<AppState> for RoomMember {
                 room,
                 read,
             }),
-            Access::Outside | Access::NoRoom => {
+            Access::NotMember | Access::NoRoom => {
                 // Guessing which rooms there are is slow.
                 app.limits
                     .take(&Limited::MissesOf(signed_in.user.id))
                     .await?;
-                Err(AppError::Outside {
+                Err(AppError::NotMember {
                     room,
-                    exists: access == Access::Outside,
+                    exists: access == Access::NotMember,
                     user: signed_in.user,
                 })
             }

@@ -18,9 +18,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
 
-use super::answer;
 use super::extract::RoomPath;
 use super::query::Query;
+use super::respond;
 use crate::domain::{EventId, Invalid};
 use crate::error::AppError;
 use crate::state::AppState;
@@ -46,7 +46,7 @@ fn after(query: &Query) -> Result<EventId, Invalid> {
 fn kept(page: &impl Template) -> Response {
     const YEAR: &str = "private, max-age=31536000, immutable";
     let kept = [(header::CACHE_CONTROL, YEAR)];
-    (kept, answer::html(StatusCode::OK, page)).into_response()
+    (kept, respond::html(StatusCode::OK, page)).into_response()
 }
 
 /// Whether an answer stands in the frame: at its end the frame asks again.

@@ -13,7 +13,7 @@ use super::client;
 use crate::auth::headers;
 use crate::error::AppError;
 use crate::state::AppState;
-use crate::store::patience::patiently;
+use crate::store::deadline::with_db_deadline;
 
 /// What a page of ours may load and do: its own files and forms, nothing inline, no frame but the
 /// live one.
@@ -107,8 +107,8 @@ pub(super) async fn add_headers(
 
 /// Bounds how long a request waits for the database in all. What follows the answer's head, a
 /// stream, is not part of it.
-pub(super) async fn be_patient(request: Request, next: Next) -> Response {
-    patiently(next.run(request)).await
+pub(super) async fn with_deadline(request: Request, next: Next) -> Response {
+    with_db_deadline(next.run(request)).await
 }
 
 /// Gives each request an id, in the log and in the answer, and logs how it ended: by its route, and by

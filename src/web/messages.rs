@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::answer::{self, Form};
-use super::body::Fields;
 use super::extract::{RoomMember, SignedIn};
+use super::form::Fields;
 use super::query::{self, Query};
+use super::respond::{self, ResponseFormat};
 use super::rooms::note_read;
 use crate::domain::{
     Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq,
@@ -81,7 +81,7 @@ impl Range {
 /// `GET /rooms/{room}/messages`: a page of the log, oldest first.
 pub(super) async fn index(
     State(app): State<AppState>,
-    form: Form,
+    format: ResponseFormat,
     RoomMember {
         signed_in, room, ..
     }: RoomMember,
@@ -109,9 +109,9 @@ pub(super) async fn index(
             (None, End::Before(_)) => 0,
         },
     };
-    match form {
-        Form::Page => page(&app, &signed_in.user, &room, &events, None).await,
-        Form::Fragment => {
+    match format {
+        ResponseFormat::Page => page(&app, &signed_in.user, &room, &events, None).await,
+        ResponseFormat::Fragment => {
             let fragment = HistoryFragment {
                 room: &room,
                 rows: rows(&events, epoch),
@@ -120,7 +120,7 @@ pub(super) async fn index(
                     End::After(_) => None,
                 },
             };
-            let mut response = answer::html(StatusCode::OK, &fragment);
+            let mut response = respond::html(StatusCode::OK, &fragment);
             // Rows alone do not say where they end: the last events may have none.
             if matches!(range.end, End::After(_)) {
                 let next = format!("</rooms/{room}/messages?after={cursor}>; rel=\"next\"");
@@ -130,15 +130,15 @@ pub(super) async fn index(
             }
             Ok(response)
         }
-        Form::Json | Form::Ndjson => {
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
             let page = LogPage {
                 head: head(&app, &room).await?,
                 events: &events,
                 cursor: cursor.to_string(),
             };
-            Ok(answer::json(StatusCode::OK, &page))
+            Ok(respond::json(StatusCode::OK, &page))
         }
-        Form::Text => Ok(answer::text(StatusCode::OK, lines(&events))),
+        ResponseFormat::Text => Ok(respond::text(StatusCode::OK, lines(&events))),
     }
 }
 
@@ -151,17 +151,17 @@ async fn wait_beyond(
     longest: Duration,
 ) -> Result<(), AppError> {
     let SignedIn { user, session } = signed_in;
-    let mut follower = app.hub.follow(room, Format::Ndjson, user, session).await?;
+    let mut subscriber = app.hub.follow(room, Format::Ndjson, user, session).await?;
     if !signed_in.is_still(app).await? {
         return Err(AppError::SignedOut);
     }
-    if !follower.start_after(after).await? {
+    if !subscriber.start_after(after).await? {
         // Beyond the head: the answer says where the head is.
         return Ok(());
     }
     let grown = async {
         loop {
-            match follower.next().await {
+            match subscriber.next().await {
                 Next::Events(_) | Next::End(_) => return,
                 Next::Present(_) | Next::Typing(_) | Next::Heartbeat => {}
             }
@@ -177,7 +177,7 @@ async fn wait_beyond(
 /// `GET /rooms/{room}/messages/{seq}`: one event, on a page in its surroundings.
 pub(super) async fn show(
     State(app): State<AppState>,
-    form: Form,
+    format: ResponseFormat,
     RoomMember {
         signed_in, room, ..
     }: RoomMember,
@@ -193,14 +193,14 @@ pub(super) async fn show(
         .into_iter()
         .find(|event| event.seq == seq)
         .ok_or(AppError::NotFound)?;
-    match form {
-        Form::Page | Form::Fragment => {
+    match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
             let mut around = app.store.page_before(&room, seq, PAGE / 2).await?;
             around.extend(app.store.page_after(&room, seq - 1, PAGE / 2).await?);
             page(&app, &signed_in.user, &room, &around, Some(seq)).await
         }
-        Form::Json | Form::Ndjson => Ok(answer::json(StatusCode::OK, &*event)),
-        Form::Text => Ok(answer::text(StatusCode::OK, text_line(&event))),
+        ResponseFormat::Json | ResponseFormat::Ndjson => Ok(respond::json(StatusCode::OK, &*event)),
+        ResponseFormat::Text => Ok(respond::text(StatusCode::OK, text_line(&event))),
     }
 }
 
@@ -232,14 +232,14 @@ async fn page(
             })
             .filter(|last| last.seq < head),
     };
-    Ok(answer::html(StatusCode::OK, &page))
+    Ok(respond::html(StatusCode::OK, &page))
 }
 
 /// `POST /rooms/{room}/messages`. The message reaches its sender as it reaches everybody: through
 /// the room's stream.
 pub(super) async fn create(
     State(app): State<AppState>,
-    form: Form,
+    format: ResponseFormat,
     Path(room): Path<String>,
     member: Result<RoomMember, AppError>,
     headers: HeaderMap,
@@ -252,14 +252,14 @@ pub(super) async fn create(
             signed_in, room, ..
         }) => (room, signed_in.user),
         // Nobody knows yet whose it is, but it is theirs who sent it: they get it back.
-        Err(error @ AppError::Unavailable(_)) if form.is_html() => {
+        Err(error @ AppError::Unavailable(_)) if format.is_html() => {
             let room = RoomId::parse(&room)?;
-            return Ok(refused(form, &room, typed, nonce, &error));
+            return Ok(refused(format, &room, typed, nonce, &error));
         }
         // A redirect would lose it. A script keeps it itself, and is sent to sign in.
-        Err(error @ AppError::SignedOut) if form == Form::Page && !typed.is_empty() => {
+        Err(error @ AppError::SignedOut) if format == ResponseFormat::Page && !typed.is_empty() => {
             let room = RoomId::parse(&room)?;
-            return Ok(refused(form, &room, typed, nonce, &error));
+            return Ok(refused(format, &room, typed, nonce, &error));
         }
         Err(error) => return Err(error),
     };
@@ -267,12 +267,12 @@ pub(super) async fn create(
         Ok(event) => {
             // Who writes on the page has it before them; a script says whether its page is looked
             // at. A program may write without reading.
-            if form == Form::Page || fields.find("seen").is_some() {
+            if format == ResponseFormat::Page || fields.find("seen").is_some() {
                 note_read(&app, &room, &user, event.seq);
             }
-            Ok(posted(form, app.store.epoch(), &event))
+            Ok(posted(format, app.store.epoch(), &event))
         }
-        Err(error) if form.is_html() => Ok(refused(form, &room, typed, nonce, &error)),
+        Err(error) if format.is_html() => Ok(refused(format, &room, typed, nonce, &error)),
         Err(error) => Err(error),
     }
 }
@@ -302,13 +302,13 @@ async fn post(
     Ok(Arc::clone(appended.event()))
 }
 
-fn posted(form: Form, epoch: Epoch, event: &Event) -> Response {
+fn posted(format: ResponseFormat, epoch: Epoch, event: &Event) -> Response {
     let (room, seq) = (&event.room, event.seq);
     let id = EventId { epoch, seq };
     let location = [(header::LOCATION, format!("/rooms/{room}/messages/{id}"))];
-    match form {
-        Form::Page => Redirect::to(&format!("/rooms/{room}")).into_response(),
-        Form::Fragment => {
+    match format {
+        ResponseFormat::Page => Redirect::to(&format!("/rooms/{room}")).into_response(),
+        ResponseFormat::Fragment => {
             let composer = Composer {
                 nonce: new_nonce(),
                 text: "",
@@ -316,13 +316,13 @@ fn posted(form: Form, epoch: Epoch, event: &Event) -> Response {
             };
             let composer = ComposerFragment { room, composer };
             // Where the message stands, for the script that shows it until the stream brings it.
-            (location, answer::html(StatusCode::OK, &composer)).into_response()
+            (location, respond::html(StatusCode::OK, &composer)).into_response()
         }
-        Form::Json | Form::Ndjson => {
-            (location, answer::json(StatusCode::CREATED, event)).into_response()
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
+            (location, respond::json(StatusCode::CREATED, event)).into_response()
         }
-        Form::Text => {
-            let mut response = answer::text(StatusCode::CREATED, text_line(event));
+        ResponseFormat::Text => {
+            let mut response = respond::text(StatusCode::CREATED, text_line(event));
             response.headers_mut().extend(
                 location
                     .into_iter()
@@ -336,7 +336,7 @@ fn posted(form: Form, epoch: Epoch, event: &Event) -> Response {
 /// Gives the text back, with what to do about it. It touches no database, which may be what
 /// refused.
 fn refused(
-    form: Form,
+    format: ResponseFormat,
     room: &RoomId,
     typed: &str,
     nonce: Option<&str>,
@@ -346,7 +346,7 @@ fn refused(
     let composer = Composer {
         // The same, where the first attempt may have gone through after all.
         nonce: match (error, nonce) {
-            (AppError::Unavailable(_) | AppError::Busy | AppError::Full, Some(nonce)) => {
+            (AppError::Unavailable(_) | AppError::Busy | AppError::StorageFull, Some(nonce)) => {
                 nonce.to_owned()
             }
             _ => new_nonce(),
@@ -354,15 +354,17 @@ fn refused(
         text: typed,
         error: Some(&detail),
     };
-    match form {
-        Form::Fragment => answer::html_error(error, &ComposerFragment { room, composer }),
+    match format {
+        ResponseFormat::Fragment => {
+            respond::html_error(error, &ComposerFragment { room, composer })
+        }
         _ => {
             let page = RefusedPage {
                 room,
                 composer,
                 is_signed_out: matches!(error, AppError::SignedOut),
             };
-            answer::html_error(error, &page)
+            respond::html_error(error, &page)
         }
     }
 }

@@ -1,20 +1,20 @@
 //! HTTP: the routes, the layers around them, and a handler for each.
 
-mod answer;
 pub mod assets;
 mod avatars;
-mod body;
 mod client;
 mod cookies;
 mod errors;
 mod extract;
+mod form;
 mod frame;
-mod handover;
+mod handoff;
 mod health;
 mod in_flight;
 mod layers;
 mod messages;
 mod query;
+mod respond;
 mod room_events;
 mod rooms;
 mod sessions;
@@ -37,7 +37,7 @@ use crate::error::AppError;
 use crate::state::AppState;
 
 pub use client::Peer;
-pub use handover::{CarriesStreams, HandedOver, OpenStream};
+pub use handoff::{HandedOff, HandoffSupported, OpenStream};
 pub use in_flight::InFlight;
 
 /// The most bytes a request's body has: a message of 4,000 characters of four bytes, each byte
@@ -110,7 +110,7 @@ pub fn app(state: AppState) -> Router {
             from_fn_with_state(state.clone(), errors::render),
             CatchPanicLayer::custom(layers::panicked),
             from_fn_with_state(state.clone(), layers::refuse_foreign),
-            from_fn(layers::be_patient),
+            from_fn(layers::with_deadline),
             DefaultBodyLimit::max(BODY_BYTES_MAX),
         ))
         .with_state(state)

@@ -12,34 +12,37 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::timeout;
 
-use super::answer::Form;
 use super::extract::{RoomMember, SignedIn};
-use super::handover::{CarriesStreams, HandedOver, OpenStream};
+use super::handoff::{HandedOff, HandoffSupported, OpenStream};
 use super::query::Query;
+use super::respond::ResponseFormat;
 use super::rooms::note_read;
 use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq, User};
 use crate::error::AppError;
-use crate::live::{Follower, Format, Next, RETRY_MS, sse};
+use crate::live::{Format, Next, RETRY_MS, Subscriber, sse};
 use crate::state::AppState;
 use crate::views::{self, LivePage, ResetRow};
 
 /// `GET /rooms/{room}/events`.
 pub(super) async fn show(
     State(app): State<AppState>,
-    form: Form,
+    wanted: ResponseFormat,
     query: Query,
     headers: HeaderMap,
-    carrier: Option<Extension<CarriesStreams>>,
+    carrier: Option<Extension<HandoffSupported>>,
     member: Result<RoomMember, AppError>,
 ) -> Result<Response, AppError> {
-    let format = match (query.find("format"), form) {
+    let format = match (query.find("format"), wanted) {
         (Some("html"), _) => Format::Html,
-        (Some("json"), _) | (None, Form::Page | Form::Fragment | Form::Json) => Format::Json,
-        (None, Form::Text) => match query.find("ids") {
+        (Some("json"), _)
+        | (None, ResponseFormat::Page | ResponseFormat::Fragment | ResponseFormat::Json) => {
+            Format::Json
+        }
+        (None, ResponseFormat::Text) => match query.find("ids") {
             None | Some("0") => Format::Text,
             Some(_) => Format::TextWithIds,
         },
-        (None, Form::Ndjson) => Format::Ndjson,
+        (None, ResponseFormat::Ndjson) => Format::Ndjson,
         (Some(_), _) => {
             return Err(Invalid("format takes json or html.").into());
         }
@@ -99,7 +102,7 @@ async fn open(
     format: Format,
     member: &RoomMember,
     after: Option<&str>,
-    carrier: Option<CarriesStreams>,
+    carrier: Option<HandoffSupported>,
 ) -> Result<Response, AppError> {
     // Before a stream is opened: what is refused must not take another's place.
     let after = match after.map(EventId::parse) {
@@ -117,7 +120,7 @@ async fn open(
         signed_in, room, ..
     } = member;
     let SignedIn { user, session } = signed_in;
-    let mut follower = app.hub.follow(room, format, user, session).await?;
+    let mut subscriber = app.hub.follow(room, format, user, session).await?;
     // A revocation between the first look and the stream's registration was not heard.
     if !signed_in.is_still(app).await? {
         return Err(AppError::SignedOut);
@@ -126,7 +129,7 @@ async fn open(
     let knows_its_place = match after {
         None => true,
         Some(after) => match after.within(epoch) {
-            Some(seq) => follower.start_after(seq).await?,
+            Some(seq) => subscriber.start_after(seq).await?,
             None => false,
         },
     };
@@ -134,22 +137,22 @@ async fn open(
     if !knows_its_place {
         let head = EventId {
             epoch,
-            seq: follower.head(),
+            seq: subscriber.head(),
         };
         preamble += &reset(format, room, head);
     }
     if format == Format::Html {
-        follower.show_presence_first();
+        subscriber.show_presence_first();
     }
     let reader = (format == Format::Page).then(|| Reader {
         app: app.clone(),
         room: room.clone(),
         user: user.clone(),
-        shown: follower.cursor(),
+        shown: subscriber.cursor(),
         noted: 0,
         noted_at: None,
     });
-    Ok(streaming(preamble, follower, reader, carrier))
+    Ok(streaming(preamble, subscriber, reader, carrier))
 }
 
 /// Who looks at a page without scripts, which cannot say what they have read: what it shows, is.
@@ -165,20 +168,20 @@ struct Reader {
 impl Reader {
     const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-    /// The page shows what the follower has taken, which is noted, but not all the time. Waits for
+    /// The page shows what the subscriber has taken, which is noted, but not all the time. Waits for
     /// what comes next.
-    async fn sees_next(&mut self, follower: &mut Follower) -> Next {
-        self.shown = follower.cursor();
+    async fn sees_next(&mut self, subscriber: &mut Subscriber) -> Next {
+        self.shown = subscriber.cursor();
         let early = self
             .noted_at
             .and_then(|at| Self::NOTE_EVERY.checked_sub(at.elapsed()));
         if let Some(early) = early
-            && let Ok(next) = timeout(early, follower.next()).await
+            && let Ok(next) = timeout(early, subscriber.next()).await
         {
             return next;
         }
         self.note();
-        follower.next().await
+        subscriber.next().await
     }
 
     fn note(&mut self) {
@@ -196,24 +199,27 @@ impl Drop for Reader {
     }
 }
 
-/// The response that goes on for as long as the follower does: its body, or, if the server has
+/// The response that goes on for as long as the subscriber does: its body, or, if the server has
 /// offered that, the stream itself, handed over to be carried on without one.
 fn streaming(
     preamble: String,
-    follower: Follower,
+    subscriber: Subscriber,
     reader: Option<Reader>,
-    carrier: Option<CarriesStreams>,
+    carrier: Option<HandoffSupported>,
 ) -> Response {
-    let format = follower.format();
+    let format = subscriber.format();
     let mut response = match (carrier, reader) {
-        (Some(CarriesStreams), None) => {
+        (Some(HandoffSupported), None) => {
             // Neither empty nor of any length, so that no layer says how long it is.
             let mut response = Response::new(Body::from_stream(stream::pending::<NeverFails>()));
-            let opened = OpenStream { preamble, follower };
-            response.extensions_mut().insert(HandedOver::new(opened));
+            let opened = OpenStream {
+                preamble,
+                subscriber,
+            };
+            response.extensions_mut().insert(HandedOff::new(opened));
             response
         }
-        (_, reader) => Response::new(Body::from_stream(bytes_of(preamble, follower, reader))),
+        (_, reader) => Response::new(Body::from_stream(bytes_of(preamble, subscriber, reader))),
     };
     set_stream_headers(response.headers_mut(), format);
     response
@@ -223,26 +229,26 @@ type NeverFails = Result<Bytes, Infallible>;
 
 fn bytes_of(
     preamble: String,
-    follower: Follower,
+    subscriber: Subscriber,
     reader: Option<Reader>,
 ) -> impl Stream<Item = NeverFails> {
     // Sent at once, so that proxies pass the head on and clients know they are connected.
     let start = (!preamble.is_empty()).then(|| Ok(Bytes::from(preamble)));
-    let state = Some((Box::new(follower), reader));
+    let state = Some((Box::new(subscriber), reader));
     let following = stream::unfold(state, async |state| {
-        let (mut follower, mut reader) = state?;
+        let (mut subscriber, mut reader) = state?;
         loop {
             let next = match &mut reader {
-                Some(reader) => reader.sees_next(&mut follower).await,
-                None => follower.next().await,
+                Some(reader) => reader.sees_next(&mut subscriber).await,
+                None => subscriber.next().await,
             };
             let is_last = matches!(next, Next::End(_));
-            let bytes = next.encode(follower.room(), follower.format());
+            let bytes = next.encode(subscriber.room(), subscriber.format());
             if is_last {
                 return (!bytes.is_empty()).then_some((Ok(bytes), None));
             }
             if !bytes.is_empty() {
-                return Some((Ok(bytes), Some((follower, reader))));
+                return Some((Ok(bytes), Some((subscriber, reader))));
             }
         }
     });

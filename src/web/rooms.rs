@@ -8,16 +8,16 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::answer::{self, Form};
-use super::body::Fields;
 use super::extract::{RoomMember, SignedIn};
+use super::form::Fields;
 use super::query::{self, Query};
+use super::respond::{self, ResponseFormat};
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Seq, User};
 use crate::error::AppError;
 use crate::limits::Limited;
-use crate::live::{Present, text_line};
+use crate::live::{Roster, text_line};
 use crate::state::AppState;
-use crate::views::{self, Avatar, Composer, Field, LobbyPage, RoomPage, Shown};
+use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, RoomPage};
 
 /// The lobby as JSON.
 #[derive(Serialize)]
@@ -44,7 +44,7 @@ struct Room<'a> {
     head: Seq,
     /// Where a stream goes on.
     cursor: String,
-    present: &'a Present,
+    present: &'a Roster,
     /// The newest, oldest first.
     events: &'a [Arc<Event>],
 }
@@ -55,7 +55,7 @@ const NEWEST: usize = 50;
 /// `GET /rooms`: the lobby.
 pub(super) async fn index(
     State(app): State<AppState>,
-    form: Form,
+    format: ResponseFormat,
     signed_in: SignedIn,
     query: Query,
 ) -> Result<Response, AppError> {
@@ -68,11 +68,11 @@ pub(super) async fn index(
     {
         rooms = rooms_beyond(&app, &signed_in, rooms, after, wait).await?;
     }
-    Ok(match form {
-        Form::Page | Form::Fragment => {
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
             lobby(StatusCode::OK, user, shown(&app, user, &rooms), "", None)
         }
-        Form::Json | Form::Ndjson => {
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
             let cursor = cursor(&rooms);
             let rooms = rooms.iter().map(|room| LobbyRoom {
                 room: &room.room,
@@ -81,14 +81,14 @@ pub(super) async fn index(
                 unread: room.unread,
             });
             let rooms = rooms.collect();
-            answer::json(StatusCode::OK, &Lobby { rooms, cursor })
+            respond::json(StatusCode::OK, &Lobby { rooms, cursor })
         }
-        Form::Text => {
+        ResponseFormat::Text => {
             let lines = rooms.iter().map(|room| match &room.last {
                 Some(last) => format!("{}\t{}", room.room, text_line(&last.abridged())),
                 None => format!("{}\t\n", room.room),
             });
-            answer::text(StatusCode::OK, lines.collect())
+            respond::text(StatusCode::OK, lines.collect())
         }
     })
 }
@@ -117,7 +117,7 @@ async fn rooms_beyond(
     if cursor(&rooms) != after {
         return Ok(rooms);
     }
-    let _ = timeout(longest, growth.happens()).await;
+    let _ = timeout(longest, growth.changed()).await;
     match signed_in.is_still(app).await? {
         true => Ok(app.store.rooms_of(user).await?),
         false => Err(AppError::SignedOut),
@@ -127,14 +127,14 @@ async fn rooms_beyond(
 /// `POST /rooms`: enters the room, which is made if it was not there.
 pub(super) async fn create(
     State(app): State<AppState>,
-    form: Form,
+    format: ResponseFormat,
     SignedIn { user, .. }: SignedIn,
     fields: Fields,
 ) -> Result<Response, AppError> {
     let typed = fields.get("room");
     let room = match RoomId::parse(typed) {
         Ok(room) => room,
-        Err(invalid) if form.is_html() => {
+        Err(invalid) if format.is_html() => {
             let rooms = app.store.rooms_of(&user).await?;
             let (status, error) = (StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string());
             let rooms = shown(&app, &user, &rooms);
@@ -142,24 +142,24 @@ pub(super) async fn create(
         }
         Err(invalid) => return Err(invalid.into()),
     };
-    app.limits.take(&Limited::EntriesOf(user.id)).await?;
-    app.store.enter(&room, &user).await?;
+    app.limits.take(&Limited::JoinsOf(user.id)).await?;
+    app.store.join(&room, &user).await?;
     let path = format!("/rooms/{room}");
-    Ok(match form {
-        Form::Page | Form::Fragment => Redirect::to(&path).into_response(),
-        Form::Json | Form::Ndjson => {
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to(&path).into_response(),
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
             let location = [(header::LOCATION, path)];
             let room = json!({ "room": room });
-            (location, answer::json(StatusCode::CREATED, &room)).into_response()
+            (location, respond::json(StatusCode::CREATED, &room)).into_response()
         }
-        Form::Text => answer::text(StatusCode::CREATED, format!("{path}\n")),
+        ResponseFormat::Text => respond::text(StatusCode::CREATED, format!("{path}\n")),
     })
 }
 
 /// `GET /rooms/{room}`.
 pub(super) async fn show(
     State(app): State<AppState>,
-    form: Form,
+    format: ResponseFormat,
     RoomMember {
         signed_in,
         room,
@@ -173,16 +173,16 @@ pub(super) async fn show(
         events.last().map_or(0, |event| event.seq),
     );
     let present = app.hub.present(&room);
-    Ok(match form {
-        Form::Page | Form::Fragment => {
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
             let rooms = app.store.rooms_of(user).await?;
             let read = EventId { epoch, seq: read };
             let page = RoomPage {
                 user,
                 room: &room,
                 here: views::here(&present),
-                log: app.parts.log(&room, &events, read, user.id),
-                side: app.parts.side(user.id, &rooms, &room),
+                log: app.fragments.log(&room, &events, read, user.id),
+                side: app.fragments.side(user.id, &rooms, &room),
                 avatar: Avatar::path(user.username.as_str()),
                 older: super::messages::older(&events, epoch),
                 // The last event on this very page, so that nothing falls between it and the
@@ -195,9 +195,9 @@ pub(super) async fn show(
                 },
             };
             let parts_bytes = page.log.bytes() + page.side.bytes();
-            answer::html_around(parts_bytes, StatusCode::OK, &page)
+            respond::html_around(parts_bytes, StatusCode::OK, &page)
         }
-        Form::Json | Form::Ndjson => {
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
             let room = Room {
                 room: &room,
                 head,
@@ -205,23 +205,23 @@ pub(super) async fn show(
                 present: &present,
                 events: &events,
             };
-            answer::json(StatusCode::OK, &room)
+            respond::json(StatusCode::OK, &room)
         }
-        Form::Text => {
+        ResponseFormat::Text => {
             let lines = events.iter().map(|event| text_line(event));
-            answer::text(StatusCode::OK, lines.collect())
+            respond::text(StatusCode::OK, lines.collect())
         }
     })
 }
 
-fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<Shown> {
-    (!rooms.is_empty()).then(|| app.parts.lobby(user.id, rooms))
+fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<CachedHtml> {
+    (!rooms.is_empty()).then(|| app.fragments.lobby(user.id, rooms))
 }
 
 fn lobby(
     status: StatusCode,
     user: &User,
-    rooms: Option<Shown>,
+    rooms: Option<CachedHtml>,
     typed: &str,
     error: Option<&str>,
 ) -> Response {
@@ -235,8 +235,8 @@ fn lobby(
         error,
         is_first: true,
     };
-    let parts_bytes = rooms.as_ref().map_or(0, Shown::bytes);
-    answer::html_around(parts_bytes, status, &LobbyPage { user, field, rooms })
+    let parts_bytes = rooms.as_ref().map_or(0, CachedHtml::bytes);
+    respond::html_around(parts_bytes, status, &LobbyPage { user, field, rooms })
 }
 
 /// Beside what is answered and not before it: reading works while nothing can be written.

@@ -6,12 +6,12 @@ use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::answer::{self, Form};
-use super::body::Fields;
 use super::client::ClientAddress;
 use super::cookies::{Said, SessionCookies, SetCookies};
 use super::extract::SignedIn;
+use super::form::Fields;
 use super::query::Query;
+use super::respond::{self, ResponseFormat};
 use crate::auth::password::Turn;
 use crate::config::Config;
 use crate::domain::{Account, Login, Session, SessionId, Timestamp, User};
@@ -63,7 +63,7 @@ pub(super) async fn new(
         Some(Said::SignedIn) => page.said = cookie_lost(&app.config),
         None => {}
     }
-    (forgotten, answer::html(StatusCode::OK, &page)).into_response()
+    (forgotten, respond::html(StatusCode::OK, &page)).into_response()
 }
 
 /// Why somebody who has just signed in is not.
@@ -84,37 +84,39 @@ fn cookie_lost(config: &Config) -> String {
 pub(super) async fn create(
     State(app): State<AppState>,
     ClientAddress(address): ClientAddress,
-    form: Form,
+    format: ResponseFormat,
     cookies: SessionCookies,
     fields: Fields,
 ) -> Result<Response, AppError> {
     let typed = fields.get("username");
     let next = fields.find("next").and_then(own_path);
     let refused = |error: AppError| {
-        if !form.is_html() {
+        if !format.is_html() {
             return Err(error);
         }
         let detail = error.detail();
         let page = page(typed, next, Some(&detail));
-        Ok(answer::html_error(&error, &page))
+        Ok(respond::html_error(&error, &page))
     };
 
     let login = Login::parse(typed);
     let account = match check_password(&app, login, address, fields.get("password")).await {
         Ok(Some(account)) => account,
-        Ok(None) => return refused(AppError::WrongPair),
+        Ok(None) => return refused(AppError::BadCredentials),
         Err(error) => return refused(error),
     };
     let sessions = Limited::SessionsOf(account.user.id);
-    if let Err(not_counted) = app.limits.take(&sessions).await {
-        return refused(not_counted.into());
+    if let Err(limited) = app.limits.take(&sessions).await {
+        return refused(limited.into());
     }
 
     let (signed_in, kept) = sign_in(&app, &cookies, account.user).await?;
-    let answer = match form {
-        Form::Page | Form::Fragment => Redirect::to(next.unwrap_or("/rooms")).into_response(),
-        Form::Json | Form::Ndjson => signed_in.json(StatusCode::OK),
-        Form::Text => signed_in.text(StatusCode::OK),
+    let answer = match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
+            Redirect::to(next.unwrap_or("/rooms")).into_response()
+        }
+        ResponseFormat::Json | ResponseFormat::Ndjson => signed_in.json(StatusCode::OK),
+        ResponseFormat::Text => signed_in.text(StatusCode::OK),
     };
     Ok((kept, answer).into_response())
 }
@@ -133,7 +135,11 @@ pub(super) async fn check_password(
         None => None,
     };
     let is_known = match &account {
-        Some(account) => app.limits.is_known(account.user.id, address).await?,
+        Some(account) => {
+            app.limits
+                .is_trusted_network(account.user.id, address)
+                .await?
+        }
         None => false,
     };
     let typed = match login {
@@ -164,24 +170,26 @@ pub(super) async fn check_password(
         return Ok(None);
     };
     counted.push(provider);
-    app.limits.give_back(&counted).await?;
-    app.limits.know(account.user.id, address).await?;
+    app.limits.refund(&counted).await?;
+    app.limits.trust_network(account.user.id, address).await?;
     Ok(Some(account))
 }
 
 /// `POST /logout`: the session is over at once, on every node.
 pub(super) async fn destroy(
     State(app): State<AppState>,
-    form: Form,
+    format: ResponseFormat,
     cookies: SessionCookies,
     signed_in: Option<SignedIn>,
 ) -> Result<Response, AppError> {
     if let Some(signed_in) = signed_in {
         app.store.revoke_session(signed_in.session.id).await?;
     }
-    let answer = match form {
-        Form::Page | Form::Fragment => Redirect::to("/login").into_response(),
-        Form::Json | Form::Ndjson | Form::Text => StatusCode::NO_CONTENT.into_response(),
+    let answer = match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to("/login").into_response(),
+        ResponseFormat::Json | ResponseFormat::Ndjson | ResponseFormat::Text => {
+            StatusCode::NO_CONTENT.into_response()
+        }
     };
     Ok((cookies.drop_token(), answer).into_response())
 }
@@ -196,12 +204,12 @@ pub(super) struct NewSession {
 
 impl NewSession {
     pub(super) fn json(self, status: StatusCode) -> Response {
-        answer::json(status, &self)
+        respond::json(status, &self)
     }
 
     /// The bare token: `TOKEN=$(curl …)`.
     pub(super) fn text(self, status: StatusCode) -> Response {
-        answer::text(status, self.token + "\n")
+        respond::text(status, self.token + "\n")
     }
 }
 

@@ -4,11 +4,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 
-use super::answer::{self, Form};
-use super::body::Fields;
 use super::client::ClientAddress;
 use super::cookies::SessionCookies;
 use super::extract::SignedIn;
+use super::form::Fields;
+use super::respond::{self, ResponseFormat};
 use super::sessions;
 use crate::auth::password::NewPassword;
 use crate::domain::{Email, Invalid, Login, NewUser, User, UserId, Username};
@@ -22,7 +22,7 @@ use crate::views::{Field, SignUpPage};
 pub(super) async fn new(user: Option<SignedIn>) -> Response {
     match user {
         Some(_) => Redirect::to("/rooms").into_response(),
-        None => answer::html(StatusCode::OK, &page("", "", &[], None)),
+        None => respond::html(StatusCode::OK, &page("", "", &[], None)),
     }
 }
 
@@ -30,26 +30,26 @@ pub(super) async fn new(user: Option<SignedIn>) -> Response {
 pub(super) async fn create(
     State(app): State<AppState>,
     ClientAddress(client): ClientAddress,
-    form: Form,
+    format: ResponseFormat,
     cookies: SessionCookies,
     fields: Fields,
 ) -> Result<Response, AppError> {
     let (username, email) = (fields.get("username"), fields.get("email"));
     let refused = |errors: Vec<(&'static str, String)>| {
-        if form.is_html() {
+        if format.is_html() {
             let page = page(username, email, &errors, None);
-            Ok(answer::html(StatusCode::UNPROCESSABLE_ENTITY, &page))
+            Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page))
         } else {
             Err(AppError::InvalidFields(errors))
         }
     };
     let put_off = |error: AppError| {
-        if !form.is_html() {
+        if !format.is_html() {
             return Err(error);
         }
         let detail = error.detail();
         let page = page(username, email, &[], Some(&detail));
-        Ok(answer::html_error(&error, &page))
+        Ok(respond::html_error(&error, &page))
     };
     let (name, address, password) = match (
         Username::parse(username),
@@ -72,8 +72,8 @@ pub(super) async fn create(
         .into_iter()
         .map(Limited::SignUpsFrom)
         .collect();
-    if let Err(not_counted) = app.limits.take_all(&counted).await {
-        return put_off(not_counted.into());
+    if let Err(limited) = app.limits.take_all(&counted).await {
+        return put_off(limited.into());
     }
 
     let user = User {
@@ -108,12 +108,12 @@ pub(super) async fn create(
         Err(error) => return put_off(error.into()),
     };
     // From here its owner gets in, whatever others try from elsewhere.
-    app.limits.know(user.id, client).await?;
+    app.limits.trust_network(user.id, client).await?;
     let (signed_in, kept) = sessions::sign_in(&app, &cookies, user).await?;
-    let answer = match form {
-        Form::Page | Form::Fragment => Redirect::to("/rooms").into_response(),
-        Form::Json | Form::Ndjson => signed_in.json(StatusCode::CREATED),
-        Form::Text => signed_in.text(StatusCode::CREATED),
+    let answer = match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to("/rooms").into_response(),
+        ResponseFormat::Json | ResponseFormat::Ndjson => signed_in.json(StatusCode::CREATED),
+        ResponseFormat::Text => signed_in.text(StatusCode::CREATED),
     };
     Ok((kept, answer).into_response())
 }

@@ -136,7 +136,7 @@ async fn another_files_log_is_not_taken_for_ones_own() {
     for (older, entries) in [("stopped.db", 43), ("backup.db", 44)] {
         let before = fs::read(dir.join(older)).unwrap();
         fs::copy(dir.join(older), &file).unwrap();
-        for line in ["serve", "export", "backup x.db", "went-back"] {
+        for line in ["serve", "export", "backup x.db", "new-epoch"] {
             let says = fails(run(&dir, line));
             assert_contains(&says, "parlor.db-wal beside it is another database’s");
         }

@@ -123,7 +123,7 @@ async fn a_body_that_nobody_wants_costs_its_connection_and_not_its_answer() {
 
 /// As `nc -N` does: it follows on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_that_asks_no_more_follows_on() {
+async fn a_subscriber_that_asks_no_more_follows_on() {
     let (server, ana) = at_tea().await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let request = format!(
@@ -142,7 +142,7 @@ async fn a_follower_that_asks_no_more_follows_on() {
 
 /// One that has gone is not taken for one that only listens: not even until the next heartbeat.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_that_has_gone_is_noticed_at_once() {
+async fn a_subscriber_that_has_gone_is_noticed_at_once() {
     let metrics = format!("127.0.0.1:{}", free_port());
     let server = Server::start_with(Backend::Sqlite, &[("METRICS_ADDR", &*metrics)]).await;
     let ana = server.person("ana").await;
@@ -163,10 +163,10 @@ async fn a_follower_that_has_gone_is_noticed_at_once() {
             .unwrap()
     };
     for _ in 0..5 {
-        let mut follower = ana.listens("tea", 0).await;
-        follower.numbers(1).await;
+        let mut subscriber = ana.listens("tea", 0).await;
+        subscriber.numbers(1).await;
         assert_eq!(streams().await, 1);
-        drop(follower);
+        drop(subscriber);
         let is_gone = async || streams().await == 0;
         eventually("it is gone", Duration::from_secs(2), is_gone).await;
     }

@@ -111,7 +111,7 @@ async fn a_log_is_gap_free_under_sixteen_appenders(backend: Backend) {
     const EACH: u64 = 25;
     let opened = open(backend).await;
     let ana = opened.user("ana").await;
-    opened.store.enter(&room("tea"), &ana).await.unwrap();
+    opened.store.join(&room("tea"), &ana).await.unwrap();
     let mut appenders = JoinSet::new();
     for appender in 0..APPENDERS {
         let (store, ana) = (Arc::clone(&opened.store), ana.clone());
@@ -178,7 +178,7 @@ impl<'a, I: Iterator<Item = &'a MessageBody>> CollectBodies for I {
 async fn fifty_equal_nonces_are_one_event(backend: Backend) {
     let opened = open(backend).await;
     let ana = opened.user("ana").await;
-    opened.store.enter(&room("tea"), &ana).await.unwrap();
+    opened.store.join(&room("tea"), &ana).await.unwrap();
     let mut appends = JoinSet::new();
     for _ in 0..50 {
         let (store, ana) = (Arc::clone(&opened.store), ana.clone());
@@ -207,7 +207,7 @@ async fn a_nonce_belongs_to_its_author_and_room(backend: Backend) {
     let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
     for id in ["tea", "coffee"] {
         for user in [&ana, &ben] {
-            opened.store.enter(&room(id), user).await.unwrap();
+            opened.store.join(&room(id), user).await.unwrap();
             let event = message(user, "hello", Some("nonce"));
             let appended = opened.store.append(&room(id), event).await.unwrap();
             assert!(matches!(appended, Appended::New(_)));
@@ -224,7 +224,7 @@ async fn pages_go_both_ways(backend: Backend) {
     let opened = open(backend).await;
     let ana = opened.user("ana").await;
     let tea = room("tea");
-    opened.store.enter(&tea, &ana).await.unwrap();
+    opened.store.join(&tea, &ana).await.unwrap();
     let mut appends = JoinSet::new();
     for number in 2..=250 {
         let (store, event) = (
@@ -269,12 +269,12 @@ async fn entering_is_once_however_often(backend: Backend) {
     let mut entries = JoinSet::new();
     for _ in 0..20 {
         let (store, ana) = (Arc::clone(&opened.store), ana.clone());
-        entries.spawn(async move { store.enter(&room("tea"), &ana).await.unwrap() });
+        entries.spawn(async move { store.join(&room("tea"), &ana).await.unwrap() });
     }
     entries.join_all().await;
     assert_eq!(access(&ana).await, Access::Member { read: 1 });
-    assert_eq!(access(&ben).await, Access::Outside);
-    opened.store.enter(&tea, &ben).await.unwrap();
+    assert_eq!(access(&ben).await, Access::NotMember);
+    opened.store.join(&tea, &ben).await.unwrap();
     let log = opened.store.page_after(&tea, 0, 50).await.unwrap();
     let joined: Vec<&str> = log.iter().map(|event| &*event.author.username).collect();
     assert_eq!(joined, ["ana", "ben"]);
@@ -288,14 +288,14 @@ async fn unread_is_the_difference_of_two_counts(backend: Backend) {
         let rooms = opened.store.rooms_of(user).await.unwrap();
         rooms.first().unwrap().unread
     };
-    opened.store.enter(&tea, &ana).await.unwrap();
+    opened.store.join(&tea, &ana).await.unwrap();
     for number in 0..5 {
         let event = message(&ana, &format!("{number}"), None);
         opened.store.append(&tea, event).await.unwrap();
     }
     assert_eq!(unread(&ana).await, 5);
     // Who comes later has not missed what was said before.
-    opened.store.enter(&tea, &ben).await.unwrap();
+    opened.store.join(&tea, &ben).await.unwrap();
     assert_eq!(unread(&ben).await, 0);
     for (seq, left) in [(3, 3), (2, 3), (6, 0), (100, 0)] {
         opened.store.mark_read(&tea, &ana, seq).await.unwrap();
@@ -399,7 +399,7 @@ async fn the_lobby_is_sorted_by_what_was_said_last(backend: Backend) {
     assert!(store.rooms_of(&ana).await.unwrap().is_empty());
     for id in ["silent", "first", "second", "bens"] {
         let who = if id == "bens" { &ben } else { &ana };
-        store.enter(&room(id), who).await.unwrap();
+        store.join(&room(id), who).await.unwrap();
     }
     for id in ["second", "first", "second"] {
         // Times are in milliseconds.
@@ -409,7 +409,7 @@ async fn the_lobby_is_sorted_by_what_was_said_last(backend: Backend) {
             .await
             .unwrap();
     }
-    store.enter(&room("first"), &ben).await.unwrap();
+    store.join(&room("first"), &ben).await.unwrap();
     let lobby = store.rooms_of(&ana).await.unwrap();
     let lines: Vec<(&str, u64, Option<&str>)> = lobby
         .iter()
@@ -432,7 +432,7 @@ async fn a_caller_that_goes_away_does_not_stop_its_event(backend: Backend) {
     let opened = open(backend).await;
     let ana = opened.user("ana").await;
     let tea = room("tea");
-    opened.store.enter(&tea, &ana).await.unwrap();
+    opened.store.join(&tea, &ana).await.unwrap();
     for number in 0..20 {
         let append = opened
             .store

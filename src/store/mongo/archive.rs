@@ -6,7 +6,7 @@ use mongodb::Collection;
 use mongodb::bson::{DateTime, Document, doc};
 
 use super::refusal::plainly;
-use super::retry::trying;
+use super::retry::retry;
 use super::{Collections, Meta, connect, is_only_repeated, is_replicated, log, nodes};
 use crate::domain::{Email, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
@@ -94,7 +94,7 @@ async fn export_log(
         let newest = events.find_one(doc! { "room": room.as_str() });
         newest.sort(doc! { "seq": -1 })
     };
-    let newest = trying("read a log’s head", newest).await?;
+    let newest = retry("read a log’s head", newest).await?;
     let head = newest.as_ref().map_or(Ok(0), log::seq_from)?;
     let mut after: Seq = 0;
     while after < head {
@@ -131,7 +131,7 @@ async fn all(
     sort: Document,
 ) -> anyhow::Result<mongodb::Cursor<Document>> {
     let find = || collection.find(filter.clone()).sort(sort.clone());
-    Ok(trying("read for an export", find).await?)
+    Ok(retry("read for an export", find).await?)
 }
 
 fn text(document: &Document, key: &str) -> anyhow::Result<String> {
@@ -143,15 +143,15 @@ fn moment(document: &Document, key: &str) -> anyhow::Result<i64> {
 }
 
 /// Reads an export into the database, which must be empty. One that stops half-way leaves a mark,
-/// because of which no server uses the database. With `is_older` the store gets a new epoch, and
+/// because of which no server uses the database. With `new_epoch` the store gets a new epoch, and
 /// everybody has to sign in.
 pub async fn import(
     uri: &str,
     wait: std::time::Duration,
     importer: Importer<'_>,
-    is_older: bool,
+    new_epoch: bool,
 ) -> anyhow::Result<Counts> {
-    let imported = import_into(uri, wait, importer, is_older).await;
+    let imported = import_into(uri, wait, importer, new_epoch).await;
     imported.map_err(plainly)
 }
 
@@ -159,7 +159,7 @@ async fn import_into(
     uri: &str,
     wait: std::time::Duration,
     mut importer: Importer<'_>,
-    is_older: bool,
+    new_epoch: bool,
 ) -> anyhow::Result<Counts> {
     let (database, hello) = connect(uri, wait).await?;
     let collections = Collections::of(database, is_replicated(&hello));
@@ -177,16 +177,16 @@ async fn import_into(
         &collections.memberships,
         &collections.sessions,
     ] {
-        let any = trying("look for what is there", || collection.find_one(doc! {})).await?;
+        let any = retry("look for what is there", || collection.find_one(doc! {})).await?;
         ensure!(
             any.is_none(),
             "the database {} is not empty: name another in MONGODB_URI, or drop it",
             collections.database.name()
         );
     }
-    is_unused(&collections).await?;
+    ensure_unused(&collections).await?;
     collections.set(Meta::Importing, 1).await?;
-    let epoch = match is_older {
+    let epoch = match new_epoch {
         true => newer_epoch(epoch),
         false => epoch,
     };
@@ -194,7 +194,7 @@ async fn import_into(
 
     let mut batch = Batch::default();
     while let Some(record) = importer.next()? {
-        if is_older && matches!(record, Record::Session { .. }) {
+        if new_epoch && matches!(record, Record::Session { .. }) {
             continue;
         }
         let (collection, document) = document_of(&collections, record);
@@ -210,7 +210,7 @@ async fn import_into(
 }
 
 /// A running server would not hear of what is done here.
-async fn is_unused(collections: &Collections) -> anyhow::Result<()> {
+async fn ensure_unused(collections: &Collections) -> anyhow::Result<()> {
     ensure!(
         !nodes::is_any_alive(collections).await?,
         "a server is using the database {}: stop it; if it was killed, wait 20 seconds",
@@ -220,17 +220,17 @@ async fn is_unused(collections: &Collections) -> anyhow::Result<()> {
 }
 
 /// Makes the database one that has gone back in time: a new epoch, and nobody signed in.
-pub async fn has_gone_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
+pub async fn start_new_epoch(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
     go_back(uri, wait).await.map_err(plainly)
 }
 
 async fn go_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
     let (database, hello) = connect(uri, wait).await?;
     let collections = Collections::of(database, is_replicated(&hello));
-    is_unused(&collections).await?;
+    ensure_unused(&collections).await?;
     let newest = collections.epoch().await?;
     let delete = || collections.sessions.delete_many(doc! {});
-    trying("end all sessions", delete).await?;
+    retry("end all sessions", delete).await?;
     let epoch = newer_epoch(newest).cast_signed();
     Ok(collections.set(Meta::Epoch, epoch).await?)
 }
@@ -254,7 +254,7 @@ impl Batch {
         };
         // Unordered: tried again, it goes on past those that are there already.
         let insert = || collection.insert_many(&self.documents).ordered(false);
-        let inserted = trying("import", insert).await;
+        let inserted = retry("import", insert).await;
         if let Err(error) = inserted
             && !is_only_repeated(&error, "_id_")
         {

@@ -7,7 +7,7 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 
-use super::retry::trying;
+use super::retry::retry;
 use super::{Collections, MongoStore, unreadable};
 use crate::store::{Bucket, Buckets, StoreError};
 
@@ -27,11 +27,11 @@ impl Buckets for MongoStore {
         Ok(Ok(()))
     }
 
-    async fn give_back(&self, buckets: &[Bucket]) -> Result<(), StoreError> {
+    async fn refund(&self, buckets: &[Bucket]) -> Result<(), StoreError> {
         for Bucket { key, rate } in buckets {
             let less = doc! { "$subtract": ["$full_at", ms(rate.every)] };
             let update = vec![doc! { "$set": { "full_at": less } }];
-            trying("give back to a limit", || {
+            retry("give back to a limit", || {
                 self.limits()
                     .update_one(doc! { "_id": key }, update.clone())
             })
@@ -42,7 +42,7 @@ impl Buckets for MongoStore {
 
     async fn remember(&self, key: &str, lasts: Duration) -> Result<(), StoreError> {
         let update = vec![doc! { "$set": { "full_at": { "$add": ["$$NOW", ms(lasts)] } } }];
-        trying("remember a network", || {
+        retry("remember a network", || {
             self.limits()
                 .update_one(doc! { "_id": key }, update.clone())
                 .upsert(true)
@@ -54,7 +54,7 @@ impl Buckets for MongoStore {
     async fn is_remembered(&self, key: &str) -> Result<bool, StoreError> {
         let still = doc! { "_id": key, "$expr": { "$gt": ["$full_at", "$$NOW"] } };
         let find = || self.limits().find_one(still.clone());
-        Ok(trying("look for a network", find).await?.is_some())
+        Ok(retry("look for a network", find).await?.is_some())
     }
 }
 
@@ -80,7 +80,7 @@ impl Collections {
             doc! { "$unset": "next" },
         ];
         // Repeated after a lost answer it counts twice, on the safe side.
-        let counted: Option<Document> = trying("count for a limit", || {
+        let counted: Option<Document> = retry("count for a limit", || {
             self.limits
                 .find_one_and_update(doc! { "_id": key }, update.clone())
                 .upsert(true)

@@ -14,11 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::numbering::{Found, Head, Inserted, Numbering, Settled, Step, Waiting};
-use super::retry::{Backoff, once, trying};
+use super::retry::{Backoff, attempt, retry};
 use super::{DUPLICATE_KEY, unreadable};
 use crate::domain::{Author, Event, EventKind, NewEvent, RoomId, Seq, Timestamp, UserId};
 use crate::metrics::Metrics;
-use crate::store::patience::deadline;
+use crate::store::deadline;
 use crate::store::{Appended, Change, OnChange, PAGE_MAX, StoreError, within_bytes};
 
 /// How many events may wait for one room's writer; past that the caller hears that it is busy.
@@ -90,7 +90,7 @@ impl Logs {
     ) -> Result<Appended, StoreError> {
         // Long enough for an attempt even at the end of a request that had to wait before: who is
         // told that it did not work out should find that it did not.
-        let until = deadline().max(Instant::now() + ATTEMPT_WORTH);
+        let until = deadline::current().max(Instant::now() + ATTEMPT_WORTH);
         let (answer, answered) = oneshot::channel();
         self.send(
             room,
@@ -228,7 +228,7 @@ impl RoomLog {
         let waiting = self.numbering.waiting().iter();
         let documents = waiting.zip(&events).map(document_from);
         let insert = self.shared.events.insert_many(documents).ordered(true);
-        let (how, error) = inserted(once("append an event", insert).await);
+        let (how, error) = inserted(attempt("append an event", insert).await);
         let settled = self.numbering.inserted(events, &how);
         let has_settled = !settled.is_empty();
         self.settle(settled);
@@ -277,7 +277,7 @@ impl RoomLog {
             let cursor = self.shared.events.find(filter).sort(doc! { "seq": 1 });
             cursor.await?.try_collect::<Vec<_>>().await
         };
-        let found = once("look for an event", find).await?;
+        let found = attempt("look for an event", find).await?;
         let found = found.iter().map(|document| {
             Ok(Found {
                 id: document.get_object_id("_id").ok(),
@@ -301,7 +301,7 @@ impl RoomLog {
     async fn read_head(&self) -> Result<Head, StoreError> {
         let room = doc! { "room": self.numbering.room().as_str() };
         let find = self.shared.events.find_one(room).sort(doc! { "seq": -1 });
-        let newest = once("read a log’s head", find).await?;
+        let newest = attempt("read a log’s head", find).await?;
         newest.map_or(Ok(Head::EMPTY), |newest| {
             Ok(Head::from(&event_from(&newest)?))
         })
@@ -381,7 +381,7 @@ async fn documents(
         return Ok(Vec::new());
     }
     let limit = u32::try_from(limit.min(PAGE_MAX)).unwrap_or(u32::MAX);
-    trying("read a log", || async {
+    retry("read a log", || async {
         events
             .find(doc! { "room": room.as_str(), "seq": seq.clone() })
             .sort(doc! { "seq": order })

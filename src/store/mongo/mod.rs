@@ -3,10 +3,11 @@
 //! What is assumed of MongoDB: a write acknowledged with `w: majority, j: true` survives a
 //! failover; a read with `readConcern: majority` sees only such writes, and on the primary all of
 //! them that were acknowledged before; a unique index lets one of two equal keys in. Nothing here
-//! uses transactions or counters. How a log is numbered: `log.rs`; how other nodes hear: `feed.rs`.
+//! uses transactions or counters. How a log is numbered: `log.rs`; how other nodes hear: `change_stream.rs`.
 
 pub mod archive;
-mod feed;
+mod batch_loader;
+mod change_stream;
 mod limits;
 mod log;
 #[cfg(test)]
@@ -17,7 +18,6 @@ mod refusal;
 mod retry;
 mod rooms;
 mod sessions;
-mod together;
 mod users;
 
 use std::collections::HashSet;
@@ -36,11 +36,11 @@ use mongodb::{Client, Collection, Database, IndexModel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::feed::{Feed, Pulse};
+use self::batch_loader::BatchLoader;
+use self::change_stream::{ChangeStream, Liveness};
 use self::log::Logs;
 use self::nodes::Nodes;
-use self::retry::{ATTEMPT_MAX, Backoff, is_passing, once, trying};
-use self::together::Together;
+use self::retry::{ATTEMPT_MAX, Backoff, attempt, is_transient, retry};
 use super::{Access, Appended, OnChange, Store, StoreError};
 use crate::domain::{
     Account, Epoch, Event, Login, NewEvent, NewUser, RoomId, RoomSummary, Seq, Session, SessionId,
@@ -67,14 +67,14 @@ pub struct MongoStore {
     /// End when this is dropped, or at an orderly end.
     tasks: Mutex<JoinSet<()>>,
     epoch: Epoch,
-    live_sessions: Together<SessionId, (Session, User)>,
-    members: Together<(UserId, RoomId), Seq>,
+    live_sessions: BatchLoader<SessionId, (Session, User)>,
+    members: BatchLoader<(UserId, RoomId), Seq>,
 }
 
 /// What there is only where there may be other nodes.
 struct Cluster {
     nodes: Nodes,
-    pulse: Arc<Pulse>,
+    liveness: Arc<Liveness>,
 }
 
 /// The collections, each with majority reads and writes.
@@ -146,23 +146,25 @@ impl MongoStore {
         let mut tasks = JoinSet::new();
         let cluster = if is_replicated {
             let nodes = Nodes::join(&collections, Arc::clone(&on_change)).await?;
-            let feed = Feed::new(
+            let change_stream = ChangeStream::new(
                 collections.database.clone(),
                 nodes.clone(),
                 logs.clone(),
                 on_change,
                 metrics,
             );
-            let pulse = feed.pulse();
-            let sweeping = feed.clone();
+            let liveness = change_stream.liveness();
+            let sweeping = change_stream.clone();
             tasks.spawn(lasting::task("the sweep", move || sweeping.clone().sweep()));
-            tasks.spawn(lasting::task("the feed", move || feed.clone().follow()));
+            tasks.spawn(lasting::task("the change_stream", move || {
+                change_stream.clone().follow()
+            }));
             let living = nodes.clone();
             tasks.spawn(lasting::task("the beat", move || living.clone().live()));
-            Some(Cluster { nodes, pulse })
+            Some(Cluster { nodes, liveness })
         } else {
             tasks.spawn(lasting::task("the sweep", move || {
-                feed::sweep_alone(Arc::clone(&on_change))
+                change_stream::sweep_alone(Arc::clone(&on_change))
             }));
             None
         };
@@ -174,8 +176,8 @@ impl MongoStore {
             cluster,
             logs,
             collections,
-            live_sessions: Together::start(&mut tasks, find_sessions),
-            members: Together::start(&mut tasks, find_members),
+            live_sessions: BatchLoader::start(&mut tasks, find_sessions),
+            members: BatchLoader::start(&mut tasks, find_members),
             tasks: Mutex::new(tasks),
             epoch,
         })
@@ -224,12 +226,12 @@ async fn connect(uri: &str, wait: Duration) -> anyhow::Result<(Database, Documen
         .unwrap_or_else(|| "parlor".to_owned());
     let client = Client::with_options(options.clone()).context("cannot use MONGODB_URI")?;
     let database = client.database(&name);
-    let hello = greet(&database, &options, wait).await?;
+    let hello = wait_for_primary(&database, &options, wait).await?;
     Ok((database, hello))
 }
 
 /// Waits for a primary.
-async fn greet(
+async fn wait_for_primary(
     database: &Database,
     options: &ClientOptions,
     wait: Duration,
@@ -237,10 +239,13 @@ async fn greet(
     let until = Instant::now() + wait.max(Duration::from_secs(1));
     let mut backoff = Backoff::new();
     loop {
-        let hello = once("greet MongoDB", database.run_command(doc! { "hello": 1 }));
+        let hello = attempt(
+            "wait_for_primary MongoDB",
+            database.run_command(doc! { "hello": 1 }),
+        );
         match timeout_at(until.min(Instant::now() + GREET_WITHIN), hello).await {
             Ok(Ok(hello)) => return Ok(hello),
-            Ok(Err(refused)) if !is_passing(&refused) => {
+            Ok(Err(refused)) if !is_transient(&refused) => {
                 return Err(refused).context("MongoDB at MONGODB_URI refuses us");
             }
             Ok(Err(_)) | Err(_) => {}
@@ -340,7 +345,7 @@ impl Collections {
                 ],
             ),
         ] {
-            trying("make indexes", || {
+            retry("make indexes", || {
                 collection.create_indexes(indexes.clone())
             })
             .await
@@ -365,12 +370,12 @@ impl Collections {
 
     async fn get(&self, what: Meta) -> Result<Option<Bson>, StoreError> {
         let find = || self.meta.find_one(doc! { "_id": what.name() });
-        let found = trying("read what the database is", find).await?;
+        let found = retry("read what the database is", find).await?;
         Ok(found.and_then(|mut found| found.remove("value")))
     }
 
     async fn set(&self, what: Meta, value: i64) -> Result<(), StoreError> {
-        trying("write what the database is", || {
+        retry("write what the database is", || {
             let update = doc! { "$set": { "value": value } };
             let set = self.meta.update_one(doc! { "_id": what.name() }, update);
             set.upsert(true)
@@ -381,7 +386,7 @@ impl Collections {
 
     async fn unset(&self, what: Meta) -> Result<(), StoreError> {
         let delete = || self.meta.delete_one(doc! { "_id": what.name() });
-        trying("write what the database is", delete).await.map(drop)
+        retry("write what the database is", delete).await.map(drop)
     }
 }
 
@@ -418,17 +423,17 @@ fn index(keys: Document, name: &str, mut options: IndexOptions, unique: bool) ->
 /// primary that has been replaced and does not know it may not have heard of it, so it is asked
 /// to make sure ("linearizable", which is defined for one document).
 /// Source: <https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/>
-async fn find_certain(
+async fn find_linearizable(
     operation: &'static str,
     collections: &Collections,
     collection: &Collection<Document>,
     filter: Document,
 ) -> Result<Option<Document>, StoreError> {
-    let found = trying(operation, || collection.find_one(filter.clone())).await?;
+    let found = retry(operation, || collection.find_one(filter.clone())).await?;
     if found.is_some() || !collections.is_replicated {
         return Ok(found);
     }
-    trying(operation, || {
+    retry(operation, || {
         collection
             .find_one(filter.clone())
             .read_concern(ReadConcern::linearizable())
@@ -446,14 +451,14 @@ async fn insert_once(
     key: Document,
     new: Document,
 ) -> Result<(), StoreError> {
-    let error = match trying(operation, || into.insert_one(&new)).await {
+    let error = match retry(operation, || into.insert_one(&new)).await {
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
     if duplicate_key(&error).is_none() {
         return Err(error);
     }
-    match find_certain(operation, collections, into, key).await? {
+    match find_linearizable(operation, collections, into, key).await? {
         Some(_) => Ok(()),
         None => Err(error),
     }
@@ -501,7 +506,7 @@ impl Store for MongoStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         if let Some(cluster) = &self.cluster {
-            cluster.pulse.check()?;
+            cluster.liveness.check()?;
         }
         let primary = self.collections.database.run_command(doc! { "ping": 1 });
         match timeout(READY_WITHIN, primary).await {
@@ -540,7 +545,7 @@ impl Store for MongoStore {
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
         let revoking = tokio::spawn(async move {
             sessions::revoke(&collections, id).await?;
-            // The feed tells the other nodes, and this one again, which does no harm.
+            // The change_stream tells the other nodes, and this one again, which does no harm.
             logs.tell(super::Change::SessionRevoked(id));
             Ok(())
         });
@@ -549,8 +554,8 @@ impl Store for MongoStore {
             .map_err(|panicked| StoreError::backend("revoke a session", panicked))?
     }
 
-    async fn enter(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
-        rooms::enter(&self.collections, &self.logs, room, user).await
+    async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
+        rooms::join(&self.collections, &self.logs, room, user).await
     }
 
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
@@ -575,7 +580,8 @@ impl Store for MongoStore {
     async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {
         let event = log::place(room, seq);
         let events = &self.collections.events;
-        let found = find_certain("look for an event", &self.collections, events, event).await?;
+        let found =
+            find_linearizable("look for an event", &self.collections, events, event).await?;
         Ok(found.is_some())
     }
 
@@ -623,7 +629,7 @@ impl Store for MongoStore {
         }
     }
 
-    async fn leave(&self) -> Result<(), StoreError> {
+    async fn shutdown(&self) -> Result<(), StoreError> {
         // A beat that finds us gone would have us join again.
         let tasks = match self.tasks.lock() {
             Ok(mut tasks) => std::mem::take(&mut *tasks),
@@ -631,7 +637,7 @@ impl Store for MongoStore {
         };
         drop(tasks);
         match &self.cluster {
-            Some(cluster) => cluster.nodes.leave().await,
+            Some(cluster) => cluster.nodes.shutdown().await,
             None => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::retry::{once, trying};
+use super::retry::{attempt, retry};
 use super::{Collections, is_only_repeated, unreadable, users};
 use crate::domain::{NodeId, RoomId, User, UserId};
 use crate::store::{Change, OnChange, StoreError};
@@ -30,7 +30,7 @@ const LOST_AFTER: Duration = Duration::from_secs(16);
 const TELL_MAX: usize = 1_000;
 
 /// Somebody on another node.
-pub(super) struct Elsewhere {
+pub(super) struct RemotePresence {
     pub(super) node: NodeId,
     pub(super) room: RoomId,
     pub(super) user: UserId,
@@ -40,7 +40,7 @@ pub(super) struct Elsewhere {
 pub(super) async fn is_any_alive(collections: &Collections) -> Result<bool, StoreError> {
     let alive = doc! { "$expr": { "$gte": ["$beat_at", lost_before()] } };
     let find = || collections.nodes.find_one(alive.clone());
-    Ok(trying("look for running servers", find).await?.is_some())
+    Ok(retry("look for running servers", find).await?.is_some())
 }
 
 /// Who has not been heard of since then is lost.
@@ -111,7 +111,7 @@ impl Nodes {
             self.take_name().await?;
         }
         if self.0.must_show_again.swap(false, Ordering::Relaxed) {
-            (self.0.on_change)(Change::ShowPresentAgain);
+            (self.0.on_change)(Change::Reannounce);
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Nodes {
         self.names().push(name);
         let own = doc! { "_id": name.to_string() };
         let update = doc! { "$currentDate": { "beat_at": true } };
-        trying("join the nodes", || {
+        retry("join the nodes", || {
             let join = self.0.nodes.update_one(own.clone(), update.clone());
             join.upsert(true)
         })
@@ -135,24 +135,24 @@ impl Nodes {
         };
         let own = doc! { "_id": name.to_string() };
         let update = doc! { "$currentDate": { "beat_at": true } };
-        let updated = once("say that we live", self.0.nodes.update_one(own, update)).await?;
+        let updated = attempt("say that we live", self.0.nodes.update_one(own, update)).await?;
         Ok(updated.matched_count == 1)
     }
 
     async fn remove_lost(&self) -> Result<(), StoreError> {
         let lost = doc! { "$expr": { "$lt": ["$beat_at", lost_before()] } };
-        let gone = once("remove lost nodes", self.0.nodes.delete_many(lost)).await?;
+        let gone = attempt("remove lost nodes", self.0.nodes.delete_many(lost)).await?;
         if gone.deleted_count > 0 {
             tracing::warn!(nodes = gone.deleted_count, "nodes are gone");
             let old = doc! { "$expr": { "$lt": ["$at", lost_before()] } };
-            once("forget who was typing", self.0.typing.delete_many(old)).await?;
+            attempt("forget who was typing", self.0.typing.delete_many(old)).await?;
         }
         // Who is shown first, the nodes second: a node joins before it shows anybody.
-        let shown = once("look at who is shown", async {
+        let shown = attempt("look at who is shown", async {
             self.0.presence.distinct("_id.node", doc! {}).await
         })
         .await?;
-        let living = once("look at the nodes", async {
+        let living = attempt("look at the nodes", async {
             self.0.nodes.distinct("_id", doc! {}).await
         })
         .await?;
@@ -164,7 +164,7 @@ impl Nodes {
             return Ok(());
         }
         let theirs = doc! { "_id.node": { "$in": orphans } };
-        once(
+        attempt(
             "remove lost nodes’ people",
             self.0.presence.delete_many(theirs),
         )
@@ -194,14 +194,14 @@ impl Nodes {
                 .0
                 .presence
                 .delete_many(doc! { "_id": { "$in": places } });
-            once("show who has gone", delete).await?;
+            attempt("show who has gone", delete).await?;
         }
         for here in here.chunks(TELL_MAX) {
             let shown = here.iter().map(|(room, user)| {
                 doc! { "_id": place(room, user.id), "username": user.username.as_str() }
             });
             let insert = self.0.presence.insert_many(shown).ordered(false);
-            match once("show who is here", insert).await {
+            match attempt("show who is here", insert).await {
                 Err(error) if !is_only_repeated(&error, "_id_") => return Err(error),
                 _ => {}
             }
@@ -228,7 +228,7 @@ impl Nodes {
         // With its moment, because replacing a document by itself is not a change.
         let told = doc! { "at": DateTime::now(), "typing": typing };
         let replace = self.0.typing.replace_one(own, told).upsert(true);
-        once("tell who is typing", replace).await.map(drop)
+        attempt("tell who is typing", replace).await.map(drop)
     }
 
     /// Who a document of the typing collection names; nobody of our own.
@@ -256,19 +256,19 @@ impl Nodes {
     }
 
     /// Takes ourselves and those we show away: at an orderly end.
-    pub(super) async fn leave(&self) -> Result<(), StoreError> {
+    pub(super) async fn shutdown(&self) -> Result<(), StoreError> {
         let names: Vec<String> = self.names().iter().map(NodeId::to_string).collect();
         let ours = doc! { "_id": { "$in": &names } };
-        once("leave the nodes", self.0.nodes.delete_many(ours.clone())).await?;
-        once("leave the nodes", self.0.typing.delete_many(ours)).await?;
+        attempt("leave the nodes", self.0.nodes.delete_many(ours.clone())).await?;
+        attempt("leave the nodes", self.0.typing.delete_many(ours)).await?;
         let ours = doc! { "_id.node": { "$in": names } };
         let delete = self.0.presence.delete_many(ours);
-        once("leave the nodes", delete).await.map(drop)
+        attempt("leave the nodes", delete).await.map(drop)
     }
 
     /// Everybody who is shown on other nodes.
     pub(super) async fn elsewhere(&self) -> Result<Vec<(NodeId, RoomId, User)>, StoreError> {
-        let shown: Vec<Document> = trying("look at who is shown", || async {
+        let shown: Vec<Document> = retry("look at who is shown", || async {
             self.0.presence.find(doc! {}).await?.try_collect().await
         })
         .await?;
@@ -288,7 +288,7 @@ impl Nodes {
     pub(super) fn arrived(
         &self,
         document: &Document,
-    ) -> Result<Option<(Elsewhere, User)>, StoreError> {
+    ) -> Result<Option<(RemotePresence, User)>, StoreError> {
         let missing = unreadable("read who is shown");
         let Some(place) = self.place(document.get_document("_id").map_err(&missing)?)? else {
             return Ok(None);
@@ -299,7 +299,7 @@ impl Nodes {
     }
 
     /// Where a document's id says that somebody is; `None` for our own people.
-    pub(super) fn place(&self, id: &Document) -> Result<Option<Elsewhere>, StoreError> {
+    pub(super) fn place(&self, id: &Document) -> Result<Option<RemotePresence>, StoreError> {
         let missing = unreadable("read who is shown");
         let text = |key| id.get_str(key).map_err(&missing);
         let invalid = |error| StoreError::backend("read who is shown", error);
@@ -307,7 +307,7 @@ impl Nodes {
         if self.names().contains(&node) {
             return Ok(None);
         }
-        Ok(Some(Elsewhere {
+        Ok(Some(RemotePresence {
             node,
             room: RoomId::parse(text("room")?).map_err(invalid)?,
             user: UserId::parse(text("user")?).map_err(invalid)?,

@@ -6,7 +6,7 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::store::StoreError;
-use crate::store::patience::deadline;
+use crate::store::deadline;
 
 /// How long one attempt may take. The driver has no limit of its own on an answer that never
 /// comes; it closes the connection of an attempt given up on.
@@ -27,23 +27,23 @@ const PASSING_CODES: [i32; 18] = [
 
 /// Does something that may be repeated until it is done or refused, or the caller's time is over.
 /// It gets one attempt in any case.
-pub(super) async fn trying<T, A>(
+pub(super) async fn retry<T, A>(
     operation: &'static str,
-    attempt: impl Fn() -> A,
+    command: impl Fn() -> A,
 ) -> Result<T, StoreError>
 where
     A: IntoFuture<Output = Result<T, Error>>,
 {
-    let until = deadline();
+    let until = deadline::current();
     let mut backoff = Backoff::new();
     loop {
         let longest = until.max(Instant::now() + ATTEMPT_MIN);
-        let failed = match timeout_at(longest, once(operation, attempt())).await {
+        let failed = match timeout_at(longest, attempt(operation, command())).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(failed)) => failed,
             Err(late) => StoreError::backend(operation, late),
         };
-        if !is_passing(&failed) || Instant::now() >= until {
+        if !is_transient(&failed) || Instant::now() >= until {
             return Err(failed);
         }
         tracing::debug!(operation, error = ?failed, "trying again");
@@ -52,18 +52,18 @@ where
 }
 
 /// One attempt.
-pub(super) async fn once<T>(
+pub(super) async fn attempt<T>(
     operation: &'static str,
-    attempt: impl IntoFuture<Output = Result<T, Error>>,
+    command: impl IntoFuture<Output = Result<T, Error>>,
 ) -> Result<T, StoreError> {
-    match timeout(ATTEMPT_MAX, attempt.into_future()).await {
+    match timeout(ATTEMPT_MAX, command.into_future()).await {
         Ok(result) => result.map_err(|error| StoreError::backend(operation, error)),
         Err(late) => Err(StoreError::backend(operation, late)),
     }
 }
 
 /// Whether the same may work in a moment: there was no primary, or no answer.
-pub(super) fn is_passing(error: &StoreError) -> bool {
+pub(super) fn is_transient(error: &StoreError) -> bool {
     let StoreError::Backend { source, .. } = error else {
         return false;
     };

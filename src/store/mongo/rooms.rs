@@ -5,8 +5,8 @@ use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-use super::retry::{once, trying};
-use super::together::BATCH_MAX;
+use super::batch_loader::BATCH_MAX;
+use super::retry::{attempt, retry};
 use super::{Collections, insert_once, log, unreadable};
 use crate::domain::{
     Author, Event, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
@@ -15,7 +15,7 @@ use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError, newest_first};
 
 /// Three writes, each of which may be repeated, in an order that leaves nothing half done that
 /// entering again would not finish. The membership is last: whoever has it has joined.
-pub(super) async fn enter(
+pub(super) async fn join(
     collections: &Collections,
     logs: &log::Logs,
     room: &RoomId,
@@ -26,7 +26,7 @@ pub(super) async fn enter(
     }
     let own = doc! { "user": user.id.to_string() };
     let count = || collections.memberships.count_documents(own.clone());
-    if trying("count memberships", count).await? >= ROOMS_PER_USER_MAX as u64 {
+    if retry("count memberships", count).await? >= ROOMS_PER_USER_MAX as u64 {
         return Err(StoreError::TooManyRooms);
     }
     // A task, because a client that hangs up drops its handler, not what it began.
@@ -50,11 +50,11 @@ pub(super) async fn enter(
         // What was said before is history to them.
         new.insert("read", log::signed(joined.event().seq));
         let memberships = &collections.memberships;
-        insert_once("enter a room", &collections, memberships, key, new).await
+        insert_once("join a room", &collections, memberships, key, new).await
     });
     entering
         .await
-        .map_err(|panicked| StoreError::backend("enter a room", panicked))?
+        .map_err(|panicked| StoreError::backend("join a room", panicked))?
 }
 
 pub(super) async fn access(
@@ -64,14 +64,14 @@ pub(super) async fn access(
 ) -> Result<Access, StoreError> {
     let membership = doc! { "user": user.id.to_string(), "room": room.as_str() };
     let find = || collections.memberships.find_one(membership.clone());
-    if let Some(membership) = trying("look up a membership", find).await? {
+    if let Some(membership) = retry("look up a membership", find).await? {
         return Ok(Access::Member {
             read: read_from(&membership),
         });
     }
     let find = || collections.rooms.find_one(doc! { "_id": room.as_str() });
-    Ok(match trying("look up a room", find).await? {
-        Some(_) => Access::Outside,
+    Ok(match retry("look up a room", find).await? {
+        Some(_) => Access::NotMember,
         None => Access::NoRoom,
     })
 }
@@ -84,7 +84,7 @@ pub(super) async fn find_members(
     let any: Vec<Document> = { asked.iter() }
         .map(|(user, room)| doc! { "user": user.to_string(), "room": room.as_str() })
         .collect();
-    let found = once("look up memberships", async {
+    let found = attempt("look up memberships", async {
         let found = collections.memberships.find(doc! { "$or": any });
         let found = found.batch_size(BATCH_MAX).await?;
         found.try_collect::<Vec<_>>().await
@@ -114,7 +114,7 @@ pub(super) async fn mark_read(
     let seq = seq.min(heads.first().copied().unwrap_or(0));
     let own = doc! { "user": user.id.to_string(), "room": room.as_str() };
     let read = doc! { "$max": { "read": log::signed(seq) } };
-    trying("mark as read", || {
+    retry("mark as read", || {
         collections
             .memberships
             .update_one(own.clone(), read.clone())
@@ -213,7 +213,7 @@ async fn aggregate<const N: usize>(
     collection: &Collection<Document>,
     pipeline: [Document; N],
 ) -> Result<Vec<Document>, StoreError> {
-    trying("list rooms", || async {
+    retry("list rooms", || async {
         let found = collection.aggregate(pipeline.clone());
         found.await?.try_collect().await
     })

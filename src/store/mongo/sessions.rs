@@ -3,9 +3,9 @@ use std::collections::{HashMap, HashSet};
 use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
-use super::retry::{once, trying};
-use super::together::BATCH_MAX;
-use super::{Collections, find_certain, insert_once, unreadable, users};
+use super::batch_loader::BATCH_MAX;
+use super::retry::{attempt, retry};
+use super::{Collections, find_linearizable, insert_once, unreadable, users};
 use crate::domain::{Session, SessionId, Timestamp, User, UserId};
 use crate::store::StoreError;
 
@@ -27,7 +27,8 @@ pub(super) async fn find(
 ) -> Result<Option<(Session, User)>, StoreError> {
     // Certain, because a client that hears that its session is over forgets it.
     let by_id = doc! { "_id": id.to_string() };
-    let session = find_certain("find a session", collections, &collections.sessions, by_id).await?;
+    let session =
+        find_linearizable("find a session", collections, &collections.sessions, by_id).await?;
     // Revoked ones are kept until they expire, so that revoking is an update the feed can match.
     let Some(session) = session.filter(|session| !session.contains_key("revoked_at")) else {
         return Ok(None);
@@ -37,7 +38,7 @@ pub(super) async fn find(
         return Ok(None);
     }
     let by_id = doc! { "_id": session.user.to_string() };
-    let user = find_certain("find a user", collections, &collections.users, by_id).await?;
+    let user = find_linearizable("find a user", collections, &collections.users, by_id).await?;
     user.map(|user| Ok((session, users::user_from(&user)?)))
         .transpose()
 }
@@ -48,7 +49,7 @@ pub(super) async fn find_some(
     collections: Collections,
     ids: Vec<SessionId>,
 ) -> Result<HashMap<SessionId, (Session, User)>, StoreError> {
-    let sessions = once("find sessions", async {
+    let sessions = attempt("find sessions", async {
         let found = collections
             .sessions
             .find(are_live(&ids))
@@ -64,7 +65,7 @@ pub(super) async fn find_some(
     let of: Vec<String> = { sessions.iter() }
         .map(|session| session.user.to_string())
         .collect();
-    let users = once("find users", async {
+    let users = attempt("find users", async {
         let found = collections.users.find(doc! { "_id": { "$in": of } });
         found
             .batch_size(BATCH_MAX)
@@ -113,7 +114,7 @@ pub(super) async fn live(
     ids: &[SessionId],
 ) -> Result<HashSet<SessionId>, StoreError> {
     let live = are_live(ids);
-    let found = trying("check sessions", || async {
+    let found = retry("check sessions", || async {
         let find = collections.sessions.find(live.clone());
         let found = find.projection(doc! { "_id": 1 }).await?;
         found.try_collect::<Vec<_>>().await
@@ -127,5 +128,5 @@ pub(super) async fn revoke(collections: &Collections, id: SessionId) -> Result<(
     let live = doc! { "_id": id.to_string(), "revoked_at": { "$exists": false } };
     let now = doc! { "$set": { "revoked_at": DateTime::now() } };
     let update = || collections.sessions.update_one(live.clone(), now.clone());
-    trying("revoke a session", update).await.map(drop)
+    retry("revoke a session", update).await.map(drop)
 }

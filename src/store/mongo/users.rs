@@ -1,8 +1,8 @@
 use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
-use super::retry::trying;
-use super::{Collections, duplicate_key, find_certain, unreadable};
+use super::retry::retry;
+use super::{Collections, duplicate_key, find_linearizable, unreadable};
 use crate::domain::{Account, Email, Login, NewUser, User, UserId, Username};
 use crate::store::{StoreError, UserField};
 
@@ -19,7 +19,7 @@ pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), 
         "created_at": DateTime::now(),
     };
     let add = || collections.users.insert_one(&user);
-    let Err(error) = trying("add a user", add).await else {
+    let Err(error) = retry("add a user", add).await else {
         return Ok(());
     };
     let Some(says) = duplicate_key(&error) else {
@@ -31,7 +31,7 @@ pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), 
     };
     // It may be our own, from an attempt whose answer was lost.
     let own = doc! { "_id": new.user.id.to_string() };
-    match find_certain("find a user", collections, &collections.users, own).await? {
+    match find_linearizable("find a user", collections, &collections.users, own).await? {
         Some(_) => Ok(()),
         None => Err(StoreError::Taken(taken)),
     }
@@ -45,7 +45,7 @@ pub(super) async fn renew_email_keys(collections: &Collections) -> anyhow::Resul
         let users = collections.users.find(beyond_ascii.clone()).await?;
         users.try_collect::<Vec<Document>>().await
     };
-    for user in trying("read the addresses", find).await? {
+    for user in retry("read the addresses", find).await? {
         let (Ok(id), Ok(email)) = (user.get_str("_id"), user.get_str("email")) else {
             continue;
         };
@@ -59,7 +59,7 @@ pub(super) async fn renew_email_keys(collections: &Collections) -> anyhow::Resul
                 .users
                 .update_one(doc! { "_id": id }, update.clone())
         };
-        match trying("renew an address’s key", renew).await {
+        match retry("renew an address’s key", renew).await {
             Ok(_) => {}
             Err(error) if duplicate_key(&error).is_some() => {}
             Err(error) => return Err(error.into()),
@@ -77,7 +77,7 @@ pub(super) async fn find_account(
         Login::Username(key) => doc! { "username_key": key },
     };
     let find = || collections.users.find_one(by.clone());
-    let account = trying("find an account", find).await?;
+    let account = retry("find an account", find).await?;
     account
         .map(|account| {
             let password_hash = account

@@ -12,7 +12,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::{
-    DATABASE, MIGRATIONS, Seal, lock, log_beside, make_data_dir, migrate, open_prepared, schema,
+    DATABASE, MIGRATIONS, ShutdownMarker, lock, log_beside, make_data_dir, migrate, open_prepared,
+    schema,
 };
 use crate::domain::{Email, Epoch, Timestamp, Username};
 use crate::files::{Part, is_new, sync_folder_of, with_suffix};
@@ -110,14 +111,14 @@ fn unsigned(stored: i64) -> u64 {
 }
 
 /// Reads an export into `dir`'s database, which must be empty and not in use: all of it, or none.
-/// With `is_older` the store gets a new epoch, and everybody has to sign in.
-pub fn import(dir: &Path, mut importer: Importer<'_>, is_older: bool) -> anyhow::Result<Counts> {
+/// With `new_epoch` the store gets a new epoch, and everybody has to sign in.
+pub fn import(dir: &Path, mut importer: Importer<'_>, new_epoch: bool) -> anyhow::Result<Counts> {
     make_data_dir(dir)?;
     let (mut lock, seal) = lock(dir)?;
     let path = dir.join(DATABASE);
     seal.fits(&path)?;
-    if seal != Seal::New {
-        Seal::InUse(None).put(&mut lock, dir)?;
+    if seal != ShutdownMarker::New {
+        ShutdownMarker::InUse(None).put(&mut lock, dir)?;
     }
     let mut connection = open_prepared(&path)?;
     let epoch = importer.begin()?;
@@ -137,10 +138,10 @@ pub fn import(dir: &Path, mut importer: Importer<'_>, is_older: bool) -> anyhow:
     );
     set_epoch(
         &transaction,
-        if is_older { newer_epoch(epoch) } else { epoch },
+        if new_epoch { newer_epoch(epoch) } else { epoch },
     )?;
     while let Some(record) = importer.next()? {
-        if !(is_older && matches!(record, Record::Session { .. })) {
+        if !(new_epoch && matches!(record, Record::Session { .. })) {
             put(&transaction, &record)?;
         }
     }
@@ -331,11 +332,11 @@ fn rekey(connection: &Connection) -> anyhow::Result<()> {
 }
 
 /// Makes an embedded store one that has gone back in time: after its file was put back by hand.
-pub fn has_gone_back(dir: &Path) -> anyhow::Result<()> {
+pub fn start_new_epoch(dir: &Path) -> anyhow::Result<()> {
     let (mut lock, seal) = lock(dir)?;
     let mut connection = open_existing(dir)?;
-    if seal != Seal::New {
-        Seal::InUse(None).put(&mut lock, dir)?;
+    if seal != ShutdownMarker::New {
+        ShutdownMarker::InUse(None).put(&mut lock, dir)?;
     }
     migrate(&mut connection)?;
     go_back(&connection, 0)
@@ -412,7 +413,7 @@ fn open_existing(dir: &Path) -> anyhow::Result<Connection> {
         path.display()
     );
     // A server that is just starting changes both in turn.
-    let owns_log = || Seal::read(dir).owns_log(&path);
+    let owns_log = || ShutdownMarker::read(dir).owns_log(&path);
     owns_log().or_else(|_| {
         sleep(Duration::from_millis(300));
         owns_log()

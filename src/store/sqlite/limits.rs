@@ -24,11 +24,11 @@ impl Buckets for SqliteStore {
             .await
     }
 
-    async fn give_back(&self, buckets: &[Bucket]) -> Result<(), StoreError> {
+    async fn refund(&self, buckets: &[Bucket]) -> Result<(), StoreError> {
         let buckets = buckets.to_vec();
         self.writer
             .write("give back to a limit", move |connection, _| {
-                give_back(connection, &buckets)
+                refund(connection, &buckets)
                     .map_err(|error| StoreError::backend("give back to a limit", error))
             })
             .await
@@ -79,7 +79,7 @@ fn take(connection: &Connection, buckets: &[Bucket]) -> rusqlite::Result<Result<
     Ok(Ok(()))
 }
 
-fn give_back(connection: &Connection, buckets: &[Bucket]) -> rusqlite::Result<()> {
+fn refund(connection: &Connection, buckets: &[Bucket]) -> rusqlite::Result<()> {
     for Bucket {
         key,
         rate: Rate { every, .. },

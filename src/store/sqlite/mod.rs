@@ -46,7 +46,7 @@ const MIGRATIONS: [&str; 3] = [
 /// The database's name in its directory.
 const DATABASE: &str = "parlor.db";
 
-/// What keeps a second process out, and what the last one left: see [`Seal`].
+/// What keeps a second process out, and what the last one left: see [`ShutdownMarker`].
 const LOCK: &str = "parlor.lock";
 
 /// Enough for every statement we have, so that none is compiled twice. (The default is 16.)
@@ -77,18 +77,19 @@ impl SqliteStore {
         let (mut lock, seal) = lock(dir)?;
         seal.fits(&path)?;
         // Only an orderly end vouches for anything.
-        let is_as_it_was_closed =
-            matches!(seal, Seal::Closed { .. }) && seal == Seal::of_closed(&path);
-        let log_is_known = log_beside(&path).is_none() || matches!(seal, Seal::InUse(Some(_)));
-        let in_use = Seal::InUse(log_is_known.then(|| Marks::of(&path)));
+        let is_as_it_was_closed = matches!(seal, ShutdownMarker::Closed { .. })
+            && seal == ShutdownMarker::of_closed(&path);
+        let log_is_known =
+            log_beside(&path).is_none() || matches!(seal, ShutdownMarker::InUse(Some(_)));
+        let in_use = ShutdownMarker::InUse(log_is_known.then(|| Marks::of(&path)));
         // From here on the file may be another than an orderly end has left, so that must no longer
         // be said. Of one that is not there yet, not yet that it was.
-        if seal != Seal::New && seal != in_use {
+        if seal != ShutdownMarker::New && seal != in_use {
             in_use.put(&mut lock, dir)?;
         }
         let connection = open_prepared(&path)?;
         if !is_as_it_was_closed {
-            if seal != Seal::New {
+            if seal != ShutdownMarker::New {
                 tracing::info!("the database was not closed in order: reading all of it");
             }
             archive::check(&connection, log_is_known)
@@ -96,8 +97,8 @@ impl SqliteStore {
                 .with_context(cannot_use)?;
         }
         let epoch = archive::epoch(&connection).with_context(cannot_use)?;
-        if seal == Seal::New || !log_is_known {
-            Seal::InUse(Some(Marks::of(&path))).put(&mut lock, dir)?;
+        if seal == ShutdownMarker::New || !log_is_known {
+            ShutdownMarker::InUse(Some(Marks::of(&path))).put(&mut lock, dir)?;
         }
         let marking = Marking::new(&path, &lock)?;
 
@@ -129,7 +130,7 @@ fn cannot_write_in(dir: &Path) -> String {
 
 /// What the lock file says of the database beside it.
 #[derive(Debug, PartialEq, Eq)]
-enum Seal {
+enum ShutdownMarker {
     /// There was none yet.
     New,
     /// It is in use, or was when its process died. The log beside it belongs to a file with one of
@@ -139,7 +140,7 @@ enum Seal {
     Closed { bytes: u64, changed_ns: u128 },
 }
 
-impl Seal {
+impl ShutdownMarker {
     /// What an orderly end says of the file now; nothing, if there is more than the file.
     fn of_closed(path: &Path) -> Self {
         let closed = || {
@@ -262,7 +263,7 @@ impl Marking {
     /// Writes it, which is to the log.
     fn begin(&mut self, connection: &Connection) -> anyhow::Result<()> {
         let Marks(old, _) = Marks::of(&self.path);
-        Seal::InUse(Some(Marks(old, self.new))).put(&mut self.lock, &self.path)?;
+        ShutdownMarker::InUse(Some(Marks(old, self.new))).put(&mut self.lock, &self.path)?;
         archive::set_mark(connection, self.new)
     }
 
@@ -271,7 +272,7 @@ impl Marking {
         if archive::mark_of(&self.path) != Some(self.new) {
             return Ok(false);
         }
-        Seal::InUse(Some(Marks(self.new, self.new))).put(&mut self.lock, &self.path)?;
+        ShutdownMarker::InUse(Some(Marks(self.new, self.new))).put(&mut self.lock, &self.path)?;
         Ok(true)
     }
 }
@@ -295,7 +296,7 @@ fn open_prepared(path: &Path) -> anyhow::Result<Connection> {
 
 /// Refuses a second process: two would number the same log and not hear of each other. Says what
 /// the last one has left.
-fn lock(dir: &Path) -> anyhow::Result<(File, Seal)> {
+fn lock(dir: &Path) -> anyhow::Result<(File, ShutdownMarker)> {
     let path = dir.join(LOCK);
     let mut file = files::open_or_create(&path).with_context(|| cannot_write_in(dir))?;
     match file.try_lock() {
@@ -305,7 +306,7 @@ fn lock(dir: &Path) -> anyhow::Result<(File, Seal)> {
             if file.read_to_string(&mut seal).is_err() {
                 seal = "?".to_owned();
             }
-            Ok((file, Seal::parse(&seal)))
+            Ok((file, ShutdownMarker::parse(&seal)))
         }
         Err(TryLockError::WouldBlock) => bail!(
             "another parlor is using {}: stop it first, or set another DATA_DIR",
@@ -473,11 +474,11 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn enter(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
+    async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
         let (room, user) = (room.clone(), user.clone());
         self.writer
-            .write("enter a room", move |connection, changes| {
-                rooms::enter(connection, changes, &room, &user)
+            .write("join a room", move |connection, changes| {
+                rooms::join(connection, changes, &room, &user)
             })
             .await
     }
@@ -614,13 +615,13 @@ impl Store for SqliteStore {
         Ok(newest)
     }
 
-    async fn leave(&self) -> Result<(), StoreError> {
+    async fn shutdown(&self) -> Result<(), StoreError> {
         self.writer.close().await?;
         let mut lock = self
             .lock
             .try_clone()
             .map_err(|error| StoreError::backend("note the orderly end", error))?;
-        Seal::of_closed(&self.path)
+        ShutdownMarker::of_closed(&self.path)
             .put(&mut lock, &self.path)
             .map_err(|error| StoreError::backend("note the orderly end", error))
     }

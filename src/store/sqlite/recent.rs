@@ -545,7 +545,7 @@ mod tests {
                 let (writes, reads, user) = (Arc::clone(&store), Arc::clone(&store), user.clone());
                 let (there, reader) = (room.clone(), user.clone());
                 tasks.spawn(async move {
-                    writes.enter(&room, &user).await.unwrap();
+                    writes.join(&room, &user).await.unwrap();
                     let said = says(&user, &format!("round {round}"));
                     let said = writes.append(&room, said).await.unwrap();
                     let seq = said.event().seq;

@@ -7,7 +7,7 @@ use crate::domain::{
 };
 use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError};
 
-pub(super) fn enter(
+pub(super) fn join(
     connection: &Connection,
     changes: &mut Vec<Durable>,
     room: &RoomId,
@@ -18,7 +18,7 @@ pub(super) fn enter(
         connection
             .prepare_cached(statement)
             .and_then(|mut insert| insert.execute(params))
-            .map_err(|error| StoreError::backend("enter a room", error))
+            .map_err(|error| StoreError::backend("join a room", error))
     };
     add(
         "INSERT INTO rooms (id, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -35,7 +35,7 @@ pub(super) fn enter(
             .and_then(|mut count| {
                 count.query_row([user.id.to_string()], |row| row.get::<_, u32>(0))
             })
-            .map_err(|error| StoreError::backend("enter a room", error))?
+            .map_err(|error| StoreError::backend("join a room", error))?
             as usize;
         if rooms > ROOMS_PER_USER_MAX {
             return Err(StoreError::TooManyRooms);
@@ -95,7 +95,7 @@ pub(super) fn access(
         .optional()?;
     Ok(match read {
         None => Access::NoRoom,
-        Some(None) => Access::Outside,
+        Some(None) => Access::NotMember,
         Some(Some(read)) => Access::Member {
             read: read.unsigned_abs(),
         },

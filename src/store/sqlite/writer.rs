@@ -153,11 +153,11 @@ impl Writer {
         let job: Job = Box::new(move |connection, changes| {
             let result = in_savepoint(operation, connection, changes, work);
             Done {
-                was_full: matches!(result, Err(StoreError::Full)),
+                was_full: matches!(result, Err(StoreError::StorageFull)),
                 answer: Box::new(move |committed| {
                     let result = match committed {
                         Ok(()) => result,
-                        Err(NotCommitted::Full) => Err(StoreError::Full),
+                        Err(NotCommitted::Full) => Err(StoreError::StorageFull),
                         Err(NotCommitted::Otherwise(cause)) => {
                             Err(StoreError::backend(operation, cause.clone()))
                         }
@@ -199,7 +199,7 @@ fn in_savepoint<T>(
     });
     let result = result.map_err(|error| match &error {
         StoreError::Backend { source, .. } if source.downcast_ref().is_some_and(is_full) => {
-            StoreError::Full
+            StoreError::StorageFull
         }
         _ => error,
     });

@@ -20,22 +20,22 @@ const KEPT_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
 /// What is longer is made each time: what people usually write is half of that.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// Rendered pieces, one after the other.
-pub struct Pieces {
+/// Rendered fragments, one after the other.
+pub struct Fragments {
     html: String,
     /// Where each ends.
     ends: Vec<usize>,
 }
 
-/// Pieces, one of which may stand there otherwise for this page's reader.
-pub struct Shown {
-    pieces: Arc<Pieces>,
+/// Fragments, one of which may stand there otherwise for this page's reader.
+pub struct CachedHtml {
+    fragments: Arc<Fragments>,
     otherwise: Option<(usize, String)>,
 }
 
 /// The parts that are kept. One for all pages.
-pub struct Parts {
-    logs: Mutex<LruCache<RoomId, (LogKey, Arc<Pieces>)>>,
+pub struct FragmentCache {
+    logs: Mutex<LruCache<RoomId, (LogKey, Arc<Fragments>)>>,
     sides: Lists,
     lobbies: Lists,
 }
@@ -43,10 +43,10 @@ pub struct Parts {
 /// Which events, in which epoch.
 type LogKey = (Epoch, Seq, Seq);
 
-/// Parts made of somebody's rooms, by whose.
-type Lists = Mutex<LruCache<UserId, (Arc<[RoomSummary]>, Arc<Pieces>)>>;
+/// FragmentCache made of somebody's rooms, by whose.
+type Lists = Mutex<LruCache<UserId, (Arc<[RoomSummary]>, Arc<Fragments>)>>;
 
-impl Default for Parts {
+impl Default for FragmentCache {
     fn default() -> Self {
         Self {
             logs: Mutex::new(LruCache::new(KEPT_MAX)),
@@ -56,7 +56,7 @@ impl Default for Parts {
     }
 }
 
-impl Parts {
+impl FragmentCache {
     /// A page of a room's log, with the line at what its reader has not read.
     pub fn log(
         &self,
@@ -64,7 +64,7 @@ impl Parts {
         events: &[Arc<Event>],
         read: EventId,
         reader: UserId,
-    ) -> Shown {
+    ) -> CachedHtml {
         let epoch = read.epoch;
         let (first, last) = match (events.first(), events.last()) {
             (Some(first), Some(last)) => (first.seq, last.seq),
@@ -72,40 +72,48 @@ impl Parts {
         };
         let key = (epoch, first, last);
         let found = match locked(&self.logs).get(room) {
-            Some((made_of, pieces)) if *made_of == key => Some(Arc::clone(pieces)),
+            Some((made_of, fragments)) if *made_of == key => Some(Arc::clone(fragments)),
             _ => None,
         };
-        let pieces = found.unwrap_or_else(|| {
-            let pieces = Arc::new(Pieces::of(rows(events, epoch).into_iter().map(Row::render)));
-            if pieces.html.len() <= KEPT_BYTES_MAX {
-                locked(&self.logs).put(room.clone(), (key, Arc::clone(&pieces)));
+        let fragments = found.unwrap_or_else(|| {
+            let fragments = Arc::new(Fragments::of(
+                rows(events, epoch).into_iter().map(Row::render),
+            ));
+            if fragments.html.len() <= KEPT_BYTES_MAX {
+                locked(&self.logs).put(room.clone(), (key, Arc::clone(&fragments)));
             }
-            pieces
+            fragments
         });
         // Who has read all of it gets it as it is.
         let otherwise = (read.seq < last)
             .then(|| first_new(events, read, reader))
             .flatten()
             .map(|(at, row)| (at, row.render()));
-        Shown { pieces, otherwise }
+        CachedHtml {
+            fragments,
+            otherwise,
+        }
     }
 
     /// A reader's rooms, beside the one they are in.
-    pub fn side(&self, user: UserId, rooms: &Arc<[RoomSummary]>, current: &RoomId) -> Shown {
+    pub fn side(&self, user: UserId, rooms: &Arc<[RoomSummary]>, current: &RoomId) -> CachedHtml {
         let link = |room: &RoomSummary, is_current| render(&RoomLink { room, is_current });
-        let pieces = kept(&self.sides, user, rooms, |room| link(room, false));
+        let fragments = kept(&self.sides, user, rooms, |room| link(room, false));
         let at = rooms.iter().position(|room| room.room == *current);
         let otherwise = at.and_then(|at| Some((at, link(rooms.get(at)?, true))));
-        Shown { pieces, otherwise }
+        CachedHtml {
+            fragments,
+            otherwise,
+        }
     }
 
     /// A reader's rooms, in the lobby.
-    pub fn lobby(&self, user: UserId, rooms: &Arc<[RoomSummary]>) -> Shown {
-        let pieces = kept(&self.lobbies, user, rooms, |room| {
+    pub fn lobby(&self, user: UserId, rooms: &Arc<[RoomSummary]>) -> CachedHtml {
+        let fragments = kept(&self.lobbies, user, rooms, |room| {
             render(&RoomItem { room })
         });
-        Shown {
-            pieces,
+        CachedHtml {
+            fragments,
             otherwise: None,
         }
     }
@@ -116,27 +124,27 @@ fn kept(
     user: UserId,
     rooms: &Arc<[RoomSummary]>,
     piece: impl Fn(&RoomSummary) -> String,
-) -> Arc<Pieces> {
+) -> Arc<Fragments> {
     // It is held here, so another list is elsewhere.
-    if let Some((made_of, pieces)) = locked(lists).get(&user)
+    if let Some((made_of, fragments)) = locked(lists).get(&user)
         && Arc::ptr_eq(made_of, rooms)
     {
-        return Arc::clone(pieces);
+        return Arc::clone(fragments);
     }
-    let pieces = Arc::new(Pieces::of(rooms.iter().map(piece)));
-    if pieces.html.len() <= KEPT_BYTES_MAX {
-        locked(lists).put(user, (Arc::clone(rooms), Arc::clone(&pieces)));
+    let fragments = Arc::new(Fragments::of(rooms.iter().map(piece)));
+    if fragments.html.len() <= KEPT_BYTES_MAX {
+        locked(lists).put(user, (Arc::clone(rooms), Arc::clone(&fragments)));
     }
-    pieces
+    fragments
 }
 
-impl Pieces {
-    fn of(pieces: impl Iterator<Item = String>) -> Self {
+impl Fragments {
+    fn of(fragments: impl Iterator<Item = String>) -> Self {
         let mut all = Self {
             html: String::new(),
             ends: Vec::new(),
         };
-        for piece in pieces {
+        for piece in fragments {
             all.html += &piece;
             all.ends.push(all.html.len());
         }
@@ -154,26 +162,26 @@ impl Pieces {
     }
 }
 
-impl Shown {
+impl CachedHtml {
     /// About how long it is.
     pub fn bytes(&self) -> usize {
-        self.pieces.html.len()
+        self.fragments.html.len()
     }
 }
 
 /// All of it was escaped when it was rendered.
-impl HtmlSafe for Shown {}
+impl HtmlSafe for CachedHtml {}
 
-impl fmt::Display for Shown {
+impl fmt::Display for CachedHtml {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((at, instead)) = &self.otherwise
-            && let Some((before, after)) = self.pieces.around(*at)
+            && let Some((before, after)) = self.fragments.around(*at)
         {
             f.write_str(before)?;
             f.write_str(instead)?;
             return f.write_str(after);
         }
-        f.write_str(&self.pieces.html)
+        f.write_str(&self.fragments.html)
     }
 }
 
@@ -207,7 +215,7 @@ mod tests {
                 })
             })
             .collect();
-        let parts = Parts::default();
+        let cache = FragmentCache::default();
         for (upto, read, reader, line_above) in [
             (4, 2, ben, Some("m-3")),
             (4, 4, ben, None),
@@ -221,8 +229,8 @@ mod tests {
                 epoch: 0,
                 seq: read,
             };
-            let shown = parts.log(&room, events, read, reader).to_string();
-            let fresh = Parts::default().log(&room, events, read, reader);
+            let shown = cache.log(&room, events, read, reader).to_string();
+            let fresh = FragmentCache::default().log(&room, events, read, reader);
             assert_eq!(shown, fresh.to_string());
             assert_eq!(shown.matches("<li class=\"message").count(), upto);
             assert!(shown.contains("&#60;number 1&#62;"), "{shown}");

@@ -7,13 +7,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use mio::net::TcpStream;
 
 /// A socket, and what the kernel did not take yet.
-pub(super) struct Outgoing {
+pub(super) struct SendBuffer {
     socket: TcpStream,
     /// Nothing else is sent before it.
     unsent: Bytes,
 }
 
-impl Outgoing {
+impl SendBuffer {
     pub(super) fn new(socket: TcpStream) -> Self {
         Self {
             socket,
@@ -115,7 +115,7 @@ mod tests {
         let mut reader = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (writer, _) = listener.accept().unwrap();
         writer.set_nonblocking(true).unwrap();
-        let mut out = Outgoing::new(TcpStream::from_std(writer));
+        let mut out = SendBuffer::new(TcpStream::from_std(writer));
         let mut expected = Vec::new();
         for round in 0..20_u8 {
             // Until the kernel is full, and then a little and a lot.

@@ -25,11 +25,11 @@ pub(super) const BATCH_MAX: u32 = 256;
 const READ_MAX: Duration = Duration::from_secs(1);
 
 /// Answers questions of one kind.
-pub(super) struct Together<K, V> {
+pub(super) struct BatchLoader<K, V> {
     questions: mpsc::Sender<(K, oneshot::Sender<V>)>,
 }
 
-impl<K, V> Together<K, V>
+impl<K, V> BatchLoader<K, V>
 where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
@@ -87,7 +87,7 @@ mod tests {
         let (now, reads) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (clock, count) = (Arc::clone(&now), Arc::clone(&reads));
         let mut tasks = JoinSet::new();
-        let together = Arc::new(Together::start(&mut tasks, move |keys: Vec<u64>| {
+        let together = Arc::new(BatchLoader::start(&mut tasks, move |keys: Vec<u64>| {
             let (clock, count) = (Arc::clone(&clock), Arc::clone(&count));
             async move {
                 // As old as a read can be.
@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_found_or_fails_or_hangs_says_nothing() {
         let mut tasks = JoinSet::new();
-        let together = Together::start(&mut tasks, |keys: Vec<u8>| async move {
+        let together = BatchLoader::start(&mut tasks, |keys: Vec<u8>| async move {
             match keys.first() {
                 Some(0) => Ok(HashMap::new()),
                 Some(1) => Err(StoreError::Busy),

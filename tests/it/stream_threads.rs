@@ -161,7 +161,7 @@ async fn who_takes_nothing_is_dropped_after_half_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_follower_sends_changes_nothing() {
+async fn what_a_subscriber_sends_changes_nothing() {
     let (server, ana) = at_tea().await;
     let mut socket = TcpStream::connect(server.address()).await.unwrap();
     let stream = request(&ana, "/rooms/tea/events", "1.1");

@@ -14,7 +14,7 @@ use crate::{json, views};
 
 /// The forms of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ResponseFormat {
     /// A whole page: browsers, and whoever does not say.
     Page,
     /// A piece of one: htmx.
@@ -27,7 +27,7 @@ pub(super) enum Form {
     Ndjson,
 }
 
-impl Form {
+impl ResponseFormat {
     /// By `HX-Request-Type`, and by the weights in `Accept` (RFC 9110, 12.5.1): the form that is liked
     /// best; of those liked the same the one that is named; of those a page, which browsers name
     /// beside others.
@@ -53,7 +53,7 @@ impl Form {
             // The most exact range decides the weight.
             fitting.max_by_key(|(how_exactly, _)| *how_exactly)
         };
-        let forms = [
+        let formats = [
             (Self::Page, "text/html"),
             (Self::Json, "application/json"),
             (Self::Json, "application/problem+json"),
@@ -61,12 +61,12 @@ impl Form {
             (Self::Text, "text/plain"),
         ];
         let mut best = (Self::Page, (0, 0));
-        for (form, media_type) in forms {
+        for (format, media_type) in formats {
             if let Some((how_exactly, weight)) = liked(media_type)
                 && weight > 0
                 && (weight, how_exactly) > best.1
             {
-                best = (form, (weight, how_exactly));
+                best = (format, (weight, how_exactly));
             }
         }
         best.0
@@ -118,7 +118,7 @@ fn weight(value: &str) -> u16 {
     (weight.clamp(0.0, 1.0) * 1_000.0) as u16
 }
 
-impl<S: Sync> FromRequestParts<S> for Form {
+impl<S: Sync> FromRequestParts<S> for ResponseFormat {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -170,36 +170,42 @@ mod tests {
 
     #[test]
     fn weights_decide_which_form_is_sent() {
-        for (accept, form) in [
-            ("", Form::Page),
-            ("*/*", Form::Page),
+        for (accept, format) in [
+            ("", ResponseFormat::Page),
+            ("*/*", ResponseFormat::Page),
             (
                 "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-                Form::Page,
+                ResponseFormat::Page,
             ),
-            ("text/html, text/event-stream", Form::Page),
-            ("application/json", Form::Json),
-            ("application/json, text/plain, */*", Form::Json),
-            ("application/problem+json", Form::Json),
-            ("text/html;q=0, application/json", Form::Json),
-            ("text/html; q=0.5, application/json", Form::Json),
-            ("text/html;q=0.9, application/json;q=0.8", Form::Page),
-            ("application/json, text/html", Form::Page),
-            ("text/html;q=0, */*", Form::Json),
-            ("application/json;q=0", Form::Page),
-            ("APPLICATION/JSON ; Q=1.0", Form::Json),
-            ("text/plain", Form::Text),
-            ("text/plain;q=0.2, application/x-ndjson;q=0.3", Form::Ndjson),
-            ("text/*", Form::Page),
-            ("text/*;q=0.5, text/plain", Form::Text),
-            ("application/*", Form::Json),
-            ("image/png", Form::Page),
-            ("application/json;q=much", Form::Page),
-            (";;,,;q=", Form::Page),
+            ("text/html, text/event-stream", ResponseFormat::Page),
+            ("application/json", ResponseFormat::Json),
+            ("application/json, text/plain, */*", ResponseFormat::Json),
+            ("application/problem+json", ResponseFormat::Json),
+            ("text/html;q=0, application/json", ResponseFormat::Json),
+            ("text/html; q=0.5, application/json", ResponseFormat::Json),
+            (
+                "text/html;q=0.9, application/json;q=0.8",
+                ResponseFormat::Page,
+            ),
+            ("application/json, text/html", ResponseFormat::Page),
+            ("text/html;q=0, */*", ResponseFormat::Json),
+            ("application/json;q=0", ResponseFormat::Page),
+            ("APPLICATION/JSON ; Q=1.0", ResponseFormat::Json),
+            ("text/plain", ResponseFormat::Text),
+            (
+                "text/plain;q=0.2, application/x-ndjson;q=0.3",
+                ResponseFormat::Ndjson,
+            ),
+            ("text/*", ResponseFormat::Page),
+            ("text/*;q=0.5, text/plain", ResponseFormat::Text),
+            ("application/*", ResponseFormat::Json),
+            ("image/png", ResponseFormat::Page),
+            ("application/json;q=much", ResponseFormat::Page),
+            (";;,,;q=", ResponseFormat::Page),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().unwrap());
-            assert_eq!(Form::of(&headers), form, "{accept}");
+            assert_eq!(ResponseFormat::of(&headers), format, "{accept}");
         }
     }
 }

@@ -5,13 +5,13 @@ use std::task::Context;
 use bytes::Bytes;
 
 use super::encode::Format;
-use super::follower::Next;
 use super::room::{Room, Signal, Taken};
+use super::subscriber::Next;
 use crate::domain::Seq;
 
-/// A room, watched once for many of its followers. What they take alike is made once: thousands of
+/// A room, watched once for many of its subscribers. What they take alike is made once: thousands of
 /// streams that have the same event to send don't each lock the room for it.
-pub struct Watch {
+pub struct RoomView {
     room: Arc<Room>,
     /// Never resolves; being woken is the news.
     changes: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -21,11 +21,11 @@ pub struct Watch {
     /// What was taken since then.
     taken: Vec<(Seq, Format, Bytes, Seq)>,
     /// What was said besides, by where that is kept.
-    told: Vec<(usize, Format, Bytes)>,
+    notices: Vec<(usize, Format, Bytes)>,
 }
 
-/// What a follower has to send now.
-pub enum Ready {
+/// What a subscriber has to send now.
+pub enum Readiness {
     /// Events, or a notice: the same bytes for all to whom it is said alike.
     Send(Bytes),
     /// It must read from the store.
@@ -37,7 +37,7 @@ pub enum Ready {
 /// Streams that are behind are at many places, which nobody shares.
 const TAKEN_MAX: usize = 16;
 
-impl Watch {
+impl RoomView {
     pub(super) fn new(room: Arc<Room>) -> Self {
         let mut receiver = room.watch();
         Self {
@@ -46,26 +46,26 @@ impl Watch {
             room,
             changes: Box::pin(async move { while receiver.changed().await.is_ok() {} }),
             taken: Vec::new(),
-            told: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
     /// Has the caller woken once the room changes; to be called again after that, before
-    /// [`Self::look`].
-    pub fn wake_at_next(&mut self, cx: &mut Context<'_>) {
+    /// [`Self::refresh`].
+    pub fn register(&mut self, cx: &mut Context<'_>) {
         let _ = self.changes.as_mut().poll(cx);
     }
 
-    /// Looks at the room, as it is for [`Follower::ready`](super::Follower::ready) from now on.
-    pub fn look(&mut self) {
+    /// Looks at the room, as it is for [`Subscriber::ready`](super::Subscriber::ready) from now on.
+    pub fn refresh(&mut self) {
         self.head = self.room.head().unwrap_or(0);
         self.signal = self.room.signal();
         self.taken.clear();
-        self.told.clear();
+        self.notices.clear();
     }
 
     /// A notice's bytes.
-    pub(super) fn tell(&mut self, notice: Next, format: Format) -> Bytes {
+    pub(super) fn notice(&mut self, notice: Next, format: Format) -> Bytes {
         // Our signal holds it, so nothing else is where it is.
         let address = match &notice {
             Next::Present(present) => Arc::as_ptr(present).addr(),
@@ -74,12 +74,12 @@ impl Watch {
                 return notice.encode(&self.room.id, format);
             }
         };
-        let like = |told: &&(usize, Format, Bytes)| told.0 == address && told.1 == format;
-        if let Some((_, _, bytes)) = self.told.iter().find(like) {
+        let like = |made: &&(usize, Format, Bytes)| made.0 == address && made.1 == format;
+        if let Some((_, _, bytes)) = self.notices.iter().find(like) {
             return bytes.clone();
         }
         let bytes = notice.encode(&self.room.id, format);
-        self.told.push((address, format, bytes.clone()));
+        self.notices.push((address, format, bytes.clone()));
         bytes
     }
 

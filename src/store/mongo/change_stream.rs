@@ -1,7 +1,7 @@
 //! How a node hears of what other nodes did: one change stream over the deployment's oplog.
 //!
 //! It is a wake-up and not the truth. Whenever it was interrupted, and every few seconds in any
-//! case, the process is told [`Change::MaybeMissed`] and compares the heads of the logs it
+//! case, the process is told [`Change::Resync`] and compares the heads of the logs it
 //! follows, so a stream that fails in a way nobody thought of delays messages and loses none.
 
 use std::sync::Arc;
@@ -37,22 +37,22 @@ const STALLED_AFTER: Duration = Duration::from_secs(8);
 
 /// What follows the change stream. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Feed {
+pub(super) struct ChangeStream {
     database: Database,
     nodes: Nodes,
     logs: Logs,
     on_change: OnChange,
     metrics: Metrics,
-    pulse: Arc<Pulse>,
+    liveness: Arc<Liveness>,
 }
 
 /// When the stream last answered.
-pub(super) struct Pulse {
+pub(super) struct Liveness {
     epoch: Instant,
     beat_ms: AtomicU64,
 }
 
-impl Pulse {
+impl Liveness {
     /// Fails while other nodes' messages come only with the sweep.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         match self.age() > STALLED_AFTER {
@@ -75,7 +75,7 @@ impl Pulse {
     }
 }
 
-impl Feed {
+impl ChangeStream {
     pub(super) fn new(
         database: Database,
         nodes: Nodes,
@@ -89,15 +89,15 @@ impl Feed {
             logs,
             on_change,
             metrics,
-            pulse: Arc::new(Pulse {
+            liveness: Arc::new(Liveness {
                 epoch: Instant::now(),
                 beat_ms: AtomicU64::new(0),
             }),
         }
     }
 
-    pub(super) fn pulse(&self) -> Arc<Pulse> {
-        Arc::clone(&self.pulse)
+    pub(super) fn liveness(&self) -> Arc<Liveness> {
+        Arc::clone(&self.liveness)
     }
 
     /// Has the logs read now and then, whatever the stream says; oftener while it says nothing.
@@ -106,7 +106,7 @@ impl Feed {
         let mut swept_at = Instant::now();
         loop {
             sleep(SWEEP_EVERY_WHEN_STALLED).await;
-            let is_stalled = self.pulse.check().is_err();
+            let is_stalled = self.liveness.check().is_err();
             if is_stalled && !was_stalled {
                 tracing::warn!("the change stream has stalled: reading the logs instead");
                 self.metrics.change_stream_up.set(0);
@@ -121,14 +121,14 @@ impl Feed {
             if is_due {
                 swept_at = Instant::now();
             }
-            if is_due || self.pulse.age() > LATE_AFTER {
-                (self.on_change)(Change::MaybeMissed);
+            if is_due || self.liveness.age() > LATE_AFTER {
+                (self.on_change)(Change::Resync);
             }
             if is_due
                 && is_stalled
                 && let Ok(elsewhere) = self.nodes.elsewhere().await
             {
-                (self.on_change)(Change::Elsewhere(elsewhere));
+                (self.on_change)(Change::RemoteRoster(elsewhere));
             }
         }
     }
@@ -146,7 +146,7 @@ impl Feed {
             self.metrics.change_stream_up.set(0);
             self.metrics.change_stream_restarts.inc();
             self.metrics.log_sweeps.inc();
-            (self.on_change)(Change::MaybeMissed);
+            (self.on_change)(Change::Resync);
             sleep(AWAIT_MAX).await;
         }
     }
@@ -177,9 +177,9 @@ impl Feed {
             Err(late) => return late.into(),
         };
         // First the stream, then the logs: what is appended between the two is in both.
-        (self.on_change)(Change::MaybeMissed);
+        (self.on_change)(Change::Resync);
         match self.nodes.elsewhere().await {
-            Ok(elsewhere) => (self.on_change)(Change::Elsewhere(elsewhere)),
+            Ok(elsewhere) => (self.on_change)(Change::RemoteRoster(elsewhere)),
             Err(error) => return error.into(),
         }
         loop {
@@ -194,7 +194,7 @@ impl Feed {
                 *place = None;
                 return "the server closed it".into();
             }
-            self.pulse.beat();
+            self.liveness.beat();
             self.metrics.change_stream_up.set(1);
             // Also after an answer without changes: a quiet night's token stays young.
             *place = stream.resume_token();
@@ -209,7 +209,7 @@ impl Feed {
                 }
                 Err(error) => {
                     tracing::error!(?error, "cannot read what the change stream tells");
-                    (self.on_change)(Change::MaybeMissed);
+                    (self.on_change)(Change::Resync);
                 }
             }
         }
@@ -256,7 +256,7 @@ impl Feed {
 pub(super) async fn sweep_alone(on_change: OnChange) {
     loop {
         sleep(SWEEP_EVERY).await;
-        on_change(Change::MaybeMissed);
+        on_change(Change::Resync);
     }
 }
 

@@ -99,7 +99,7 @@ const ARRIVES_WITHIN: Duration = Duration::from_secs(15);
 
 async fn in_time<T>(reading: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
     let read = timeout(ARRIVES_WITHIN, reading).await;
-    read.unwrap_or(Err(AppError::TooSlow))
+    read.unwrap_or(Err(AppError::RequestTimeout))
 }
 
 const NO_UTF_8: Invalid = Invalid("Send text in UTF-8.");

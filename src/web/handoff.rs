@@ -2,25 +2,25 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::live::Follower;
+use crate::live::Subscriber;
 
 /// Stands in a request's extensions if the server carries streams on by itself.
 #[derive(Debug, Clone, Copy)]
-pub struct CarriesStreams;
+pub struct HandoffSupported;
 
 /// What goes on after an answer's head, in place of its body.
 pub struct OpenStream {
     /// What is sent first, perhaps nothing.
     pub preamble: String,
     /// Everything after it.
-    pub follower: Follower,
+    pub subscriber: Subscriber,
 }
 
 /// Stands in an answer's extensions: the stream, for who takes it first.
 #[derive(Clone)]
-pub struct HandedOver(Arc<Mutex<Option<Box<OpenStream>>>>);
+pub struct HandedOff(Arc<Mutex<Option<Box<OpenStream>>>>);
 
-impl HandedOver {
+impl HandedOff {
     pub(super) fn new(stream: OpenStream) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::new(stream)))))
     }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::presence::{Here, Present};
+use super::presence::{PresenceGuard, Roster};
 use super::room::{Names, Room, Signal, Taken};
-use super::streams::{Ending, Stream};
-use super::watch::{Ready, Watch};
+use super::room_view::{Readiness, RoomView};
+use super::streams::{CloseReason, Stream};
 use super::{Format, Hub};
 use crate::domain::{RoomId, Seq, Timestamp};
 use crate::store::StoreError;
@@ -21,11 +21,11 @@ const READ_ON: usize = 100;
 const READ_AGAIN_IN: Duration = Duration::from_secs(1);
 
 /// One open stream: a cursor into a room's log, and what ends it.
-pub struct Follower {
+pub struct Subscriber {
     hub: Hub,
     stream: Stream,
     /// Shows the user in the room for as long as the stream is open.
-    _here: Here,
+    _here: PresenceGuard,
     heartbeat: watch::Receiver<()>,
     room: Arc<Room>,
     signal: watch::Receiver<Signal>,
@@ -33,7 +33,7 @@ pub struct Follower {
     /// The last event that was taken.
     cursor: Seq,
     /// The last presence that was taken.
-    seen: Option<Arc<Present>>,
+    seen: Option<Arc<Roster>>,
     /// Who was last said to be typing.
     typing: Option<Names>,
 }
@@ -43,20 +43,20 @@ pub enum Next {
     /// Events, encoded.
     Events(Bytes),
     /// Who is here has changed.
-    Present(Arc<Present>),
+    Present(Arc<Roster>),
     /// These people are typing; for a few seconds.
     Typing(Names),
     /// Nothing has happened for a while.
     Heartbeat,
     /// The stream is over.
-    End(Ending),
+    End(CloseReason),
 }
 
-impl Follower {
+impl Subscriber {
     pub(super) fn new(
         hub: Hub,
         stream: Stream,
-        here: Here,
+        here: PresenceGuard,
         heartbeat: watch::Receiver<()>,
         room: Arc<Room>,
         signal: watch::Receiver<Signal>,
@@ -176,7 +176,7 @@ impl Follower {
     /// What a heartbeat is to this stream: its end, if its session is over by now.
     pub fn on_heartbeat(&self) -> Next {
         if Timestamp::now() >= self.stream.session.expires_at {
-            Next::End(Ending::SignedOut)
+            Next::End(CloseReason::SignedOut)
         } else {
             Next::Heartbeat
         }
@@ -188,32 +188,32 @@ impl Follower {
     }
 
     /// Watches its room, for it and others who wait together.
-    pub fn watch(&self) -> Watch {
-        Watch::new(Arc::clone(&self.room))
+    pub fn watch(&self) -> RoomView {
+        RoomView::new(Arc::clone(&self.room))
     }
 
     /// What [`Self::next`] has to send now, if anything, with the room as `watch` sees it.
-    pub fn ready(&mut self, watch: &mut Watch) -> Ready {
+    pub fn ready(&mut self, watch: &mut RoomView) -> Readiness {
         if self.cursor < watch.head {
             match watch.take(self.cursor, self.format) {
                 Taken::Events(bytes, upto) => {
                     self.cursor = upto;
-                    return Ready::Send(bytes);
+                    return Readiness::Send(bytes);
                 }
-                Taken::Behind => return Ready::Behind,
+                Taken::Behind => return Readiness::Behind,
                 Taken::Nothing => {}
             }
         }
         while let Some(notice) = notice(&watch.signal, &mut self.seen, &mut self.typing) {
-            let bytes = watch.tell(notice, self.format);
+            let bytes = watch.notice(notice, self.format);
             if !bytes.is_empty() {
-                return Ready::Send(bytes);
+                return Readiness::Send(bytes);
             }
         }
-        Ready::Nothing
+        Readiness::Nothing
     }
 
-    /// Reads what comes next from the store, for a stream that is [`Ready::Behind`]: for as long as
+    /// Reads what comes next from the store, for a stream that is [`Readiness::Behind`]: for as long as
     /// it takes. What was read is to be given to [`Self::took`].
     pub fn read_on(&self) -> impl Future<Output = ReadOn> + Send + use<> {
         let (hub, room) = (self.hub.clone(), Arc::clone(&self.room));
@@ -238,7 +238,7 @@ impl Follower {
     }
 
     /// Why it is over, once it is; wakes the caller then.
-    pub fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    pub fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.stream.poll_ended(cx)
     }
 }
@@ -252,7 +252,7 @@ pub struct ReadOn {
 /// Who is here or who is typing, if that is not what was told last.
 fn notice(
     signal: &Signal,
-    seen: &mut Option<Arc<Present>>,
+    seen: &mut Option<Arc<Roster>>,
     typing: &mut Option<Names>,
 ) -> Option<Next> {
     news(&signal.present, seen)
@@ -260,7 +260,7 @@ fn notice(
         .or_else(|| news(&signal.typing, typing).map(Next::Typing))
 }
 
-/// What is told now, if it is not what was told last; it is from then on. Thousands of followers
+/// What is told now, if it is not what was told last; it is from then on. Thousands of subscribers
 /// share it, so it is counted only when it is taken.
 fn news<T: ?Sized>(now: &Option<Arc<T>>, last: &mut Option<Arc<T>>) -> Option<Arc<T>> {
     let now = now.as_ref()?;

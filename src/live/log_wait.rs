@@ -12,7 +12,7 @@ const CROWD: usize = 200;
 
 /// Who waits for any of several logs to grow, without reading them: for what is unread.
 #[derive(Clone, Default)]
-pub(super) struct Waiters(Arc<Mutex<Waiting>>);
+pub(super) struct LogWaiters(Arc<Mutex<Waiting>>);
 
 #[derive(Default)]
 struct Waiting {
@@ -21,17 +21,17 @@ struct Waiting {
 }
 
 /// One wait for any of several logs to grow. It ends with its session, as a stream does.
-pub struct Growth {
+pub struct LogWait {
     stream: Stream,
     rooms: Vec<RoomId>,
     number: u64,
     has_grown: Arc<Notify>,
-    waiters: Waiters,
+    waiters: LogWaiters,
 }
 
-impl Waiters {
+impl LogWaiters {
     /// Waits for what is appended from now on.
-    pub(super) fn watch(&self, stream: Stream, rooms: Vec<RoomId>) -> Growth {
+    pub(super) fn watch(&self, stream: Stream, rooms: Vec<RoomId>) -> LogWait {
         let has_grown = Arc::new(Notify::new());
         let mut waiting = self.waiting();
         waiting.last_number += 1;
@@ -41,7 +41,7 @@ impl Waiters {
             of_room.insert(number, Arc::clone(&has_grown));
         }
         drop(waiting);
-        Growth {
+        LogWait {
             stream,
             rooms,
             number,
@@ -66,9 +66,9 @@ impl Waiters {
     }
 }
 
-impl Growth {
+impl LogWait {
     /// Waits until one of the logs has grown since this was made, or the session is over.
-    pub async fn happens(&mut self) {
+    pub async fn changed(&mut self) {
         tokio::select! {
             _ = self.stream.ended() => {}
             () = self.has_grown.notified() => {}
@@ -76,7 +76,7 @@ impl Growth {
     }
 }
 
-impl Drop for Growth {
+impl Drop for LogWait {
     fn drop(&mut self) {
         let mut waiting = self.waiters.waiting();
         for room in &self.rooms {
