@@ -188,7 +188,7 @@ impl Subscriber {
     }
 
     /// Watches its room, for it and others who wait together.
-    pub fn watch(&self) -> RoomView {
+    pub fn view(&self) -> RoomView {
         RoomView::new(Arc::clone(&self.room))
     }
 
@@ -238,7 +238,7 @@ impl Subscriber {
     }
 
     /// Why it is over, once it is; wakes the caller then.
-    pub fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.stream.poll_ended(cx)
     }
 }

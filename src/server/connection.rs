@@ -1,4 +1,4 @@
-//! One connection: HTTP by hyper, until it is a stream, which the carriers go on with.
+//! One connection: HTTP by hyper, until it is a stream, which a stream thread takes over.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -28,8 +28,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
-use super::carrier::{Handoff, StreamThreads};
 use super::places::Doing;
+use super::streams::{Handoff, StreamThreads};
 use super::{ConnectionGuard, STUCK_AFTER};
 use crate::web::{HandedOff, HandoffSupported, OpenStream, Peer};
 
@@ -49,18 +49,18 @@ const UNWANTED_MAX: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// Serves a connection to its end, or until the answer to one of its requests is a stream and the
-/// carriers have it.
+/// stream threads have it.
 pub(super) async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     app: Router,
-    carriers: Option<StreamThreads>,
+    stream_threads: Option<StreamThreads>,
     mut stopping: watch::Receiver<()>,
-    mut keep: ConnectionGuard,
+    mut guard: ConnectionGuard,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     configure(&socket)?;
     // A trusted proxy's connection counts for nobody, but its heads must arrive as well.
-    let doing = keep.place.doing().cloned().unwrap_or_default();
+    let doing = guard.place.doing().cloned().unwrap_or_default();
     let socket = Heard {
         socket,
         doing: Arc::clone(&doing),
@@ -69,7 +69,7 @@ pub(super) async fn serve(
     socket.set_write_timeout(Some(STUCK_AFTER));
     let leaving = Leaving::default();
     let answered = leaving.clone();
-    let are_carried = carriers.is_some();
+    let can_hand_off = stream_threads.is_some();
     let does = Arc::clone(&doing);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         does.answers();
@@ -79,7 +79,7 @@ pub(super) async fn serve(
         let mut request = request.map(|body| unread.watch(body));
         request.extensions_mut().insert(Peer(peer));
         // Before 1.1 there are no chunks.
-        if are_carried && request.version() == Version::HTTP_11 {
+        if can_hand_off && request.version() == Version::HTTP_11 {
             request.extensions_mut().insert(HandoffSupported);
         }
         let (answer, leaving) = (app.clone().oneshot(request), answered.clone());
@@ -148,13 +148,13 @@ pub(super) async fn serve(
     let socket = &timed.as_ref().get_ref().get_ref().socket;
     let socket = socket.as_fd().try_clone_to_owned()?;
     drop(timed);
-    keep.place.is_a_stream();
-    if let Some(carriers) = carriers {
-        carriers.carry(Handoff {
+    guard.place.is_a_stream();
+    if let Some(stream_threads) = stream_threads {
+        stream_threads.hand_off(Handoff {
             socket: socket.into(),
             head: head_bytes(&head),
             stream,
-            keep,
+            guard,
         });
     }
     Ok(())

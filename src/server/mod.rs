@@ -1,9 +1,8 @@
 //! The process's edge: sockets in, requests to the router, and an orderly end.
 
-mod carrier;
 mod connection;
 mod places;
-mod send_buffer;
+mod streams;
 
 use std::convert::Infallible;
 use std::io;
@@ -20,8 +19,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use self::carrier::StreamThreads;
 use self::places::{Place, Places};
+use self::streams::StreamThreads;
 use crate::lasting;
 use crate::live::Hub;
 use crate::metrics::Metrics;
@@ -105,7 +104,7 @@ pub async fn serve(
     room: Room,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let carriers = match room.stream_threads {
+    let stream_threads = match room.stream_threads {
         0 => None,
         threads => Some(StreamThreads::start(threads, hub)?),
     };
@@ -130,12 +129,13 @@ pub async fn serve(
                 tracing::debug!(%peer, "a network has all the places it may have");
                 continue;
             };
-            let keep = ConnectionGuard {
+            let guard = ConnectionGuard {
                 place,
                 _alive: alive.clone(),
             };
             let (app, stopping) = (app.clone(), stopping.subscribe());
-            let serving = connection::serve(socket, peer, app, carriers.clone(), stopping, keep);
+            let serving =
+                connection::serve(socket, peer, app, stream_threads.clone(), stopping, guard);
             tokio::spawn(async move {
                 if let Err(error) = serving.await {
                     tracing::debug!(%peer, %error, "a connection broke off");

@@ -1,4 +1,4 @@
-//! How a stream leaves HTTP: once its head is made, the server may carry it on by itself.
+//! The handoff of a stream: after the response's head the server goes on with it, without HTTP.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

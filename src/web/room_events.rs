@@ -29,7 +29,7 @@ pub(super) async fn show(
     wanted: ResponseFormat,
     query: Query,
     headers: HeaderMap,
-    carrier: Option<Extension<HandoffSupported>>,
+    handoff: Option<Extension<HandoffSupported>>,
     member: Result<RoomMember, AppError>,
 ) -> Result<Response, AppError> {
     let format = match (query.find("format"), wanted) {
@@ -55,8 +55,8 @@ pub(super) async fn show(
     let after = last_event_id.or(query.find("after"));
     let opened = match member {
         Ok(member) => {
-            let carrier = carrier.map(|Extension(carrier)| carrier);
-            open(&app, format, &member, after, carrier).await
+            let handoff = handoff.map(|Extension(handoff)| handoff);
+            open(&app, format, &member, after, handoff).await
         }
         Err(error) => Err(error),
     };
@@ -102,7 +102,7 @@ async fn open(
     format: Format,
     member: &RoomMember,
     after: Option<&str>,
-    carrier: Option<HandoffSupported>,
+    handoff: Option<HandoffSupported>,
 ) -> Result<Response, AppError> {
     // Before a stream is opened: what is refused must not take another's place.
     let after = match after.map(EventId::parse) {
@@ -152,7 +152,7 @@ async fn open(
         noted: 0,
         noted_at: None,
     });
-    Ok(streaming(preamble, subscriber, reader, carrier))
+    Ok(streaming(preamble, subscriber, reader, handoff))
 }
 
 /// Who looks at a page without scripts, which cannot say what they have read: what it shows, is.
@@ -205,10 +205,10 @@ fn streaming(
     preamble: String,
     subscriber: Subscriber,
     reader: Option<Reader>,
-    carrier: Option<HandoffSupported>,
+    handoff: Option<HandoffSupported>,
 ) -> Response {
     let format = subscriber.format();
-    let mut response = match (carrier, reader) {
+    let mut response = match (handoff, reader) {
         (Some(HandoffSupported), None) => {
             // Neither empty nor of any length, so that no layer says how long it is.
             let mut response = Response::new(Body::from_stream(stream::pending::<NeverFails>()));
