@@ -99,9 +99,15 @@ impl<R> Rounds<R> {
             // The stream that moved into the slot may not have had its turn.
             room.has_gap |= room.is_queued;
         }
-        // The queues may name a room that is gone; they pass over it.
-        let is_empty = room.members.is_empty();
-        is_empty.then(|| self.rooms.remove(at).room)
+        if !room.members.is_empty() {
+            return None;
+        }
+        if room.is_queued {
+            // The next room to take the place must not take over the turns as well.
+            self.due.retain(|due| *due != at);
+            self.paused.retain(|(_, paused)| *paused != at);
+        }
+        Some(self.rooms.remove(at).room)
     }
 
     /// Notes that there is something to send to a room.
@@ -132,9 +138,7 @@ impl<R> Rounds<R> {
             && until <= now
         {
             self.paused.pop_first();
-            if let Some(room) = self.rooms.get_mut(at)
-                && room.is_queued
-            {
+            if let Some(room) = self.rooms.get_mut(at) {
                 room.begin_round(now);
                 self.due.push_back(at);
             }
@@ -143,19 +147,15 @@ impl<R> Rounds<R> {
 
     /// The next batch to serve, of at most `most` members. [`Self::end_turn`] must follow.
     pub(super) fn next_turn(&mut self, most: usize) -> Option<Turn> {
-        loop {
-            let at = self.due.pop_front()?;
-            let Some(room) = self.rooms.get_mut(at).filter(|room| room.is_queued) else {
-                continue;
-            };
-            // Members may have left since the last turn.
-            let from = room.served.min(room.members.len());
-            room.served = room.members.len().min(from + most);
-            return Some(Turn {
-                room: at,
-                slots: from..room.served,
-            });
-        }
+        let at = self.due.pop_front()?;
+        let room = self.rooms.get_mut(at)?;
+        // Members may have left since the last turn.
+        let from = room.served.min(room.members.len());
+        room.served = room.members.len().min(from + most);
+        Some(Turn {
+            room: at,
+            slots: from..room.served,
+        })
     }
 
     /// Decides what follows a turn: the rest of the round, another round, or nothing.
