@@ -4,6 +4,7 @@
 //!
 //! - [`domain`]: what a name, a message, an event is;
 //! - [`store`]: where they are kept, SQLite or MongoDB behind one interface;
+//! - [`cluster`]: what nodes tell each other, and nobody keeps;
 //! - [`live`]: who follows which room, and how they are woken;
 //! - [`auth`]: passwords, tokens, origins;
 //! - [`markup`]: a message's text as code, links and plain text;
@@ -20,6 +21,7 @@
 //! `live` reads logs through the [`store::Store`] interface and encodes events with [`views`].
 
 pub mod auth;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod domain;

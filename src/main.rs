@@ -9,11 +9,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use parlor::auth::password::Hasher;
 use parlor::auth::token::{Keys, kept_secret};
+use parlor::cluster::Cluster;
 use parlor::commands;
 use parlor::config::{Config, DotEnv, Secret, absolute};
 use parlor::files::give_up_parts;
 use parlor::limits::Limits;
-use parlor::live::Hub;
+use parlor::live::{HubBuilder, Renderer};
 use parlor::logging;
 use parlor::metrics::Metrics;
 use parlor::server;
@@ -22,7 +23,7 @@ use parlor::state::{AppState, Services};
 use parlor::store::Store;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::{SqliteStore, make_data_dir};
-use parlor::views::FragmentCache;
+use parlor::views::{self, FragmentCache};
 use parlor::web::InFlight;
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::spawn_blocking;
@@ -154,8 +155,12 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
 
     let connections_max = server::connections_max();
     let metrics = Metrics::default();
-    let hub = Hub::new(config.streams_per_user, metrics.clone());
-    let store = tokio::select! {
+    let renderer = Renderer {
+        row: views::event_row,
+        roster: views::here,
+    };
+    let hub = HubBuilder::new(config.streams_per_user, &metrics, renderer);
+    let (store, cluster) = tokio::select! {
         store = open_store(&config, &hub, &metrics) => store?,
         _ = stop.heard() => {
             tracing::info!("parlor is down: it was asked to end before it was up");
@@ -171,7 +176,11 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
         let listener = server::listen(address, "METRICS_ADDR")?;
         server::serve_metrics(listener, address, metrics);
     }
-    hub.start(Arc::clone(&store));
+    let hub = hub.start(
+        Arc::<dyn Store>::clone(&store),
+        Arc::<dyn Store>::clone(&store),
+        cluster,
+    );
     let app = parlor::app(AppState::new(Services {
         keys: Keys::new(&secret, config.jwt_secret_previous.as_ref()),
         hasher: Hasher::start()?,
@@ -212,20 +221,24 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
 
 async fn open_store(
     config: &Config,
-    hub: &Hub,
+    hub: &HubBuilder,
     metrics: &Metrics,
-) -> anyhow::Result<Arc<dyn Store>> {
+) -> anyhow::Result<(Arc<dyn Store>, Option<Arc<dyn Cluster>>)> {
     Ok(match &config.mongodb_uri {
         Some(uri) => {
             let (uri, wait) = (uri.expose(), config.startup_wait);
-            Arc::new(MongoStore::open(uri, wait, hub.on_change(), metrics.clone()).await?)
+            let (on_change, on_peer_change) = (hub.on_change(), hub.on_peer_change());
+            let store =
+                MongoStore::open(uri, wait, on_change, on_peer_change, metrics.clone()).await?;
+            let cluster = store.cluster();
+            (Arc::new(store), cluster)
         }
         None => {
             make_data_dir(&config.data_dir)?;
             // A large file may have to be read first, which nobody else should have to wait for.
             let (data_dir, on_change) = (config.data_dir.clone(), hub.on_change());
             let opening = spawn_blocking(move || SqliteStore::open(&data_dir, on_change));
-            Arc::new(opening.await.context("a bug")??)
+            (Arc::new(opening.await.context("a bug")??), None)
         }
     })
 }

@@ -8,6 +8,7 @@ mod event;
 mod id;
 mod message;
 mod room;
+mod roster;
 mod timestamp;
 mod user;
 
@@ -15,6 +16,7 @@ pub use event::{Author, Epoch, Event, EventId, EventKind, NewEvent, Nonce, Seq};
 pub use id::{NodeId, SessionId, UserId};
 pub use message::MessageBody;
 pub use room::{RoomId, RoomSummary};
+pub use roster::Roster;
 pub use timestamp::Timestamp;
 pub use user::{Account, Email, Login, NewUser, Session, User, Username};
 

@@ -1,11 +1,14 @@
+//! The bytes of an event in each format of a stream.
+
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::room::Renderer;
 use crate::domain::{Epoch, Event, EventId, EventKind, Seq};
-use crate::{json, views};
+use crate::json;
 
 /// The forms in which a stream is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +58,7 @@ impl Encoded {
     }
 
     /// The event's bytes, to be sent as they are.
-    pub(super) fn bytes(&self, format: Format) -> Bytes {
+    pub(super) fn bytes(&self, format: Format, renderer: Renderer) -> Bytes {
         let cell = match format {
             Format::Json => &self.json,
             Format::Html => &self.html,
@@ -64,7 +67,7 @@ impl Encoded {
             Format::Ndjson => &self.ndjson,
             Format::Page => &self.page,
         };
-        cell.get_or_init(|| encode(&self.event, format, self.epoch).into())
+        cell.get_or_init(|| encode(&self.event, format, self.epoch, renderer).into())
             .clone()
     }
 
@@ -74,7 +77,7 @@ impl Encoded {
     }
 }
 
-fn encode(event: &Event, format: Format, epoch: Epoch) -> String {
+fn encode(event: &Event, format: Format, epoch: Epoch, renderer: Renderer) -> String {
     let id = EventId {
         epoch,
         seq: event.seq,
@@ -84,12 +87,12 @@ fn encode(event: &Event, format: Format, epoch: Epoch) -> String {
         Format::Ndjson => json_with_id(event, id) + "\n",
         // A named event is not put into the page, and moves its place in the log on all the same.
         Format::Html if !event.kind.is_shown() => sse(Some(id), Some("passed-over"), "1"),
-        Format::Html => sse(Some(id), None, &views::event_row(event, id.epoch)),
+        Format::Html => sse(Some(id), None, &(renderer.row)(event, epoch)),
         Format::Text => text_line(event),
         Format::TextWithIds if !event.kind.is_shown() => String::new(),
         Format::TextWithIds => format!("{id} {}", text_line(event)),
         Format::Page if !event.kind.is_shown() => String::new(),
-        Format::Page => views::event_row(event, id.epoch),
+        Format::Page => (renderer.row)(event, epoch),
     }
 }
 

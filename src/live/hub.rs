@@ -1,20 +1,22 @@
+//! The hub: which rooms have subscribers in this process, and what wakes them.
+
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::log_wait::{LogWait, LogWaiters};
 use super::presence::Presence;
-use super::room::{Accepted, Room, Signal};
+use super::room::{Accepted, Following, Renderer, Room};
 use super::streams::Streams;
-use super::{Format, PresenceGuard, Roster, Subscriber};
-use crate::domain::{Event, RoomId, Seq, Session, SessionId, User, UserId};
+use super::{Format, PresenceGuard, Subscriber};
+use crate::cluster::{Cluster, OnPeerChange, PeerChange};
+use crate::domain::{Event, RoomId, Roster, Seq, Session, SessionId, User, UserId};
 use crate::lasting;
 use crate::metrics::Metrics;
-use crate::store::{Change, OnChange, PAGE_MAX, Store, StoreError};
+use crate::store::{Change, Log, OnChange, PAGE_MAX, Sessions, StoreError};
 
 /// How often every stream says that it is alive: twice within the 30 to 60 seconds after which
 /// proxies cut silent connections.
@@ -24,103 +26,154 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// notice.
 const PRESENCE_EVERY: Duration = Duration::from_secs(1);
 
-/// How long somebody who was said to be typing is taken to be, unless a message of theirs comes or
-/// it is said again. There is no notice that they have stopped.
+/// How long a typing notice holds, unless a message of the typist comes or it is sent again. There is
+/// no notice that somebody has stopped.
 pub const TYPING_LASTS: Duration = Duration::from_secs(5);
 
-/// Of how many people who are typing the other nodes are told at a time; the rest is not that
-/// important.
-const TELL_TYPING_MAX: usize = 500;
+/// How many typists are announced to other nodes at a time; the rest is not that important.
+const TYPISTS_MAX: usize = 500;
+
+/// A hub before there is a store: it takes changes, which the store needs to be opened, and reads
+/// nothing. [`Self::start`] makes it a [`Hub`].
+pub struct HubBuilder {
+    shared: Arc<Shared>,
+    /// Rooms that miss events.
+    gaps: mpsc::UnboundedReceiver<Arc<Room>>,
+    renderer: Renderer,
+}
 
 /// The part of a process that wakes streams when a log grows. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
 struct Inner {
-    /// Set right after the store was opened; the store needs the hub to be opened.
-    store: OnceLock<Arc<dyn Store>>,
-    /// A store tells of changes from threads of its own, where there is no runtime to be found.
-    runtime: Handle,
+    log: Arc<dyn Log>,
+    sessions: Arc<dyn Sessions>,
+    /// `None` where there is one node.
+    cluster: Option<Arc<dyn Cluster>>,
+    renderer: Renderer,
+    shared: Arc<Shared>,
+}
+
+/// The hub's state, which changes from the store reach before there is a hub.
+struct Shared {
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     presence: Presence,
-    /// Who has been typing here since the other nodes were last told.
+    /// Typists here since the last announcement to the other nodes.
     typing: Mutex<HashMap<(RoomId, UserId), User>>,
     waiters: LogWaiters,
     streams: Streams,
     heartbeat: watch::Sender<()>,
-    /// Set when the store may have missed telling something.
+    /// Notified when changes may have been missed.
     resync: Notify,
+    gaps: mpsc::UnboundedSender<Arc<Room>>,
 }
 
-impl Hub {
-    /// A hub for a store that is still to be opened with [`Self::on_change`]. Call it inside the
-    /// runtime.
-    pub fn new(streams_per_user: usize, metrics: Metrics) -> Self {
-        Self(Arc::new(Inner {
-            store: OnceLock::new(),
-            runtime: Handle::current(),
+impl HubBuilder {
+    /// A hub that shows events and people on pages with `renderer`.
+    pub fn new(streams_per_user: usize, metrics: &Metrics, renderer: Renderer) -> Self {
+        let (gaps, found) = mpsc::unbounded_channel();
+        let shared = Shared {
             rooms: Mutex::default(),
             presence: Presence::default(),
             typing: Mutex::default(),
             waiters: LogWaiters::default(),
-            streams: Streams::new(streams_per_user, metrics.streams),
+            streams: Streams::new(streams_per_user, metrics.streams.clone()),
             heartbeat: watch::Sender::new(()),
             resync: Notify::new(),
-        }))
+            gaps,
+        };
+        Self {
+            shared: Arc::new(shared),
+            gaps: found,
+            renderer,
+        }
     }
 
-    /// What the store calls for each change.
+    /// For the store to call.
     pub fn on_change(&self) -> OnChange {
-        let hub = self.clone();
-        Arc::new(move |change| hub.take(change))
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move |change| shared.on_change(change))
     }
 
-    /// Starts reading from `store` and the timers. Call it once, inside the runtime.
-    pub fn start(&self, store: Arc<dyn Store>) {
-        if store.has_other_nodes() {
-            self.0.presence.announce_to_others();
-            let hub = self.clone();
-            tokio::spawn(lasting::task("telling of presence", move || {
-                hub.clone().announce_loop()
+    /// For the cluster to call.
+    pub fn on_peer_change(&self) -> OnPeerChange {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move |change| shared.on_peer_change(change))
+    }
+
+    /// Starts the hub's tasks. Call it inside the runtime.
+    pub fn start(
+        self,
+        log: Arc<dyn Log>,
+        sessions: Arc<dyn Sessions>,
+        cluster: Option<Arc<dyn Cluster>>,
+    ) -> Hub {
+        let hub = Hub(Arc::new(Inner {
+            log,
+            sessions,
+            cluster,
+            renderer: self.renderer,
+            shared: self.shared,
+        }));
+        if let Some(cluster) = &hub.0.cluster {
+            hub.0.shared.presence.announce_to_others();
+            let (hub, cluster) = (hub.clone(), Arc::clone(cluster));
+            tokio::spawn(lasting::task("announcing presence", move || {
+                hub.clone().announce_loop(Arc::clone(&cluster))
             }));
         }
-        let _ = self.0.store.set(store);
-        let hub = self.clone();
-        tokio::spawn(lasting::task("looking again", move || {
-            hub.clone().resync_loop()
+        let (task, gaps) = (hub.clone(), Arc::new(tokio::sync::Mutex::new(self.gaps)));
+        tokio::spawn(lasting::task("filling gaps", move || {
+            task.clone().gap_loop(Arc::clone(&gaps))
         }));
-        let hub = self.clone();
+        let task = hub.clone();
+        tokio::spawn(lasting::task("resync", move || task.clone().resync_loop()));
+        let task = hub.clone();
         tokio::spawn(lasting::task("the heartbeat", move || {
-            hub.clone().heartbeat_loop()
+            task.clone().heartbeat_loop()
         }));
-        let hub = self.clone();
+        let task = hub.clone();
         tokio::spawn(lasting::task("presence", move || {
-            hub.clone().presence_loop()
+            task.clone().presence_loop()
         }));
+        hub
+    }
+}
+
+impl Shared {
+    fn on_change(&self, change: Change) {
+        match change {
+            Change::Appended(event) => self.accept(event),
+            Change::SessionRevoked(session) => self.streams.end_session(session),
+            Change::Resync => self.resync.notify_one(),
+        }
     }
 
-    /// The streams that are open in this process.
-    pub fn streams(&self) -> &Streams {
-        &self.0.streams
+    fn on_peer_change(&self, change: PeerChange) {
+        match change {
+            PeerChange::Typing(room, user) => self.show_typing(&room, &user),
+            PeerChange::Arrived(node, room, user) => self.presence.arrived(node, &room, &user),
+            PeerChange::Left(node, room, user) => self.presence.left(node, &room, user),
+            PeerChange::RemoteRoster(shown) => self.presence.remote_roster(&shown),
+            PeerChange::Reannounce => self.presence.reannounce(),
+        }
     }
 
-    /// Who is in the room now.
-    pub fn present(&self, room: &RoomId) -> Arc<Roster> {
-        self.0.presence.of(room)
+    fn accept(&self, event: Arc<Event>) {
+        self.waiters.wake(&event.room);
+        // Without subscribers nothing is kept: the next one reads the head from the store.
+        let room = self.rooms().get(&event.room).cloned();
+        if let Some(room) = room
+            && room.accept(event) == Accepted::Gap
+        {
+            let _ = self.gaps.send(room);
+        }
     }
 
-    /// Shows `user` in the room for as long as the guard lives, and a little longer.
-    pub fn arrive(&self, room: &RoomId, user: &User) -> PresenceGuard {
-        self.0.presence.arrive(room, user)
-    }
-
-    /// `user` is typing in the room. Its subscribers are told within a second.
-    pub fn types(&self, room: &RoomId, user: &User) {
-        self.show_typing(room, user);
-        let has_others = self.store().is_ok_and(|store| store.has_other_nodes());
-        let mut typing = self.typing();
-        if has_others && typing.len() < TELL_TYPING_MAX {
-            typing.insert((room.clone(), user.id), user.clone());
+    fn reaches(&self, room: &Arc<Room>, head: Seq) {
+        if room.reaches(head) == Accepted::Gap {
+            let _ = self.gaps.send(Arc::clone(room));
         }
     }
 
@@ -131,15 +184,51 @@ impl Hub {
         }
     }
 
-    /// Changes when it is time for all streams to show that they are alive.
-    pub fn heartbeat(&self) -> watch::Receiver<()> {
-        self.0.heartbeat.subscribe()
+    fn typing(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), User>> {
+        self.typing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits, for a session, until one of these logs grows. It must be looked up once more after
-    /// this, and so must the logs: what was before is not waited for.
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Arc<Room>>> {
+        // Entries are put in and taken out whole.
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    /// The streams that are open in this process.
+    pub fn streams(&self) -> &Streams {
+        &self.0.shared.streams
+    }
+
+    /// Who is in the room now.
+    pub fn present(&self, room: &RoomId) -> Arc<Roster> {
+        self.0.shared.presence.of(room)
+    }
+
+    /// Shows `user` in the room for as long as the guard lives, and a little longer.
+    pub fn arrive(&self, room: &RoomId, user: &User) -> PresenceGuard {
+        self.0.shared.presence.arrive(room, user)
+    }
+
+    /// `user` is typing in the room. Its subscribers hear of it within a second.
+    pub fn types(&self, room: &RoomId, user: &User) {
+        self.0.shared.show_typing(room, user);
+        let mut typing = self.0.shared.typing();
+        if self.0.cluster.is_some() && typing.len() < TYPISTS_MAX {
+            typing.insert((room.clone(), user.id), user.clone());
+        }
+    }
+
+    /// Changes when it is time for all streams to show that they are alive.
+    pub fn heartbeat(&self) -> watch::Receiver<()> {
+        self.0.shared.heartbeat.subscribe()
+    }
+
+    /// Waits, for a session, until one of these logs grows. The session and the logs must be looked up
+    /// once more after this: earlier changes are not waited for.
     pub fn watch_logs(&self, rooms: Vec<RoomId>, session: &Session) -> LogWait {
-        self.0.waiters.watch(self.0.streams.open(session), rooms)
+        let shared = &self.0.shared;
+        shared.waiters.watch(shared.streams.open(session), rooms)
     }
 
     /// Opens a stream of the room for a session. Where it starts is still to be said.
@@ -154,67 +243,50 @@ impl Hub {
         user: &User,
         session: &Session,
     ) -> Result<Subscriber, StoreError> {
-        // From here on an append wakes us; whatever was before is read.
-        let (room, signal) = self.watch(room);
+        // From here on an append wakes the subscriber; whatever was before is read.
+        let following = self.following(room);
+        let room = following.room();
         if room.head().is_none() {
-            let head = self.read_head(&room.id).await?;
-            self.reaches(&room, head);
+            let heads = self.0.log.heads(std::slice::from_ref(&room.id)).await?;
+            let head = heads.first().copied().unwrap_or(0);
+            self.0.shared.reaches(room, head);
         }
-        Ok(Subscriber::new(
-            self.clone(),
-            self.0.streams.open(session),
-            self.arrive(&room.id, user),
-            self.heartbeat(),
-            room,
-            signal,
-            format,
-        ))
+        let stream = self.0.shared.streams.open(session);
+        let guard = self.arrive(&room.id, user);
+        let log = Arc::clone(&self.0.log);
+        Ok(Subscriber::new(log, stream, guard, following, format))
     }
 
-    fn take(&self, change: Change) {
-        match change {
-            Change::Appended(event) => self.accept(event),
-            Change::SessionRevoked(session) => self.0.streams.end_session(session),
-            Change::Resync => self.0.resync.notify_one(),
-            Change::Typing(room, user) => self.show_typing(&room, &user),
-            Change::Arrived(node, room, user) => self.0.presence.arrived(node, &room, &user),
-            Change::Left(node, room, user) => self.0.presence.left(node, &room, user),
-            Change::RemoteRoster(shown) => self.0.presence.remote_roster(&shown),
-            Change::Reannounce => self.0.presence.reannounce(),
-        }
+    /// The room, with one more subscriber. Counted before the lock is given back, so that the room is
+    /// not forgotten in between.
+    fn following(&self, id: &RoomId) -> Following {
+        let mut rooms = self.0.shared.rooms();
+        let room = rooms.entry(id.clone()).or_insert_with(|| {
+            let room = Room::new(id.clone(), self.0.log.epoch(), self.0.renderer);
+            room.show(self.0.shared.presence.of(id));
+            Arc::new(room)
+        });
+        Following::new(Arc::clone(room))
     }
 
-    fn accept(&self, event: Arc<Event>) {
-        self.0.waiters.wake(&event.room);
-        // Nobody follows: who comes reads the head from the store, where the event is.
-        let room = self.rooms().get(&event.room).cloned();
-        if let Some(room) = room
-            && room.accept(event) == Accepted::Gap
-        {
-            self.0.runtime.spawn(self.clone().catch_up(room));
+    /// Starts a task for each room that misses events.
+    async fn gap_loop(self, gaps: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Arc<Room>>>>) {
+        let mut gaps = gaps.lock().await;
+        while let Some(room) = gaps.recv().await {
+            tokio::spawn(self.clone().catch_up(room));
         }
     }
 
-    fn reaches(&self, room: &Arc<Room>, head: Seq) {
-        if room.reaches(head) == Accepted::Gap {
-            tokio::spawn(self.clone().catch_up(Arc::clone(room)));
-        }
-    }
-
-    /// Reads what a room misses from the log, once for all its subscribers.
+    /// Reads the events that a room misses, once for all its subscribers.
     async fn catch_up(self, room: Arc<Room>) {
         while let Some(after) = room.missing_after() {
-            let page = match self.store() {
-                Ok(store) => store.page_after(&room.id, after, PAGE_MAX).await,
-                Err(error) => Err(error),
-            };
-            match page {
+            match self.0.log.page_after(&room.id, after, PAGE_MAX).await {
                 Ok(events) if !events.is_empty() => {
                     for event in events {
                         room.accept(event);
                     }
                 }
-                // Told of an event that is not there: then nothing is missing.
+                // The event that told of a gap is not in the log: then nothing is missing.
                 Ok(_) => return room.give_up_catching_up(),
                 Err(error) => {
                     tracing::warn!(room = %room.id, ?error, "cannot read what a room missed");
@@ -224,26 +296,22 @@ impl Hub {
         }
     }
 
-    /// Finds out by reading what the store may have missed telling. One task: what is told to
-    /// look again while it looks, looks once more after that.
+    /// Finds out by reading what the store may have missed telling. One task: a resync asked for while
+    /// one is under way is done once more after it.
     async fn resync_loop(self) {
         loop {
-            self.0.resync.notified().await;
+            self.0.shared.resync.notified().await;
             tokio::join!(self.compare_heads(), self.check_sessions());
         }
     }
 
-    /// Ends the streams of sessions that were revoked without our hearing of it.
+    /// Ends the streams of sessions whose revocation was missed.
     async fn check_sessions(&self) {
-        let open = self.0.streams.sessions();
+        let open = self.0.shared.streams.sessions();
         if open.is_empty() {
             return;
         }
-        let live = match self.store() {
-            Ok(store) => store.live_sessions(&open).await,
-            Err(error) => Err(error),
-        };
-        match live {
+        match self.0.sessions.live_sessions(&open).await {
             Ok(live) => {
                 for session in open.into_iter().filter(|session| !live.contains(session)) {
                     self.end_if_over(session).await;
@@ -255,31 +323,23 @@ impl Hub {
 
     /// Asked once more, alone: a client that hears that its session is over forgets it.
     async fn end_if_over(&self, session: SessionId) {
-        let found = match self.store() {
-            Ok(store) => store.find_session(session).await,
-            Err(error) => Err(error),
-        };
-        match found {
-            Ok(None) => self.0.streams.end_session(session),
+        match self.0.sessions.find_session(session).await {
+            Ok(None) => self.0.shared.streams.end_session(session),
             Ok(Some(_)) => {}
             Err(error) => tracing::warn!(?error, "cannot check a stream’s session"),
         }
     }
 
     async fn compare_heads(&self) {
-        let rooms: Vec<Arc<Room>> = self.rooms().values().cloned().collect();
+        let rooms: Vec<Arc<Room>> = self.0.shared.rooms().values().cloned().collect();
         let ids: Vec<RoomId> = rooms.iter().map(|room| room.id.clone()).collect();
         if ids.is_empty() {
             return;
         }
-        let heads = match self.store() {
-            Ok(store) => store.heads(&ids).await,
-            Err(error) => Err(error),
-        };
-        match heads {
+        match self.0.log.heads(&ids).await {
             Ok(heads) => {
                 for (room, head) in rooms.iter().zip(heads) {
-                    self.reaches(room, head);
+                    self.0.shared.reaches(room, head);
                 }
             }
             Err(error) => tracing::warn!(?error, "cannot compare the logs’ heads"),
@@ -288,100 +348,59 @@ impl Hub {
 
     /// The one timer of all heartbeats.
     async fn heartbeat_loop(self) {
-        let mut due = interval(HEARTBEAT_EVERY);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = every(HEARTBEAT_EVERY);
         loop {
             due.tick().await;
-            self.0.heartbeat.send_replace(());
+            self.0.shared.heartbeat.send_replace(());
         }
     }
 
-    /// Tells the other nodes who is here, and who is typing.
-    async fn announce_loop(self) {
-        let mut due = interval(PRESENCE_EVERY);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Announces to the other nodes who is here, and who is typing.
+    async fn announce_loop(self, cluster: Arc<dyn Cluster>) {
+        let shared = &self.0.shared;
+        let mut due = every(PRESENCE_EVERY);
         loop {
             due.tick().await;
-            let unannounced = self.0.presence.unannounced();
-            let told = match self.store() {
-                Ok(store) => {
-                    store
-                        .show_present(&unannounced.here, &unannounced.gone)
-                        .await
-                }
-                Err(error) => Err(error),
-            };
-            match told {
-                Ok(()) => self.0.presence.mark_announced(unannounced),
+            let unannounced = shared.presence.unannounced();
+            match cluster.announce(&unannounced.here, &unannounced.gone).await {
+                Ok(()) => shared.presence.mark_announced(unannounced),
                 Err(error) => tracing::warn!(?error, "cannot tell other nodes who is here"),
             }
-            let typing = std::mem::take(&mut *self.typing());
+            let typing = std::mem::take(&mut *shared.typing());
             if typing.is_empty() {
                 continue;
             }
-            let typing: Vec<_> = typing
-                .into_iter()
-                .map(|((room, _), user)| (room, user))
-                .collect();
-            let told = match self.store() {
-                Ok(store) => store.tell_typing(&typing).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = told {
-                // It is over before it could be told again.
+            let typing = typing.into_iter().map(|((room, _), user)| (room, user));
+            let typing: Vec<_> = typing.collect();
+            if let Err(error) = cluster.announce_typing(&typing).await {
+                // It is over before it could be announced again.
                 tracing::debug!(?error, "cannot tell other nodes who is typing");
             }
         }
     }
 
     async fn presence_loop(self) {
-        let mut due = interval(PRESENCE_EVERY);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = &self.0.shared;
+        let mut due = every(PRESENCE_EVERY);
         loop {
             due.tick().await;
-            for (id, present) in self.0.presence.changed() {
-                let room = self.rooms().get(&id).cloned();
+            for (id, roster) in shared.presence.changed() {
+                let room = shared.rooms().get(&id).cloned();
                 if let Some(room) = room {
-                    room.show(present);
+                    room.show(roster);
                 }
             }
-            // A room nobody follows is forgotten; the lock keeps subscribers from coming meanwhile.
-            self.rooms().retain(|_, room| {
+            // A room without subscribers is forgotten; the lock keeps new ones out meanwhile.
+            shared.rooms().retain(|_, room| {
                 room.show_typing();
                 room.subscribers() > 0
             });
         }
     }
+}
 
-    /// The room, followed from now on if it was not. Watched before the lock is given back, so
-    /// that it cannot be forgotten in between.
-    fn watch(&self, id: &RoomId) -> (Arc<Room>, watch::Receiver<Signal>) {
-        let mut rooms = self.rooms();
-        let room = rooms.entry(id.clone()).or_insert_with(|| {
-            let epoch = self.0.store.get().map_or(0, |store| store.epoch());
-            let room = Room::new(id.clone(), epoch);
-            room.show(self.0.presence.of(id));
-            Arc::new(room)
-        });
-        (Arc::clone(room), room.watch())
-    }
-
-    async fn read_head(&self, room: &RoomId) -> Result<Seq, StoreError> {
-        let heads = self.store()?.heads(std::slice::from_ref(room)).await?;
-        Ok(heads.first().copied().unwrap_or(0))
-    }
-
-    pub(super) fn store(&self) -> Result<&Arc<dyn Store>, StoreError> {
-        let store = self.0.store.get();
-        store.ok_or_else(|| StoreError::backend("read the store", "it is still being opened"))
-    }
-
-    fn typing(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), User>> {
-        self.0.typing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Arc<Room>>> {
-        // Entries are put in and taken out whole.
-        self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut due = interval(period);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    due
 }

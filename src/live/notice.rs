@@ -7,11 +7,9 @@ use bytes::Bytes;
 
 use super::encode::{Format, sse};
 use super::hub::TYPING_LASTS;
-use super::presence::Roster;
+use super::room::{Names, Room};
 use super::streams::CloseReason;
-use super::subscriber::Next;
-use crate::domain::RoomId;
-use crate::views;
+use crate::domain::{RoomId, Roster};
 
 /// How long a client waits before it comes back, in milliseconds.
 pub const RETRY_MS: u32 = 2_000;
@@ -22,28 +20,36 @@ const RETRY_JITTER_MS: Range<u32> = 500..5_000;
 /// A client whose place another of its user's streams took: it would take the place of the next.
 const RETRY_EVICTED_MS: u32 = 10_000;
 
-impl Next {
-    /// Its bytes, to be sent as they are; perhaps none. After [`Next::End`]'s nothing follows.
-    pub fn encode(self, room: &RoomId, format: Format) -> Bytes {
+/// Something a stream says besides events.
+pub(super) enum Notice {
+    /// Who is here has changed.
+    Roster(Arc<Roster>),
+    /// These people are typing; for a few seconds.
+    Typing(Names),
+    /// Nothing has happened for a while.
+    Heartbeat,
+}
+
+impl Notice {
+    /// Its bytes, to be sent as they are; perhaps none.
+    pub(super) fn encode(&self, room: &Room, format: Format) -> Bytes {
         match self {
-            Self::Events(bytes) => bytes,
-            Self::Present(present) => presence(format, room, &present),
-            Self::Typing(names) => typing(format, room, &names),
+            Self::Roster(roster) => presence(format, room, roster),
+            Self::Typing(names) => typing(format, &room.id, names),
             Self::Heartbeat => heartbeat(format),
-            Self::End(ending) => goodbye(format, ending),
         }
     }
 }
 
 /// In the line formats there are events only.
-fn presence(format: Format, room: &RoomId, present: &Roster) -> Bytes {
+fn presence(format: Format, room: &Room, roster: &Roster) -> Bytes {
     let notice = match format {
         Format::Json => serde_json::json!({
-            "room": room,
-            "count": present.count,
-            "names": present.names,
+            "room": room.id,
+            "count": roster.count,
+            "names": roster.names,
         }),
-        Format::Html => serde_json::json!({ "here": views::here(present) }),
+        Format::Html => serde_json::json!({ "here": (room.renderer.roster)(roster) }),
         Format::Text | Format::TextWithIds | Format::Ndjson | Format::Page => {
             return Bytes::new();
         }
@@ -77,8 +83,9 @@ fn heartbeat(format: Format) -> Bytes {
     })
 }
 
-fn goodbye(format: Format, ending: CloseReason) -> Bytes {
-    let retry_ms = match ending {
+/// The last bytes of a stream; perhaps none.
+pub(super) fn goodbye(format: Format, reason: CloseReason) -> Bytes {
+    let retry_ms = match reason {
         CloseReason::SignedOut => RETRY_MS,
         CloseReason::Evicted => RETRY_EVICTED_MS,
         CloseReason::ShutDown => {
@@ -86,7 +93,7 @@ fn goodbye(format: Format, ending: CloseReason) -> Bytes {
             RETRY_JITTER_MS.start + random % (RETRY_JITTER_MS.end - RETRY_JITTER_MS.start)
         }
     };
-    let name = match ending {
+    let name = match reason {
         CloseReason::SignedOut => "signed-out",
         CloseReason::Evicted | CloseReason::ShutDown => "goodbye",
     };

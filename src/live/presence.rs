@@ -2,9 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
-use crate::domain::{NodeId, RoomId, User, UserId};
+use crate::domain::{NodeId, RoomId, Roster, User, UserId};
 
 /// How long somebody stays shown after their last stream closed: a reload, a switch of tabs or a
 /// cut connection is nobody's business.
@@ -13,15 +11,6 @@ const GRACE: Duration = Duration::from_secs(12);
 /// How many names a notice carries. In a crowd the count says more, and the notice, which every
 /// stream gets, stays small.
 const NAMES_MAX: usize = 30;
-
-/// Who is in a room now.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Roster {
-    /// How many people.
-    pub count: usize,
-    /// Their names in alphabetical order, or the first of them.
-    pub names: Vec<Arc<str>>,
-}
 
 /// Who is where. Each open stream here is a reason to be shown, and so is each other node that
 /// shows somebody.

@@ -1,12 +1,14 @@
+//! A followed room: the end of its log, encoded and ready, and what wakes its subscribers.
+
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::encode::{Encoded, Format};
-use super::presence::Roster;
-use crate::domain::{Epoch, Event, RoomId, Seq};
+use crate::domain::{Epoch, Event, RoomId, Roster, Seq};
 
 /// How many events, and about how many bytes of them, a room keeps ready: enough for readers who
 /// come back from another tab, little enough for a thousand busy rooms.
@@ -30,7 +32,10 @@ pub(super) type Names = Arc<[Arc<str>]>;
 pub(super) struct Room {
     pub(super) id: RoomId,
     epoch: Epoch,
+    pub(super) renderer: Renderer,
     tail: Mutex<Tail>,
+    /// How many streams follow it.
+    subscribers: AtomicUsize,
     /// Who has been typing since the subscribers were last told, and has not sent it.
     typists: Mutex<BTreeSet<Arc<str>>>,
     /// Wakes the subscribers.
@@ -42,7 +47,7 @@ pub(super) struct Room {
 #[derive(Clone, Default)]
 pub(super) struct Signal {
     /// Who is here; `None` before anybody was.
-    pub(super) present: Option<Arc<Roster>>,
+    pub(super) roster: Option<Arc<Roster>>,
     /// Who was last said to be typing.
     pub(super) typing: Option<Names>,
 }
@@ -52,7 +57,7 @@ pub(super) struct Signal {
 struct Tail {
     /// `None` until the head was read from the store, or an event came first.
     head: Option<Seq>,
-    ring: VecDeque<Encoded>,
+    ring: VecDeque<Arc<Encoded>>,
     ring_bytes: usize,
     /// Numbers up to this one are known to be in the store.
     wanted: Seq,
@@ -69,6 +74,35 @@ pub(super) enum Accepted {
     Gap,
 }
 
+/// How a room's events and people look on a page. Handed in, so that this module knows nothing of pages.
+#[derive(Clone, Copy)]
+pub struct Renderer {
+    /// The HTML of an event's row.
+    pub row: fn(&Event, Epoch) -> String,
+    /// A line that says who is here.
+    pub roster: fn(&Roster) -> String,
+}
+
+/// A room, counted as followed for as long as this lives.
+pub(super) struct Following(Arc<Room>);
+
+impl Following {
+    pub(super) fn new(room: Arc<Room>) -> Self {
+        room.subscribers.fetch_add(1, Ordering::Relaxed);
+        Self(room)
+    }
+
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.0
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What a cursor finds.
 pub(super) enum Taken {
     /// Nothing new.
@@ -80,11 +114,13 @@ pub(super) enum Taken {
 }
 
 impl Room {
-    pub(super) fn new(id: RoomId, epoch: Epoch) -> Self {
+    pub(super) fn new(id: RoomId, epoch: Epoch, renderer: Renderer) -> Self {
         Self {
             id,
             epoch,
+            renderer,
             tail: Mutex::default(),
+            subscribers: AtomicUsize::new(0),
             typists: Mutex::default(),
             signal: watch::Sender::new(Signal::default()),
         }
@@ -105,7 +141,7 @@ impl Room {
     }
 
     pub(super) fn subscribers(&self) -> usize {
-        self.signal.receiver_count()
+        self.subscribers.load(Ordering::Relaxed)
     }
 
     /// The highest number known here, once it is known.
@@ -125,7 +161,7 @@ impl Room {
             // the store, and a cursor that needs them reads them there.
             Some(_) | None => {
                 self.typists().remove(&event.author.username);
-                tail.push(Encoded::new(event, self.epoch));
+                tail.push(Arc::new(Encoded::new(event, self.epoch)));
             }
         }
         drop(tail);
@@ -172,9 +208,9 @@ impl Room {
     }
 
     /// Tells the subscribers who is here.
-    pub(super) fn show(&self, present: Arc<Roster>) {
+    pub(super) fn show(&self, roster: Arc<Roster>) {
         self.signal
-            .send_modify(|signal| signal.present = Some(present));
+            .send_modify(|signal| signal.roster = Some(roster));
     }
 
     /// Somebody is typing.
@@ -199,35 +235,30 @@ impl Room {
         self.typists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What comes after `cursor`, several events in one piece.
+    /// What comes after `cursor`, several events in one piece. They are copied out under the lock, which
+    /// the store's writer takes too, and encoded after it.
     pub(super) fn take(&self, cursor: Seq, format: Format) -> Taken {
-        let tail = self.tail();
-        let Some(head) = tail.head.filter(|head| *head > cursor) else {
-            return Taken::Nothing;
+        let next = match self.tail().after(cursor) {
+            After::Events(next) => next,
+            After::Nothing => return Taken::Nothing,
+            After::Behind => return Taken::Behind,
         };
-        let first = tail.ring.front().map_or(head + 1, Encoded::seq);
-        let Some(skip) = (cursor + 1).checked_sub(first) else {
-            return Taken::Behind;
-        };
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let mut waiting = tail.ring.iter().skip(skip);
-        let Some(next) = waiting.next() else {
-            return Taken::Behind;
-        };
-        let mut upto = next.seq();
-        let one = next.bytes(format);
-        if upto == head {
+        let bytes = |event: &Encoded| event.bytes(format, self.renderer);
+        let (first, rest) = match next.as_slice() {
             // The usual case: one event, the same bytes for everybody.
-            return Taken::Events(one, upto);
-        }
-        let mut several = BytesMut::from(one);
-        for next in waiting {
-            let bytes = next.bytes(format);
+            [one] => return Taken::Events(bytes(one), one.seq()),
+            [first, rest @ ..] => (first, rest),
+            [] => return Taken::Behind,
+        };
+        let mut several = BytesMut::from(bytes(first));
+        let mut upto = first.seq();
+        for event in rest {
+            let bytes = bytes(event);
             if several.len() + bytes.len() > WRITE_BYTES_MAX {
                 break;
             }
             several.extend_from_slice(&bytes);
-            upto = next.seq();
+            upto = event.seq();
         }
         Taken::Events(several.freeze(), upto)
     }
@@ -239,7 +270,7 @@ impl Room {
         let mut upto = None;
         for event in events {
             let seq = event.seq;
-            let encoded = Encoded::new(event, self.epoch).bytes(format);
+            let encoded = Encoded::new(event, self.epoch).bytes(format, self.renderer);
             if upto.is_some() && bytes.len() + encoded.len() > WRITE_BYTES_MAX {
                 break;
             }
@@ -250,8 +281,31 @@ impl Room {
     }
 }
 
+/// What a tail has after a cursor.
+enum After {
+    Nothing,
+    Events(Vec<Arc<Encoded>>),
+    Behind,
+}
+
 impl Tail {
-    fn push(&mut self, event: Encoded) {
+    fn after(&self, cursor: Seq) -> After {
+        let Some(head) = self.head.filter(|head| *head > cursor) else {
+            return After::Nothing;
+        };
+        let first = self.ring.front().map_or(head + 1, |event| event.seq());
+        let Some(skip) = (cursor + 1).checked_sub(first) else {
+            return After::Behind;
+        };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let next: Vec<_> = self.ring.iter().skip(skip).cloned().collect();
+        match next.is_empty() {
+            true => After::Behind,
+            false => After::Events(next),
+        }
+    }
+
+    fn push(&mut self, event: Arc<Encoded>) {
         self.head = Some(event.seq());
         self.ring_bytes += event.weight();
         self.ring.push_back(event);
@@ -274,11 +328,11 @@ impl Tail {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::domain::{Author, EventKind, MessageBody, Timestamp, UserId};
 
-    fn event(seq: Seq) -> Arc<Event> {
+    pub(in crate::live) fn event(seq: Seq) -> Arc<Event> {
         Arc::new(Event {
             room: RoomId::parse("tea").unwrap(),
             seq,
@@ -294,8 +348,12 @@ mod tests {
         })
     }
 
-    fn room() -> Room {
-        Room::new(RoomId::parse("tea").unwrap(), 0)
+    pub(in crate::live) fn room() -> Room {
+        let renderer = Renderer {
+            row: |event, _| format!("<li>{}</li>", event.seq),
+            roster: |roster| format!("{} here", roster.count),
+        };
+        Room::new(RoomId::parse("tea").unwrap(), 0, renderer)
     }
 
     fn taken(room: &Room, cursor: Seq) -> Option<(String, Seq)> {

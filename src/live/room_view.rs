@@ -1,3 +1,5 @@
+//! A room as it was at one moment, for many subscribers at once.
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -5,36 +7,26 @@ use std::task::Context;
 use bytes::Bytes;
 
 use super::encode::Format;
+use super::notice::Notice;
 use super::room::{Room, Signal, Taken};
-use super::subscriber::Next;
 use crate::domain::Seq;
 
-/// A room, watched once for many of its subscribers. What they take alike is made once: thousands of
-/// streams that have the same event to send don't each lock the room for it.
+/// A snapshot of a room, with the bytes that were made from it: thousands of streams that have the same
+/// event to send don't each lock the room for it.
 pub struct RoomView {
     room: Arc<Room>,
     /// Never resolves; being woken is the news.
     changes: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The room as it was when last looked at.
-    pub(super) head: Seq,
-    pub(super) signal: Signal,
-    /// What was taken since then.
+    /// The room at the last refresh.
+    head: Seq,
+    signal: Signal,
+    /// Events taken since then: from where, in which format, and up to where.
     taken: Vec<(Seq, Format, Bytes, Seq)>,
-    /// What was said besides, by where that is kept.
+    /// Notices encoded since then, by their addresses.
     notices: Vec<(usize, Format, Bytes)>,
 }
 
-/// What a subscriber has to send now.
-pub enum Readiness {
-    /// Events, or a notice: the same bytes for all to whom it is said alike.
-    Send(Bytes),
-    /// It must read from the store.
-    Behind,
-    /// Nothing.
-    Nothing,
-}
-
-/// Streams that are behind are at many places, which nobody shares.
+/// How many takes a view keeps. Streams that are behind are at many places, which nobody shares.
 const TAKEN_MAX: usize = 16;
 
 impl RoomView {
@@ -50,13 +42,13 @@ impl RoomView {
         }
     }
 
-    /// Has the caller woken once the room changes; to be called again after that, before
+    /// Asks to be woken at the room's next change. To be called again after each, before
     /// [`Self::refresh`].
     pub fn register(&mut self, cx: &mut Context<'_>) {
         let _ = self.changes.as_mut().poll(cx);
     }
 
-    /// Looks at the room, as it is for [`Subscriber::ready`](super::Subscriber::ready) from now on.
+    /// Takes a new snapshot.
     pub fn refresh(&mut self) {
         self.head = self.room.head().unwrap_or(0);
         self.signal = self.room.signal();
@@ -64,28 +56,34 @@ impl RoomView {
         self.notices.clear();
     }
 
+    pub(super) fn head(&self) -> Seq {
+        self.head
+    }
+
+    pub(super) fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
     /// A notice's bytes.
-    pub(super) fn notice(&mut self, notice: Next, format: Format) -> Bytes {
-        // Our signal holds it, so nothing else is where it is.
+    pub(super) fn encode(&mut self, notice: Notice, format: Format) -> Bytes {
+        // Our signal holds the notice, so no other can be at its address.
         let address = match &notice {
-            Next::Present(present) => Arc::as_ptr(present).addr(),
-            Next::Typing(names) => Arc::as_ptr(names).cast::<()>().addr(),
-            Next::Events(_) | Next::Heartbeat | Next::End(_) => {
-                return notice.encode(&self.room.id, format);
-            }
+            Notice::Roster(roster) => Arc::as_ptr(roster).addr(),
+            Notice::Typing(names) => Arc::as_ptr(names).cast::<()>().addr(),
+            Notice::Heartbeat => return notice.encode(&self.room, format),
         };
-        let like = |made: &&(usize, Format, Bytes)| made.0 == address && made.1 == format;
-        if let Some((_, _, bytes)) = self.notices.iter().find(like) {
+        let is_it = |made: &&(usize, Format, Bytes)| made.0 == address && made.1 == format;
+        if let Some((_, _, bytes)) = self.notices.iter().find(is_it) {
             return bytes.clone();
         }
-        let bytes = notice.encode(&self.room.id, format);
+        let bytes = notice.encode(&self.room, format);
         self.notices.push((address, format, bytes.clone()));
         bytes
     }
 
     pub(super) fn take(&mut self, cursor: Seq, format: Format) -> Taken {
-        let like = |taken: &&(Seq, Format, Bytes, Seq)| taken.0 == cursor && taken.1 == format;
-        if let Some((_, _, bytes, upto)) = self.taken.iter().find(like) {
+        let is_it = |taken: &&(Seq, Format, Bytes, Seq)| taken.0 == cursor && taken.1 == format;
+        if let Some((_, _, bytes, upto)) = self.taken.iter().find(is_it) {
             return Taken::Events(bytes.clone(), *upto);
         }
         let taken = self.room.take(cursor, format);

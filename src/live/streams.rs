@@ -148,11 +148,6 @@ impl Streams {
 }
 
 impl Stream {
-    /// Why the stream is over, if it is.
-    pub(super) fn ending(&mut self) -> Option<CloseReason> {
-        self.end.try_recv().ok()
-    }
-
     /// Waits until it is. Not to be called again afterwards.
     pub(super) async fn ended(&mut self) -> CloseReason {
         poll_fn(|cx| self.poll_ended(cx)).await

@@ -1,18 +1,24 @@
+//! A subscriber: one open stream as a state machine, a cursor into a room's log.
+//!
+//! [`Subscriber::step`] says what is to be done next and does none of it: no I/O, no waiting, no clock.
+//! There are two drivers: an event loop of `server/streams` for sockets of its own, and
+//! [`ByteStream`](super::ByteStream) for hyper.
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::presence::{PresenceGuard, Roster};
-use super::room::{Names, Room, Signal, Taken};
-use super::room_view::{Readiness, RoomView};
+use super::Format;
+use super::notice::{Notice, goodbye};
+use super::presence::PresenceGuard;
+use super::room::{Following, Names, Room, Signal, Taken};
+use super::room_view::RoomView;
 use super::streams::{CloseReason, Stream};
-use super::{Format, Hub};
-use crate::domain::{RoomId, Seq, Timestamp};
-use crate::store::StoreError;
+use crate::domain::{RoomId, Roster, Seq, Timestamp};
+use crate::store::{Log, StoreError};
 
 /// How many events a stream that is behind reads at a time: about one write of ordinary ones.
 const READ_ON: usize = 100;
@@ -22,79 +28,74 @@ const READ_AGAIN_IN: Duration = Duration::from_secs(1);
 
 /// One open stream: a cursor into a room's log, and what ends it.
 pub struct Subscriber {
-    hub: Hub,
+    log: Arc<dyn Log>,
     stream: Stream,
     /// Shows the user in the room for as long as the stream is open.
-    _here: PresenceGuard,
-    heartbeat: watch::Receiver<()>,
-    room: Arc<Room>,
-    signal: watch::Receiver<Signal>,
+    _guard: PresenceGuard,
+    following: Following,
+    position: Position,
+}
+
+/// How far a stream has come, which is all the state machine knows.
+struct Position {
     format: Format,
     /// The last event that was taken.
     cursor: Seq,
-    /// The last presence that was taken.
-    seen: Option<Arc<Roster>>,
-    /// Who was last said to be typing.
+    /// The roster sent last.
+    roster: Option<Arc<Roster>>,
+    /// The typists sent last.
     typing: Option<Names>,
 }
 
-/// What a stream has to send next.
-pub enum Next {
-    /// Events, encoded.
-    Events(Bytes),
-    /// Who is here has changed.
-    Present(Arc<Roster>),
-    /// These people are typing; for a few seconds.
-    Typing(Names),
-    /// Nothing has happened for a while.
-    Heartbeat,
-    /// The stream is over.
-    End(CloseReason),
+/// What a stream's driver must do next.
+#[derive(Debug)]
+pub enum Step {
+    /// Send these bytes: events, or a notice. They are shared with all streams that send the same.
+    Send(Bytes),
+    /// Read from the store with [`Subscriber::read_on`].
+    Read,
+    /// Wait for the room to change.
+    Wait,
+    /// Send [`Subscriber::goodbye`] and close.
+    Close(CloseReason),
 }
 
 impl Subscriber {
     pub(super) fn new(
-        hub: Hub,
+        log: Arc<dyn Log>,
         stream: Stream,
-        here: PresenceGuard,
-        heartbeat: watch::Receiver<()>,
-        room: Arc<Room>,
-        signal: watch::Receiver<Signal>,
+        guard: PresenceGuard,
+        following: Following,
         format: Format,
     ) -> Self {
-        let Signal { present, typing } = signal.borrow().clone();
+        let position = Position::at_head(following.room(), format);
         Self {
-            cursor: room.head().unwrap_or(0),
-            seen: present,
-            typing,
-            hub,
+            log,
             stream,
-            _here: here,
-            heartbeat,
-            room,
-            signal,
-            format,
+            _guard: guard,
+            following,
+            position,
         }
     }
 
     /// The log's head as far as this process knows it.
     pub fn head(&self) -> Seq {
-        self.room.head().unwrap_or(0)
+        self.following.room().head().unwrap_or(0)
     }
 
     /// The last event that was taken.
     pub fn cursor(&self) -> Seq {
-        self.cursor
+        self.position.cursor
     }
 
     /// Whose log it follows.
     pub fn room(&self) -> &RoomId {
-        &self.room.id
+        &self.following.room().id
     }
 
-    /// In which form.
+    /// In which format it is sent.
     pub fn format(&self) -> Format {
-        self.format
+        self.position.format
     }
 
     /// Starts after `seq` instead of at the head. Answers `false`, and changes nothing, when the
@@ -104,124 +105,62 @@ impl Subscriber {
     ///
     /// When the store does not tell the log's head.
     pub async fn start_after(&mut self, seq: Seq) -> Result<bool, StoreError> {
-        if seq > self.head() {
-            // Another node may be ahead of what this one has heard.
-            let store = self.hub.store()?;
-            if !store.reaches(&self.room.id, seq).await? {
-                return Ok(false);
-            }
+        // Another node may be ahead of what this one has heard.
+        if seq > self.head() && !self.log.reaches(self.room(), seq).await? {
+            return Ok(false);
         }
-        self.cursor = seq;
+        self.position.cursor = seq;
         Ok(true)
     }
 
-    /// Has the next presence sent even if nobody came or went: for a page that cannot know what
-    /// it missed.
+    /// Has the roster sent first even if nobody came or went: for a page that cannot know what it
+    /// missed.
     pub fn show_presence_first(&mut self) {
-        self.seen = None;
+        self.position.roster = None;
     }
 
-    /// Waits for something to send. What was returned counts as sent. While the store cannot be
-    /// read, a stream that is behind stays where it is.
-    pub async fn next(&mut self) -> Next {
-        loop {
-            if let Some(ending) = self.stream.ending() {
-                return Next::End(ending);
-            }
-            let mut try_again_in = None;
-            // Seen before it is looked at: what is appended in between wakes us again.
-            self.signal.mark_unchanged();
-            match self.room.take(self.cursor, self.format) {
-                Taken::Events(bytes, upto) => {
-                    self.cursor = upto;
-                    return Next::Events(bytes);
-                }
-                Taken::Behind => {
-                    let read = read_on(&self.hub, &self.room, self.cursor, self.format);
-                    let read = tokio::select! {
-                        biased;
-                        ending = self.stream.ended() => return Next::End(ending),
-                        read = read => read,
-                        // It begins again after that.
-                        _ = self.heartbeat.changed() => return self.on_heartbeat(),
-                    };
-                    match read {
-                        Ok((bytes, upto)) => {
-                            self.cursor = upto;
-                            return Next::Events(bytes);
-                        }
-                        Err(error) => {
-                            tracing::warn!(room = %self.room.id, ?error, "a stream cannot read on");
-                            try_again_in = Some(READ_AGAIN_IN);
-                        }
-                    }
-                }
-                Taken::Nothing => {}
-            }
-            let notice = notice(&self.signal.borrow(), &mut self.seen, &mut self.typing);
-            if let Some(notice) = notice {
-                return notice;
-            }
-            tokio::select! {
-                biased;
-                ending = self.stream.ended() => return Next::End(ending),
-                // The sender lives as long as the room, which we hold.
-                _ = self.signal.changed(), if try_again_in.is_none() => {}
-                _ = self.heartbeat.changed() => return self.on_heartbeat(),
-                () = sleep(try_again_in.unwrap_or_default()), if try_again_in.is_some() => {}
-            }
-        }
-    }
-
-    /// What a heartbeat is to this stream: its end, if its session is over by now.
-    pub fn on_heartbeat(&self) -> Next {
-        if Timestamp::now() >= self.stream.session.expires_at {
-            Next::End(CloseReason::SignedOut)
-        } else {
-            Next::Heartbeat
-        }
-    }
-
-    /// Which room it is, in this process, for as long as it is followed.
+    /// A number for its room, unique in this process for as long as the room has subscribers.
     pub fn room_number(&self) -> usize {
-        Arc::as_ptr(&self.room).addr()
+        Arc::as_ptr(self.following.room()).addr()
     }
 
-    /// Watches its room, for it and others who wait together.
+    /// A view of its room, for this stream and others that wait together.
     pub fn view(&self) -> RoomView {
-        RoomView::new(Arc::clone(&self.room))
+        RoomView::new(Arc::clone(self.following.room()))
     }
 
-    /// What [`Self::next`] has to send now, if anything, with the room as `watch` sees it.
-    pub fn ready(&mut self, watch: &mut RoomView) -> Readiness {
-        if self.cursor < watch.head {
-            match watch.take(self.cursor, self.format) {
-                Taken::Events(bytes, upto) => {
-                    self.cursor = upto;
-                    return Readiness::Send(bytes);
-                }
-                Taken::Behind => return Readiness::Behind,
-                Taken::Nothing => {}
-            }
-        }
-        while let Some(notice) = notice(&watch.signal, &mut self.seen, &mut self.typing) {
-            let bytes = watch.notice(notice, self.format);
-            if !bytes.is_empty() {
-                return Readiness::Send(bytes);
-            }
-        }
-        Readiness::Nothing
+    /// What to do next, with the room as `view` has it. Bytes that were returned count as sent.
+    pub fn step(&mut self, view: &mut RoomView) -> Step {
+        self.position.step(view)
     }
 
-    /// Reads what comes next from the store, for a stream that is [`Readiness::Behind`]: for as long as
-    /// it takes. What was read is to be given to [`Self::took`].
+    /// What to do at a heartbeat: the stream ends here if its session is over by now.
+    pub fn on_heartbeat(&self, now: Timestamp) -> Step {
+        match now >= self.stream.session.expires_at {
+            true => Step::Close(CloseReason::SignedOut),
+            false => Step::Send(self.heartbeat()),
+        }
+    }
+
+    /// Bytes that show that the stream is alive.
+    pub fn heartbeat(&self) -> Bytes {
+        Notice::Heartbeat.encode(self.following.room(), self.format())
+    }
+
+    /// The last bytes of the stream, perhaps none.
+    pub fn goodbye(&self, reason: CloseReason) -> Bytes {
+        goodbye(self.format(), reason)
+    }
+
+    /// Reads on from the store, for as long as it takes: what [`Step::Read`] asks for. The result is
+    /// to be given to [`Self::took`].
     pub fn read_on(&self) -> impl Future<Output = ReadOn> + Send + use<> {
-        let (hub, room) = (self.hub.clone(), Arc::clone(&self.room));
-        let (cursor, format) = (self.cursor, self.format);
+        let (log, room) = (Arc::clone(&self.log), Arc::clone(self.following.room()));
+        let (cursor, format) = (self.cursor(), self.format());
         async move {
             loop {
-                match read_on(&hub, &room, cursor, format).await {
-                    Ok((bytes, upto)) => return ReadOn { bytes, upto },
+                match read_on(&*log, &room, cursor, format).await {
+                    Ok(read) => return read,
                     Err(error) => {
                         tracing::warn!(room = %room.id, ?error, "a stream cannot read on");
                         sleep(READ_AGAIN_IN).await;
@@ -231,38 +170,59 @@ impl Subscriber {
         }
     }
 
-    /// What was read is sent.
+    /// Takes what was read, to be sent.
     pub fn took(&mut self, read: ReadOn) -> Bytes {
-        self.cursor = read.upto;
+        self.position.cursor = read.upto;
         read.bytes
     }
 
-    /// Why it is over, once it is; wakes the caller then.
+    /// Why the stream is over, once it is. Not to be called again after that.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.stream.poll_ended(cx)
     }
 }
 
-/// What a stream that was behind has read.
-pub struct ReadOn {
-    bytes: Bytes,
-    upto: Seq,
+impl Position {
+    fn at_head(room: &Room, format: Format) -> Self {
+        let Signal { roster, typing } = room.signal();
+        Self {
+            format,
+            cursor: room.head().unwrap_or(0),
+            roster,
+            typing,
+        }
+    }
+
+    fn step(&mut self, view: &mut RoomView) -> Step {
+        if self.cursor < view.head() {
+            match view.take(self.cursor, self.format) {
+                Taken::Events(bytes, upto) => {
+                    self.cursor = upto;
+                    return Step::Send(bytes);
+                }
+                Taken::Behind => return Step::Read,
+                Taken::Nothing => {}
+            }
+        }
+        while let Some(notice) = self.notice(view.signal()) {
+            let bytes = view.encode(notice, self.format);
+            if !bytes.is_empty() {
+                return Step::Send(bytes);
+            }
+        }
+        Step::Wait
+    }
+
+    /// The roster or the typists, if they differ from those sent last, and remembers them.
+    fn notice(&mut self, signal: &Signal) -> Option<Notice> {
+        let roster = changed(&signal.roster, &mut self.roster).map(Notice::Roster);
+        roster.or_else(|| changed(&signal.typing, &mut self.typing).map(Notice::Typing))
+    }
 }
 
-/// Who is here or who is typing, if that is not what was told last.
-fn notice(
-    signal: &Signal,
-    seen: &mut Option<Arc<Roster>>,
-    typing: &mut Option<Names>,
-) -> Option<Next> {
-    news(&signal.present, seen)
-        .map(Next::Present)
-        .or_else(|| news(&signal.typing, typing).map(Next::Typing))
-}
-
-/// What is told now, if it is not what was told last; it is from then on. Thousands of subscribers
-/// share it, so it is counted only when it is taken.
-fn news<T: ?Sized>(now: &Option<Arc<T>>, last: &mut Option<Arc<T>>) -> Option<Arc<T>> {
+/// The value now, if it is not the last one, which it becomes. Thousands of subscribers share it, so its
+/// count is only touched when it differs.
+fn changed<T: ?Sized>(now: &Option<Arc<T>>, last: &mut Option<Arc<T>>) -> Option<Arc<T>> {
     let now = now.as_ref()?;
     if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, now)) {
         return None;
@@ -271,14 +231,98 @@ fn news<T: ?Sized>(now: &Option<Arc<T>>, last: &mut Option<Arc<T>>) -> Option<Ar
     last.clone()
 }
 
-/// Reads what comes after `cursor` from the store, for a stream that is behind.
+/// Events that a stream that was behind has read.
+pub struct ReadOn {
+    bytes: Bytes,
+    upto: Seq,
+}
+
 async fn read_on(
-    hub: &Hub,
+    log: &dyn Log,
     room: &Room,
     cursor: Seq,
     format: Format,
-) -> Result<(Bytes, Seq), StoreError> {
-    let events = hub.store()?.page_after(&room.id, cursor, READ_ON).await?;
-    room.encode(events, format)
+) -> Result<ReadOn, StoreError> {
+    let events = log.page_after(&room.id, cursor, READ_ON).await?;
+    let read = room.encode(events, format);
+    read.map(|(bytes, upto)| ReadOn { bytes, upto })
         .ok_or_else(|| StoreError::backend("read a log", "it ends before its head"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::room::tests::{event, room};
+
+    fn text(step: Step) -> String {
+        match step {
+            Step::Send(bytes) => String::from_utf8(bytes.into()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_stream_takes_each_event_once_and_then_waits() {
+        let room = Arc::new(room());
+        room.reaches(0);
+        let mut view = RoomView::new(Arc::clone(&room));
+        let mut position = Position::at_head(&room, Format::Text);
+        assert!(matches!(position.step(&mut view), Step::Wait));
+        for seq in 1..=3 {
+            room.accept(event(seq));
+        }
+        assert!(
+            matches!(position.step(&mut view), Step::Wait),
+            "the view is as it was"
+        );
+        view.refresh();
+        let sent = text(position.step(&mut view));
+        let lines: Vec<&str> = sent.lines().collect();
+        assert!(
+            lines[0].ends_with("number 1") && lines[2].ends_with("number 3"),
+            "{sent}"
+        );
+        assert_eq!((lines.len(), position.cursor), (3, 3));
+        assert!(matches!(position.step(&mut view), Step::Wait));
+    }
+
+    #[test]
+    fn a_stream_that_fell_out_of_the_ring_reads_and_then_goes_on() {
+        let room = Arc::new(room());
+        room.reaches(0);
+        let mut position = Position::at_head(&room, Format::Text);
+        for seq in 1..=1_000 {
+            room.accept(event(seq));
+        }
+        let mut view = RoomView::new(Arc::clone(&room));
+        view.refresh();
+        assert!(matches!(position.step(&mut view), Step::Read));
+        position.cursor = 990;
+        assert_eq!(text(position.step(&mut view)).lines().count(), 10);
+        assert_eq!(position.cursor, 1_000);
+    }
+
+    #[test]
+    fn a_roster_is_sent_once_and_only_to_formats_that_have_it() {
+        let room = Arc::new(room());
+        room.reaches(0);
+        let mut view = RoomView::new(Arc::clone(&room));
+        let mut json = Position::at_head(&room, Format::Json);
+        let mut line = Position::at_head(&room, Format::Text);
+        let roster = Roster {
+            count: 1,
+            names: vec!["ana".into()],
+        };
+        room.show(Arc::new(roster.clone()));
+        view.refresh();
+        assert!(text(json.step(&mut view)).contains("event: presence\n"));
+        assert!(matches!(json.step(&mut view), Step::Wait));
+        assert!(matches!(line.step(&mut view), Step::Wait));
+        // Events come before it.
+        room.show(Arc::new(roster));
+        room.accept(event(1));
+        view.refresh();
+        assert!(text(json.step(&mut view)).contains("event: message\n"));
+        assert!(text(json.step(&mut view)).contains("event: presence\n"));
+    }
 }

@@ -11,8 +11,7 @@ mod row;
 
 use askama::Template;
 
-use crate::domain::{Event, EventId, RoomId, RoomSummary, User, characters};
-use crate::live::Roster;
+use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, User, characters};
 use crate::markup::Part;
 use crate::web::assets;
 

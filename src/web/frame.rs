@@ -7,7 +7,6 @@
 //! that led to itself would be asked for anew. They are the same for everybody, and the page begins with
 //! the second one, so that both are there before they are needed.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use askama::Template;
@@ -15,8 +14,8 @@ use axum::body::Body;
 use axum::http::{StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
 
 use super::extract::RoomPath;
 use super::query::Query;
@@ -61,14 +60,16 @@ pub(super) fn held_open(app: &AppState, error: &AppError, answer: Response) -> R
     let hub = app.hub.clone();
     let wait = error.retry_after().unwrap_or(UNLESS_SAID);
     let (mut head, body) = answer.into_parts();
-    let rest = stream::once(async move {
-        let _ = timeout(wait, hub.streams().have_shut_down()).await;
-        Ok::<_, Infallible>(Bytes::new())
+    let rest = tokio_stream::once(()).then(move |()| {
+        let hub = hub.clone();
+        async move {
+            let _ = timeout(wait, hub.streams().have_shut_down()).await;
+            Ok(Bytes::new())
+        }
     });
     // As with the document that goes on, its end is the connection's.
     head.version = Version::HTTP_10;
     head.headers.remove(header::CONTENT_LENGTH);
     let body = body.into_data_stream();
-    let rest = rest.map(|last| last.map_err(axum::Error::new));
     Response::from_parts(head, Body::from_stream(body.chain(rest)))
 }

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Serialize;
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
 
 use super::extract::{RoomMember, SignedIn};
 use super::form::Fields;
@@ -18,7 +19,7 @@ use crate::domain::{
 };
 use crate::error::AppError;
 use crate::limits::Limited;
-use crate::live::{Format, Next, text_line};
+use crate::live::{ByteStream, Format, text_line};
 use crate::state::AppState;
 use crate::store::PAGE_MAX;
 use crate::views::{Composer, ComposerFragment, HistoryFragment, HistoryPage, RefusedPage, rows};
@@ -159,14 +160,8 @@ async fn wait_beyond(
         // Beyond the head: the answer says where the head is.
         return Ok(());
     }
-    let grown = async {
-        loop {
-            match subscriber.next().await {
-                Next::Events(_) | Next::End(_) => return,
-                Next::Present(_) | Next::Typing(_) | Next::Heartbeat => {}
-            }
-        }
-    };
+    let mut bytes = ByteStream::new(subscriber, &app.hub);
+    let grown = async { while bytes.cursor() == after && bytes.next().await.is_some() {} };
     let _ = timeout(longest, grown).await;
     match signed_in.is_still(app).await? {
         true => Ok(()),

@@ -1,7 +1,9 @@
 //! Streams: a room's log as it grows.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -9,8 +11,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep};
+use tokio_stream::{Stream, StreamExt};
 
 use super::extract::{RoomMember, SignedIn};
 use super::handoff::{HandedOff, HandoffSupported, OpenStream};
@@ -19,7 +21,7 @@ use super::respond::ResponseFormat;
 use super::rooms::note_read;
 use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq, User};
 use crate::error::AppError;
-use crate::live::{Format, Next, RETRY_MS, Subscriber, sse};
+use crate::live::{ByteStream, Format, RETRY_MS, Subscriber, sse};
 use crate::state::AppState;
 use crate::views::{self, LivePage, ResetRow};
 
@@ -144,74 +146,83 @@ async fn open(
     if format == Format::Html {
         subscriber.show_presence_first();
     }
-    let reader = (format == Format::Page).then(|| Reader {
-        app: app.clone(),
-        room: room.clone(),
-        user: user.clone(),
-        shown: subscriber.cursor(),
-        noted: 0,
-        noted_at: None,
-    });
-    Ok(streaming(preamble, subscriber, reader, handoff))
+    let reader = (format == Format::Page).then_some((room, user));
+    Ok(streaming(app, preamble, subscriber, reader, handoff))
 }
 
-/// Who looks at a page without scripts, which cannot say what they have read: what it shows, is.
-struct Reader {
+/// The bytes of a page without scripts, which cannot say what its reader has read: what it shows is read.
+struct PageStream {
+    bytes: ByteStream,
     app: AppState,
     room: RoomId,
     user: User,
-    shown: Seq,
     noted: Seq,
-    noted_at: Option<Instant>,
+    /// When the next note may be made.
+    note_at: Pin<Box<Sleep>>,
 }
 
-impl Reader {
+impl PageStream {
     const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-    /// The page shows what the subscriber has taken, which is noted, but not all the time. Waits for
-    /// what comes next.
-    async fn sees_next(&mut self, subscriber: &mut Subscriber) -> Next {
-        self.shown = subscriber.cursor();
-        let early = self
-            .noted_at
-            .and_then(|at| Self::NOTE_EVERY.checked_sub(at.elapsed()));
-        if let Some(early) = early
-            && let Ok(next) = timeout(early, subscriber.next()).await
-        {
-            return next;
+    fn new(bytes: ByteStream, app: &AppState, room: &RoomId, user: &User) -> Self {
+        Self {
+            bytes,
+            app: app.clone(),
+            room: room.clone(),
+            user: user.clone(),
+            noted: 0,
+            note_at: Box::pin(sleep(Duration::ZERO)),
         }
-        self.note();
-        subscriber.next().await
     }
 
     fn note(&mut self) {
-        if self.shown > self.noted {
-            self.noted = self.shown;
-            self.noted_at = Some(Instant::now());
-            note_read(&self.app, &self.room, &self.user, self.shown);
+        let shown = self.bytes.cursor();
+        if shown > self.noted {
+            self.noted = shown;
+            note_read(&self.app, &self.room, &self.user, shown);
         }
     }
 }
 
-impl Drop for Reader {
+impl Stream for PageStream {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let next = Pin::new(&mut self.bytes).poll_next(cx);
+        // Pending: hyper has sent everything before.
+        if next.is_pending()
+            && self.bytes.cursor() > self.noted
+            && self.note_at.as_mut().poll(cx).is_ready()
+        {
+            self.note();
+            let again = tokio::time::Instant::now() + Self::NOTE_EVERY;
+            self.note_at.as_mut().reset(again);
+        }
+        next
+    }
+}
+
+impl Drop for PageStream {
     fn drop(&mut self) {
         self.note();
     }
 }
 
-/// The response that goes on for as long as the subscriber does: its body, or, if the server has
-/// offered that, the stream itself, handed over to be carried on without one.
+/// A stream as a response: its body, or, if the server offered that, the stream itself, handed off to go
+/// on without one.
 fn streaming(
+    app: &AppState,
     preamble: String,
     subscriber: Subscriber,
-    reader: Option<Reader>,
+    reader: Option<(&RoomId, &User)>,
     handoff: Option<HandoffSupported>,
 ) -> Response {
     let format = subscriber.format();
     let mut response = match (handoff, reader) {
         (Some(HandoffSupported), None) => {
             // Neither empty nor of any length, so that no layer says how long it is.
-            let mut response = Response::new(Body::from_stream(stream::pending::<NeverFails>()));
+            let mut response =
+                Response::new(Body::from_stream(tokio_stream::pending::<NeverFails>()));
             let opened = OpenStream {
                 preamble,
                 subscriber,
@@ -219,7 +230,13 @@ fn streaming(
             response.extensions_mut().insert(HandedOff::new(opened));
             response
         }
-        (_, reader) => Response::new(Body::from_stream(bytes_of(preamble, subscriber, reader))),
+        (_, reader) => {
+            let bytes = ByteStream::new(subscriber, &app.hub);
+            match reader {
+                None => body(preamble, bytes),
+                Some((room, user)) => body(preamble, PageStream::new(bytes, app, room, user)),
+            }
+        }
     };
     set_stream_headers(response.headers_mut(), format);
     response
@@ -227,32 +244,11 @@ fn streaming(
 
 type NeverFails = Result<Bytes, Infallible>;
 
-fn bytes_of(
-    preamble: String,
-    subscriber: Subscriber,
-    reader: Option<Reader>,
-) -> impl Stream<Item = NeverFails> {
+fn body(preamble: String, bytes: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     // Sent at once, so that proxies pass the head on and clients know they are connected.
-    let start = (!preamble.is_empty()).then(|| Ok(Bytes::from(preamble)));
-    let state = Some((Box::new(subscriber), reader));
-    let following = stream::unfold(state, async |state| {
-        let (mut subscriber, mut reader) = state?;
-        loop {
-            let next = match &mut reader {
-                Some(reader) => reader.sees_next(&mut subscriber).await,
-                None => subscriber.next().await,
-            };
-            let is_last = matches!(next, Next::End(_));
-            let bytes = next.encode(subscriber.room(), subscriber.format());
-            if is_last {
-                return (!bytes.is_empty()).then_some((Ok(bytes), None));
-            }
-            if !bytes.is_empty() {
-                return Some((Ok(bytes), Some((subscriber, reader))));
-            }
-        }
-    });
-    stream::iter(start).chain(following)
+    let first = (!preamble.is_empty()).then(|| Bytes::from(preamble));
+    let all = tokio_stream::iter(first).chain(bytes).map(NeverFails::Ok);
+    Response::new(Body::from_stream(all))
 }
 
 fn set_stream_headers(headers: &mut HeaderMap, format: Format) {

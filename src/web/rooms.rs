@@ -12,10 +12,10 @@ use super::extract::{RoomMember, SignedIn};
 use super::form::Fields;
 use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
-use crate::domain::{Event, EventId, RoomId, RoomSummary, Seq, User};
+use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, Seq, User};
 use crate::error::AppError;
 use crate::limits::Limited;
-use crate::live::{Roster, text_line};
+use crate::live::text_line;
 use crate::state::AppState;
 use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, RoomPage};
 

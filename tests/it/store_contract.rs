@@ -47,7 +47,7 @@ async fn open(backend: Backend) -> Opened {
         Backend::MongoDb => {
             let uri = MongoDb::shared().await.fresh_uri();
             let (wait, metrics) = (Duration::from_secs(5), Metrics::default());
-            let store = MongoStore::open(&uri, wait, on_change, metrics).await;
+            let store = MongoStore::open(&uri, wait, on_change, Arc::new(|_| {}), metrics).await;
             Arc::new(store.unwrap())
         }
     };

@@ -31,8 +31,9 @@ use super::chunked::{ChunkCache, LAST_CHUNK, put_chunk};
 use super::inbox::{INBOX, Inbox, Key, Message};
 use super::rounds::Rounds;
 use super::send_buffer::{Input, SendBuffer};
+use crate::domain::Timestamp;
 use crate::lasting;
-use crate::live::{CloseReason, Hub, Next, Readiness, RoomView, Subscriber};
+use crate::live::{CloseReason, Hub, RoomView, Step, Subscriber};
 use crate::server::ConnectionGuard;
 use crate::web::OpenStream;
 
@@ -185,8 +186,7 @@ impl EventLoop<'_> {
             // The client has gone, or has only said that it will ask no more, as `nc -N` does. One that
             // has gone answers whatever is sent with a reset, so something is sent at once.
             stream.is_half_closed = true;
-            let (room, format) = (stream.subscriber.room(), stream.subscriber.format());
-            let heartbeat = Next::Heartbeat.encode(room, format);
+            let heartbeat = stream.subscriber.heartbeat();
             return self.send(place, &heartbeat);
         }
         if event.is_writable() && stream.out.has_unsent() {
@@ -319,6 +319,7 @@ impl EventLoop<'_> {
 
     /// Goes on with a heartbeat under way, for at most `left` streams. Returns what is left of them.
     fn beat(&mut self, mut left: usize) -> usize {
+        let now = Timestamp::now();
         while let Some(place) = self.beating
             && left > 0
         {
@@ -327,13 +328,9 @@ impl EventLoop<'_> {
                 continue;
             };
             left -= 1;
-            match stream.subscriber.on_heartbeat() {
-                Next::End(reason) => self.end(place, reason),
-                heartbeat if !stream.out.has_unsent() => {
-                    let (room, format) = (stream.subscriber.room(), stream.subscriber.format());
-                    let bytes = heartbeat.encode(room, format);
-                    self.send(place, &bytes);
-                }
+            match stream.subscriber.on_heartbeat(now) {
+                Step::Close(reason) => self.end(place, reason),
+                Step::Send(bytes) if !stream.out.has_unsent() => self.send(place, &bytes),
                 // It has enough to send, or is stuck.
                 _ => {
                     stream.stuck_beats += 1;
@@ -367,9 +364,9 @@ impl EventLoop<'_> {
             if stream.out.has_unsent() || stream.reading.is_some() {
                 return;
             }
-            match stream.subscriber.ready(&mut room.view) {
-                Readiness::Send(bytes) => self.send(place, &bytes),
-                Readiness::Behind => {
+            match stream.subscriber.step(&mut room.view) {
+                Step::Send(bytes) => self.send(place, &bytes),
+                Step::Read => {
                     let key = Key {
                         place,
                         number: stream.number,
@@ -382,7 +379,8 @@ impl EventLoop<'_> {
                     stream.reading = Some(self.runtime.spawn(reading).abort_handle());
                     return;
                 }
-                Readiness::Nothing => return,
+                Step::Wait => return,
+                Step::Close(reason) => return self.end(place, reason),
             }
         }
     }
@@ -417,9 +415,8 @@ impl EventLoop<'_> {
             return;
         };
         if !stream.out.has_unsent() {
-            let (room, format) = (stream.subscriber.room(), stream.subscriber.format());
             let mut last = BytesMut::new();
-            put_chunk(&mut last, &Next::End(reason).encode(room, format));
+            put_chunk(&mut last, &stream.subscriber.goodbye(reason));
             last.extend_from_slice(LAST_CHUNK);
             // Unread input would make the kernel throw away what was sent.
             let _ = stream.out.read_and_forget();

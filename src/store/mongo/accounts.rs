@@ -1,10 +1,15 @@
-use futures_util::TryStreamExt;
-use mongodb::bson::{DateTime, Document, doc};
+//! Accounts: the collection of users.
 
+use async_trait::async_trait;
+use mongodb::bson::{DateTime, Document, doc};
+use tokio_stream::StreamExt;
+
+use super::MongoStore;
+use super::collections::{Collections, find_linearizable};
+use super::errors::{duplicate_key, unreadable};
 use super::retry::retry;
-use super::{Collections, duplicate_key, find_linearizable, unreadable};
 use crate::domain::{Account, Email, Login, NewUser, User, UserId, Username};
-use crate::store::{StoreError, UserField};
+use crate::store::{Accounts, StoreError, UserField};
 
 pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), StoreError> {
     let username = &new.user.username;
@@ -43,7 +48,7 @@ pub(super) async fn renew_email_keys(collections: &Collections) -> anyhow::Resul
     let beyond_ascii = doc! { "email_key": { "$regex": "[^\\x00-\\x7f]" } };
     let find = || async {
         let users = collections.users.find(beyond_ascii.clone()).await?;
-        users.try_collect::<Vec<Document>>().await
+        users.collect::<Result<Vec<_>, _>>().await
     };
     for user in retry("read the addresses", find).await? {
         let (Ok(id), Ok(email)) = (user.get_str("_id"), user.get_str("email")) else {
@@ -103,4 +108,15 @@ pub(super) fn user_from(document: &Document) -> Result<User, StoreError> {
 pub(super) fn user_of(id: UserId, username: &str) -> User {
     let username = Username::stored(username);
     User { id, username }
+}
+
+#[async_trait]
+impl Accounts for MongoStore {
+    async fn add_user(&self, user: NewUser) -> Result<(), StoreError> {
+        add(&self.collections, &user).await
+    }
+
+    async fn find_account(&self, login: &Login) -> Result<Option<Account>, StoreError> {
+        find_account(&self.collections, login).await
+    }
 }

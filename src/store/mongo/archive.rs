@@ -1,13 +1,16 @@
 //! Moving a database on MongoDB: out as an export and in again.
 
 use anyhow::{Context, ensure};
-use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{DateTime, Document, doc};
+use tokio_stream::StreamExt;
 
+use super::collections::{Collections, Meta};
+use super::connect::{connect, is_replicated};
+use super::errors::is_only_repeated;
 use super::refusal::plainly;
 use super::retry::retry;
-use super::{Collections, Meta, connect, is_only_repeated, is_replicated, log, nodes};
+use super::{log, nodes};
 use crate::domain::{Email, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{Counts, EventRecord, Exporter, Importer, Record, newer_epoch};

@@ -13,9 +13,11 @@ use mongodb::bson::{Document, doc};
 use mongodb::change_stream::event::ResumeToken;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::log::{self, Logs};
+use super::errors::unreadable;
+use super::log;
+use super::log_writer::Logs;
 use super::nodes::Nodes;
-use super::unreadable;
+use crate::cluster::PeerChange;
 use crate::domain::SessionId;
 use crate::metrics::Metrics;
 use crate::store::{Change, OnChange, StoreError};
@@ -44,6 +46,12 @@ pub(super) struct ChangeStream {
     on_change: OnChange,
     metrics: Metrics,
     liveness: Arc<Liveness>,
+}
+
+/// What one document of the stream says.
+enum Heard {
+    Store(Change),
+    Peer(PeerChange),
 }
 
 /// When the stream last answered.
@@ -128,7 +136,7 @@ impl ChangeStream {
                 && is_stalled
                 && let Ok(elsewhere) = self.nodes.elsewhere().await
             {
-                (self.on_change)(Change::RemoteRoster(elsewhere));
+                self.nodes.heard(PeerChange::RemoteRoster(elsewhere));
             }
         }
     }
@@ -179,7 +187,7 @@ impl ChangeStream {
         // First the stream, then the logs: what is appended between the two is in both.
         (self.on_change)(Change::Resync);
         match self.nodes.elsewhere().await {
-            Ok(elsewhere) => (self.on_change)(Change::RemoteRoster(elsewhere)),
+            Ok(elsewhere) => self.nodes.heard(PeerChange::RemoteRoster(elsewhere)),
             Err(error) => return error.into(),
         }
         loop {
@@ -200,11 +208,8 @@ impl ChangeStream {
             *place = stream.resume_token();
             match next.map(|change| self.changes_from(&change)).transpose() {
                 Ok(changes) => {
-                    for change in changes.unwrap_or_default() {
-                        if let Change::Appended(event) = &change {
-                            self.logs.hear(event);
-                        }
-                        (self.on_change)(change);
+                    for heard in changes.unwrap_or_default() {
+                        self.pass_on(heard);
                     }
                 }
                 Err(error) => {
@@ -215,26 +220,42 @@ impl ChangeStream {
         }
     }
 
-    fn changes_from(&self, change: &Document) -> Result<Vec<Change>, StoreError> {
+    fn pass_on(&self, heard: Heard) {
+        match heard {
+            Heard::Store(change) => {
+                if let Change::Appended(event) = &change {
+                    self.logs.hear(event);
+                }
+                (self.on_change)(change);
+            }
+            Heard::Peer(change) => self.nodes.heard(change),
+        }
+    }
+
+    fn changes_from(&self, change: &Document) -> Result<Vec<Heard>, StoreError> {
         let missing = unreadable("read a change");
         let namespace = change.get_document("ns").map_err(&missing)?;
         let change = match namespace.get_str("coll").map_err(&missing)? {
             "events" => {
                 let event =
                     log::event_from(change.get_document("fullDocument").map_err(&missing)?)?;
-                Some(Change::Appended(Arc::new(event)))
+                Some(Heard::Store(Change::Appended(Arc::new(event))))
             }
             "presence" => match change.get_document("fullDocument") {
                 Ok(shown) => {
                     let arrived = self.nodes.arrived(shown)?;
-                    arrived.map(|(place, user)| Change::Arrived(place.node, place.room, user))
+                    arrived.map(|(place, user)| {
+                        Heard::Peer(PeerChange::Arrived(place.node, place.room, user))
+                    })
                 }
                 Err(_) => {
                     let key = change.get_document("documentKey").map_err(&missing)?;
                     let left = self
                         .nodes
                         .place(key.get_document("_id").map_err(&missing)?)?;
-                    left.map(|place| Change::Left(place.node, place.room, place.user))
+                    left.map(|place| {
+                        Heard::Peer(PeerChange::Left(place.node, place.room, place.user))
+                    })
                 }
             },
             "typing" => {
@@ -242,10 +263,10 @@ impl ChangeStream {
                 let typing = self.nodes.typing(told)?;
                 let changes = typing.into_iter();
                 return Ok(changes
-                    .map(|(room, user)| Change::Typing(room, user))
+                    .map(|(room, user)| Heard::Peer(PeerChange::Typing(room, user)))
                     .collect());
             }
-            _ => revoked(change).map(Change::SessionRevoked),
+            _ => revoked(change).map(|session| Heard::Store(Change::SessionRevoked(session))),
         };
         Ok(change.into_iter().collect())
     }

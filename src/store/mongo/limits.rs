@@ -7,8 +7,10 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 
+use super::MongoStore;
+use super::collections::Collections;
+use super::errors::unreadable;
 use super::retry::retry;
-use super::{Collections, MongoStore, unreadable};
 use crate::store::{Bucket, Buckets, StoreError};
 
 /// As a number of milliseconds.

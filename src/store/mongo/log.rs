@@ -1,342 +1,19 @@
-//! The writers: one task per room this node is writing to, which carries out the steps of
-//! `numbering.rs`. And the pages of a log.
+//! The logs: one collection of events, by room and number.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use async_trait::async_trait;
 use mongodb::Collection;
-use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime, Document, doc};
-use mongodb::error::{Error, ErrorKind};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio_stream::StreamExt;
 
-use super::numbering::{Found, Head, Inserted, Numbering, Settled, Step, Waiting};
-use super::retry::{Backoff, attempt, retry};
-use super::{DUPLICATE_KEY, unreadable};
-use crate::domain::{Author, Event, EventKind, NewEvent, RoomId, Seq, Timestamp, UserId};
-use crate::metrics::Metrics;
-use crate::store::deadline;
-use crate::store::{Appended, Change, OnChange, PAGE_MAX, StoreError, within_bytes};
-
-/// How many events may wait for one room's writer; past that the caller hears that it is busy.
-const QUEUE_MAX: usize = 4_096;
-
-/// How many events one insert takes: a few megabytes at most, far below MongoDB's limit.
-const BATCH_MAX: usize = 500;
-
-/// How long a writer waits for more before it ends. It keeps one small struct per room.
-const IDLE_MAX: Duration = Duration::from_secs(60);
-
-/// What is left of a caller's time at least, when it comes to appending.
-const ATTEMPT_WORTH: Duration = Duration::from_secs(2);
-
-/// How long a writer that lost a race waits to hear of the number it lost, before it reads.
-const HEAR_WITHIN: Duration = Duration::from_millis(50);
-
-/// The way to the writers of all rooms. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Logs(Arc<Shared>);
-
-struct Shared {
-    events: Collection<Document>,
-    on_change: OnChange,
-    metrics: Metrics,
-    /// One entry per running writer. Sending happens under this lock, and so does a writer's
-    /// decision to end, so nothing is sent to one that has ended.
-    writers: Mutex<HashMap<RoomId, Writer>>,
-}
-
-struct Writer {
-    queue: mpsc::Sender<Waiting>,
-    /// The newest event that the change stream told of: only majority-committed ones come there.
-    heard: watch::Sender<Option<Head>>,
-}
-
-impl Logs {
-    pub(super) fn new(events: Collection<Document>, on_change: OnChange, metrics: Metrics) -> Self {
-        Self(Arc::new(Shared {
-            events,
-            on_change,
-            metrics,
-            writers: Mutex::default(),
-        }))
-    }
-
-    /// Tells the process of a change that this store made.
-    pub(super) fn tell(&self, change: Change) {
-        (self.0.on_change)(change);
-    }
-
-    /// Hears of a durable event of any node's, which spares a writer that lost a race the reading.
-    pub(super) fn hear(&self, event: &Event) {
-        if let Some(writer) = self.0.writers().get(&event.room) {
-            writer.heard.send_if_modified(|heard| {
-                let is_newer = heard.is_none_or(|heard| heard.seq < event.seq);
-                if is_newer {
-                    *heard = Some(Head::from(event));
-                }
-                is_newer
-            });
-        }
-    }
-
-    pub(super) async fn append(
-        &self,
-        room: &RoomId,
-        event: NewEvent,
-    ) -> Result<Appended, StoreError> {
-        // Long enough for an attempt even at the end of a request that had to wait before: who is
-        // told that it did not work out should find that it did not.
-        let until = deadline::current().max(Instant::now() + ATTEMPT_WORTH);
-        let (answer, answered) = oneshot::channel();
-        self.send(
-            room,
-            Waiting {
-                id: ObjectId::new(),
-                event,
-                until,
-                answer,
-            },
-        )?;
-        // An attempt may be under way when the time is over. Its outcome is unknown to the caller,
-        // who may ask again with the nonce.
-        timeout_at(until, answered)
-            .await
-            .map_err(|late| StoreError::backend("append an event in time", late))?
-            .map_err(|lost| StoreError::backend("append an event", lost))?
-    }
-
-    fn send(&self, room: &RoomId, waiting: Waiting) -> Result<(), StoreError> {
-        let mut writers = self.0.writers();
-        let writer = writers.entry(room.clone()).or_insert_with(|| {
-            let (queue, queued) = mpsc::channel(QUEUE_MAX);
-            let (heard, hears) = watch::channel(None);
-            tokio::spawn(write_room(Arc::clone(&self.0), room.clone(), queued, hears));
-            Writer { queue, heard }
-        });
-        match writer.queue.try_send(waiting) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                // It panicked. The next event gets a new one.
-                writers.remove(room);
-                Err(StoreError::backend(
-                    "append an event",
-                    "the writer has stopped",
-                ))
-            }
-        }
-    }
-}
-
-impl Shared {
-    fn writers(&self) -> MutexGuard<'_, HashMap<RoomId, Writer>> {
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A room's writer: one insert under way at a time, everything that waits in the next.
-async fn write_room(
-    shared: Arc<Shared>,
-    room: RoomId,
-    mut queue: mpsc::Receiver<Waiting>,
-    hears: watch::Receiver<Option<Head>>,
-) {
-    let mut log = RoomLog {
-        shared: Arc::clone(&shared),
-        numbering: Numbering::new(room.clone()),
-        hears,
-    };
-    let mut backoff = Backoff::new();
-    // Why those who wait for long do.
-    let mut trouble = String::new();
-    loop {
-        while log.numbering.waiting().len() < BATCH_MAX
-            && let Ok(waiting) = queue.try_recv()
-        {
-            log.numbering.take(waiting);
-        }
-        // Before each step: whoever has been told that it did not work out must not be surprised.
-        log.give_up_late(&trouble);
-        match log.take_step().await {
-            Ok(Did::Nothing) => match timeout(IDLE_MAX, queue.recv()).await {
-                Ok(Some(waiting)) => log.numbering.take(waiting),
-                Ok(None) => return,
-                Err(_) => {
-                    let mut writers = shared.writers();
-                    if queue.is_empty() {
-                        writers.remove(&room);
-                        return;
-                    }
-                }
-            },
-            Ok(Did::Progress) => backoff = Backoff::new(),
-            Ok(Did::LoseRace) => {
-                shared.metrics.append_races_lost.inc();
-                // Waiting to hear of the winner's events is pause enough.
-                "other nodes were always faster".clone_into(&mut trouble);
-            }
-            Err(error) => {
-                shared.metrics.append_retries.inc();
-                tracing::warn!(%room, ?error, "appending again");
-                trouble = format!("{error:?}");
-                backoff.pause().await;
-            }
-        }
-    }
-}
-
-struct RoomLog {
-    shared: Arc<Shared>,
-    numbering: Numbering,
-    hears: watch::Receiver<Option<Head>>,
-}
-
-/// What came of a step.
-enum Did {
-    /// There was none to take.
-    Nothing,
-    Progress,
-    LoseRace,
-}
-
-impl RoomLog {
-    async fn take_step(&mut self) -> Result<Did, StoreError> {
-        match self.numbering.step() {
-            Step::Rest => return Ok(Did::Nothing),
-            Step::LookUp => {
-                let found = self.look_up().await?;
-                let settled = self.numbering.looked_up(found);
-                self.settle(settled);
-            }
-            Step::ReadHead { above } => {
-                let head = match self.hear_head(above).await {
-                    Some(head) => head,
-                    None => self.read_head().await?,
-                };
-                self.numbering.read_head(head);
-            }
-            Step::Insert(events) => return self.insert(events).await,
-        }
-        Ok(Did::Progress)
-    }
-
-    async fn insert(&mut self, events: Vec<Arc<Event>>) -> Result<Did, StoreError> {
-        let waiting = self.numbering.waiting().iter();
-        let documents = waiting.zip(&events).map(document_from);
-        let insert = self.shared.events.insert_many(documents).ordered(true);
-        let (how, error) = inserted(attempt("append an event", insert).await);
-        let settled = self.numbering.inserted(events, &how);
-        let has_settled = !settled.is_empty();
-        self.settle(settled);
-        match (how, error) {
-            (Inserted::Unknown, Some(error)) => Err(error),
-            (Inserted::LostRace { .. }, _) if !has_settled => Ok(Did::LoseRace),
-            _ => Ok(Did::Progress),
-        }
-    }
-
-    /// Publishes what is new and answers those who waited for it, in order.
-    fn settle(&self, settled: Vec<Settled>) {
-        for Settled { answer, result } in settled {
-            if let Ok(Appended::New(event)) = &result {
-                self.shared.metrics.appends.inc();
-                (self.shared.on_change)(Change::Appended(Arc::clone(event)));
-            }
-            let _ = answer.send(result);
-        }
-    }
-
-    fn give_up_late(&mut self, cause: &str) {
-        for late in self.numbering.give_up_late(Instant::now()) {
-            let error = StoreError::backend("append an event", cause);
-            let _ = late.answer.send(Err(error));
-        }
-    }
-
-    /// Those who wait and stand in the log already: from an attempt of ours that went through
-    /// after all, or because their nonce was used before.
-    async fn look_up(&self) -> Result<Vec<Found>, StoreError> {
-        let room = self.numbering.room().as_str();
-        let same = self.numbering.waiting().iter().flat_map(|waiting| {
-            let by_id = doc! { "_id": waiting.id };
-            let by_nonce = waiting.event.nonce.as_ref().map(|nonce| {
-                doc! {
-                    "room": room,
-                    "author": waiting.event.author.id.to_string(),
-                    "nonce": nonce.as_str(),
-                }
-            });
-            std::iter::once(by_id).chain(by_nonce)
-        });
-        let filter = doc! { "$or": same.collect::<Vec<_>>() };
-        let find = async {
-            let cursor = self.shared.events.find(filter).sort(doc! { "seq": 1 });
-            cursor.await?.try_collect::<Vec<_>>().await
-        };
-        let found = attempt("look for an event", find).await?;
-        let found = found.iter().map(|document| {
-            Ok(Found {
-                id: document.get_object_id("_id").ok(),
-                nonce: document.get_str("nonce").ok().map(str::to_owned),
-                event: Arc::new(event_from(document)?),
-            })
-        });
-        found.collect()
-    }
-
-    /// The head by hearsay, if it comes in time to be of use: after a lost race.
-    async fn hear_head(&mut self, above: Seq) -> Option<Head> {
-        if above == 0 {
-            return None;
-        }
-        let reaches = |heard: &Option<Head>| heard.is_some_and(|head| head.seq >= above);
-        let heard = timeout(HEAR_WITHIN, self.hears.wait_for(reaches)).await;
-        *heard.ok()?.ok()?
-    }
-
-    async fn read_head(&self) -> Result<Head, StoreError> {
-        let room = doc! { "room": self.numbering.room().as_str() };
-        let find = self.shared.events.find_one(room).sort(doc! { "seq": -1 });
-        let newest = attempt("read a log’s head", find).await?;
-        newest.map_or(Ok(Head::EMPTY), |newest| {
-            Ok(Head::from(&event_from(&newest)?))
-        })
-    }
-}
-
-/// Reads the driver's answer. MongoDB waits for the majority also when an insert stops early, and
-/// reports it beside the write error when that wait failed.
-fn inserted<T>(result: Result<T, StoreError>) -> (Inserted, Option<StoreError>) {
-    let error = match result {
-        Ok(_) => return (Inserted::All, None),
-        Err(error) => error,
-    };
-    let stopped = || {
-        let StoreError::Backend { source, .. } = &error else {
-            return None;
-        };
-        let ErrorKind::InsertMany(failure) = &*source.downcast_ref::<Error>()?.kind else {
-            return None;
-        };
-        let errors = failure.write_errors.as_deref();
-        match (&failure.write_concern_error, errors) {
-            (None, Some([first, ..])) if first.code == DUPLICATE_KEY => {
-                let durable = first.index;
-                // Told apart to save a look-up. Taking one for the other costs only a turn more.
-                Some(match first.message.contains("index: room_seq ") {
-                    true => Inserted::LostRace { durable },
-                    false => Inserted::Repeated { durable },
-                })
-            }
-            _ => None,
-        }
-    };
-    (stopped().unwrap_or(Inserted::Unknown), Some(error))
-}
+use super::collections::find_linearizable;
+use super::errors::unreadable;
+use super::numbering::Waiting;
+use super::retry::retry;
+use super::{MongoStore, rooms};
+use crate::domain::{Author, Epoch, Event, EventKind, NewEvent, RoomId, Seq, Timestamp, UserId};
+use crate::store::{Appended, Log, PAGE_MAX, StoreError, within_bytes};
 
 pub(super) async fn page_after(
     events: &Collection<Document>,
@@ -389,7 +66,7 @@ async fn documents(
             // All in the first answer; the default is 101 and then another round trip.
             .batch_size(limit)
             .await?
-            .try_collect()
+            .collect::<Result<Vec<_>, _>>()
             .await
     })
     .await
@@ -413,7 +90,7 @@ pub(super) fn signed(seq: Seq) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-fn document_from((waiting, event): (&Waiting, &Arc<Event>)) -> Document {
+pub(super) fn document_from((waiting, event): (&Waiting, &Arc<Event>)) -> Document {
     let mut document = doc! {
         "_id": waiting.id,
         "room": event.room.as_str(),
@@ -465,4 +142,45 @@ pub(super) fn seq_from(document: &Document) -> Result<Seq, StoreError> {
         .get_i64("seq")
         .map(i64::unsigned_abs)
         .map_err(unreadable("read an event’s number"))
+}
+
+#[async_trait]
+impl Log for MongoStore {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError> {
+        self.logs.append(room, event).await
+    }
+
+    async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {
+        let event = place(room, seq);
+        let events = &self.collections.events;
+        let found =
+            find_linearizable("look for an event", &self.collections, events, event).await?;
+        Ok(found.is_some())
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
+        rooms::heads(&self.collections, rooms).await
+    }
+
+    async fn page_after(
+        &self,
+        room: &RoomId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        page_after(&self.collections.events, room, after, limit).await
+    }
+
+    async fn page_before(
+        &self,
+        room: &RoomId,
+        before: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        page_before(&self.collections.events, room, before, limit).await
+    }
 }

@@ -9,15 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use async_trait::async_trait;
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_stream::StreamExt;
 
+use super::accounts;
+use super::collections::Collections;
+use super::errors::{is_only_repeated, unreadable};
 use super::retry::{attempt, retry};
-use super::{Collections, is_only_repeated, unreadable, users};
+use crate::cluster::{Cluster, OnPeerChange, PeerChange};
 use crate::domain::{NodeId, RoomId, User, UserId};
-use crate::store::{Change, OnChange, StoreError};
+use crate::store::StoreError;
 
 /// How often a node says that it lives.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -57,7 +61,7 @@ struct Shared {
     presence: Collection<Document>,
     /// One document a node: who was typing there when it last told. What others need is the change.
     typing: Collection<Document>,
-    on_change: OnChange,
+    on_peer_change: OnPeerChange,
     /// Our names, the present one last.
     names: Mutex<Vec<NodeId>>,
     /// Whether those who are here were shown under a name that is no more.
@@ -68,13 +72,13 @@ impl Nodes {
     /// Makes ourselves known.
     pub(super) async fn join(
         collections: &Collections,
-        on_change: OnChange,
+        on_peer_change: OnPeerChange,
     ) -> Result<Self, StoreError> {
         let nodes = Self(Arc::new(Shared {
             nodes: collections.nodes.clone(),
             presence: collections.presence.clone(),
             typing: collections.typing.clone(),
-            on_change,
+            on_peer_change,
             names: Mutex::default(),
             must_show_again: AtomicBool::new(false),
         }));
@@ -111,7 +115,7 @@ impl Nodes {
             self.take_name().await?;
         }
         if self.0.must_show_again.swap(false, Ordering::Relaxed) {
-            (self.0.on_change)(Change::Reannounce);
+            (self.0.on_peer_change)(PeerChange::Reannounce);
         }
         Ok(())
     }
@@ -172,8 +176,111 @@ impl Nodes {
         .map(drop)
     }
 
-    /// Shows who has come here, and no longer those who have gone. May be repeated.
-    pub(super) async fn show(
+    /// Who a document of the typing collection names; nobody of our own.
+    pub(super) fn typing(&self, document: &Document) -> Result<Vec<(RoomId, User)>, StoreError> {
+        let missing = unreadable("read who is typing");
+        let invalid = |error| StoreError::backend("read who is typing", error);
+        let node = document.get_str("_id").map_err(&missing)?;
+        if self
+            .names()
+            .contains(&NodeId::parse(node).map_err(invalid)?)
+        {
+            return Ok(Vec::new());
+        }
+        let typing = document.get_array("typing").map_err(&missing)?;
+        typing
+            .iter()
+            .filter_map(Bson::as_document)
+            .map(|who| {
+                let text = |key| who.get_str(key).map_err(&missing);
+                let room = RoomId::parse(text("room")?).map_err(invalid)?;
+                let user = UserId::parse(text("user")?).map_err(invalid)?;
+                Ok((room, accounts::user_of(user, text("username")?)))
+            })
+            .collect()
+    }
+
+    /// Takes ourselves and those we show away: at an orderly end.
+    pub(super) async fn shutdown(&self) -> Result<(), StoreError> {
+        let names: Vec<String> = self.names().iter().map(NodeId::to_string).collect();
+        let ours = doc! { "_id": { "$in": &names } };
+        attempt("leave the nodes", self.0.nodes.delete_many(ours.clone())).await?;
+        attempt("leave the nodes", self.0.typing.delete_many(ours)).await?;
+        let ours = doc! { "_id.node": { "$in": names } };
+        let delete = self.0.presence.delete_many(ours);
+        attempt("leave the nodes", delete).await.map(drop)
+    }
+
+    /// Everybody who is shown on other nodes.
+    pub(super) async fn elsewhere(&self) -> Result<Vec<(NodeId, RoomId, User)>, StoreError> {
+        let shown: Vec<Document> = retry("look at who is shown", || async {
+            self.0
+                .presence
+                .find(doc! {})
+                .await?
+                .collect::<Result<Vec<_>, _>>()
+                .await
+        })
+        .await?;
+        let shown = shown
+            .iter()
+            .filter_map(|document| match self.arrived(document) {
+                Ok(shown) => shown.map(|(place, user)| (place.node, place.room, user)),
+                Err(error) => {
+                    tracing::warn!(?error, "somebody is shown whom this version cannot read");
+                    None
+                }
+            });
+        Ok(shown.collect())
+    }
+
+    /// Who a document of the presence collection shows; `None` for our own people.
+    pub(super) fn arrived(
+        &self,
+        document: &Document,
+    ) -> Result<Option<(RemotePresence, User)>, StoreError> {
+        let missing = unreadable("read who is shown");
+        let Some(place) = self.place(document.get_document("_id").map_err(&missing)?)? else {
+            return Ok(None);
+        };
+        let username = document.get_str("username").map_err(&missing)?;
+        let user = accounts::user_of(place.user, username);
+        Ok(Some((place, user)))
+    }
+
+    /// Where a document's id says that somebody is; `None` for our own people.
+    pub(super) fn place(&self, id: &Document) -> Result<Option<RemotePresence>, StoreError> {
+        let missing = unreadable("read who is shown");
+        let text = |key| id.get_str(key).map_err(&missing);
+        let invalid = |error| StoreError::backend("read who is shown", error);
+        let node = NodeId::parse(text("node")?).map_err(invalid)?;
+        if self.names().contains(&node) {
+            return Ok(None);
+        }
+        Ok(Some(RemotePresence {
+            node,
+            room: RoomId::parse(text("room")?).map_err(invalid)?,
+            user: UserId::parse(text("user")?).map_err(invalid)?,
+        }))
+    }
+
+    /// Passes on what another node has said.
+    pub(super) fn heard(&self, change: PeerChange) {
+        (self.0.on_peer_change)(change);
+    }
+
+    fn name(&self) -> Option<NodeId> {
+        self.names().last().copied()
+    }
+
+    fn names(&self) -> MutexGuard<'_, Vec<NodeId>> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Cluster for Nodes {
+    async fn announce(
         &self,
         here: &[(RoomId, User)],
         gone: &[(RoomId, UserId)],
@@ -209,8 +316,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Tells who is typing here.
-    pub(super) async fn tell_typing(&self, typing: &[(RoomId, User)]) -> Result<(), StoreError> {
+    async fn announce_typing(&self, typing: &[(RoomId, User)]) -> Result<(), StoreError> {
         let Some(name) = self.name() else {
             return Ok(());
         };
@@ -229,96 +335,5 @@ impl Nodes {
         let told = doc! { "at": DateTime::now(), "typing": typing };
         let replace = self.0.typing.replace_one(own, told).upsert(true);
         attempt("tell who is typing", replace).await.map(drop)
-    }
-
-    /// Who a document of the typing collection names; nobody of our own.
-    pub(super) fn typing(&self, document: &Document) -> Result<Vec<(RoomId, User)>, StoreError> {
-        let missing = unreadable("read who is typing");
-        let invalid = |error| StoreError::backend("read who is typing", error);
-        let node = document.get_str("_id").map_err(&missing)?;
-        if self
-            .names()
-            .contains(&NodeId::parse(node).map_err(invalid)?)
-        {
-            return Ok(Vec::new());
-        }
-        let typing = document.get_array("typing").map_err(&missing)?;
-        typing
-            .iter()
-            .filter_map(Bson::as_document)
-            .map(|who| {
-                let text = |key| who.get_str(key).map_err(&missing);
-                let room = RoomId::parse(text("room")?).map_err(invalid)?;
-                let user = UserId::parse(text("user")?).map_err(invalid)?;
-                Ok((room, users::user_of(user, text("username")?)))
-            })
-            .collect()
-    }
-
-    /// Takes ourselves and those we show away: at an orderly end.
-    pub(super) async fn shutdown(&self) -> Result<(), StoreError> {
-        let names: Vec<String> = self.names().iter().map(NodeId::to_string).collect();
-        let ours = doc! { "_id": { "$in": &names } };
-        attempt("leave the nodes", self.0.nodes.delete_many(ours.clone())).await?;
-        attempt("leave the nodes", self.0.typing.delete_many(ours)).await?;
-        let ours = doc! { "_id.node": { "$in": names } };
-        let delete = self.0.presence.delete_many(ours);
-        attempt("leave the nodes", delete).await.map(drop)
-    }
-
-    /// Everybody who is shown on other nodes.
-    pub(super) async fn elsewhere(&self) -> Result<Vec<(NodeId, RoomId, User)>, StoreError> {
-        let shown: Vec<Document> = retry("look at who is shown", || async {
-            self.0.presence.find(doc! {}).await?.try_collect().await
-        })
-        .await?;
-        let shown = shown
-            .iter()
-            .filter_map(|document| match self.arrived(document) {
-                Ok(shown) => shown.map(|(place, user)| (place.node, place.room, user)),
-                Err(error) => {
-                    tracing::warn!(?error, "somebody is shown whom this version cannot read");
-                    None
-                }
-            });
-        Ok(shown.collect())
-    }
-
-    /// Who a document of the presence collection shows; `None` for our own people.
-    pub(super) fn arrived(
-        &self,
-        document: &Document,
-    ) -> Result<Option<(RemotePresence, User)>, StoreError> {
-        let missing = unreadable("read who is shown");
-        let Some(place) = self.place(document.get_document("_id").map_err(&missing)?)? else {
-            return Ok(None);
-        };
-        let username = document.get_str("username").map_err(&missing)?;
-        let user = users::user_of(place.user, username);
-        Ok(Some((place, user)))
-    }
-
-    /// Where a document's id says that somebody is; `None` for our own people.
-    pub(super) fn place(&self, id: &Document) -> Result<Option<RemotePresence>, StoreError> {
-        let missing = unreadable("read who is shown");
-        let text = |key| id.get_str(key).map_err(&missing);
-        let invalid = |error| StoreError::backend("read who is shown", error);
-        let node = NodeId::parse(text("node")?).map_err(invalid)?;
-        if self.names().contains(&node) {
-            return Ok(None);
-        }
-        Ok(Some(RemotePresence {
-            node,
-            room: RoomId::parse(text("room")?).map_err(invalid)?,
-            user: UserId::parse(text("user")?).map_err(invalid)?,
-        }))
-    }
-
-    fn name(&self) -> Option<NodeId> {
-        self.names().last().copied()
-    }
-
-    fn names(&self) -> MutexGuard<'_, Vec<NodeId>> {
-        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

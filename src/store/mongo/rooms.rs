@@ -1,23 +1,29 @@
+//! Rooms and memberships.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use async_trait::async_trait;
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
+use tokio_stream::StreamExt;
 
 use super::batch_loader::BATCH_MAX;
+use super::collections::{Collections, insert_once};
+use super::errors::unreadable;
+use super::log_writer::Logs;
 use super::retry::{attempt, retry};
-use super::{Collections, insert_once, log, unreadable};
+use super::{MongoStore, log};
 use crate::domain::{
     Author, Event, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
 };
-use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError, newest_first};
+use crate::store::{Access, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
 
 /// Three writes, each of which may be repeated, in an order that leaves nothing half done that
 /// entering again would not finish. The membership is last: whoever has it has joined.
 pub(super) async fn join(
     collections: &Collections,
-    logs: &log::Logs,
+    logs: &Logs,
     room: &RoomId,
     user: &User,
 ) -> Result<(), StoreError> {
@@ -87,7 +93,7 @@ pub(super) async fn find_members(
     let found = attempt("look up memberships", async {
         let found = collections.memberships.find(doc! { "$or": any });
         let found = found.batch_size(BATCH_MAX).await?;
-        found.try_collect::<Vec<_>>().await
+        found.collect::<Result<Vec<_>, _>>().await
     })
     .await?;
     // What cannot be read is nobody else's concern: its owner looks alone, and hears why.
@@ -215,7 +221,7 @@ async fn aggregate<const N: usize>(
 ) -> Result<Vec<Document>, StoreError> {
     retry("list rooms", || async {
         let found = collection.aggregate(pipeline.clone());
-        found.await?.try_collect().await
+        found.await?.collect::<Result<Vec<_>, _>>().await
     })
     .await
 }
@@ -226,4 +232,26 @@ fn first<'a>(document: &'a Document, array: &str) -> Option<&'a Document> {
         .ok()?
         .first()
         .and_then(Bson::as_document)
+}
+
+#[async_trait]
+impl Rooms for MongoStore {
+    async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
+        join(&self.collections, &self.logs, room, user).await
+    }
+
+    async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
+        match self.members.find((user.id, room.clone())).await {
+            Some(read) => Ok(Access::Member { read }),
+            None => access(&self.collections, room, user).await,
+        }
+    }
+
+    async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError> {
+        of(&self.collections, user).await
+    }
+
+    async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError> {
+        mark_read(&self.collections, room, user, seq).await
+    }
 }

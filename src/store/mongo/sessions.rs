@@ -1,13 +1,18 @@
+//! Sessions.
+
 use std::collections::{HashMap, HashSet};
 
-use futures_util::TryStreamExt;
+use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
+use tokio_stream::StreamExt;
 
 use super::batch_loader::BATCH_MAX;
+use super::collections::{Collections, find_linearizable, insert_once};
+use super::errors::unreadable;
 use super::retry::{attempt, retry};
-use super::{Collections, find_linearizable, insert_once, unreadable, users};
+use super::{MongoStore, accounts};
 use crate::domain::{Session, SessionId, Timestamp, User, UserId};
-use crate::store::StoreError;
+use crate::store::{Change, Sessions, StoreError};
 
 pub(super) async fn add(collections: &Collections, session: Session) -> Result<(), StoreError> {
     let by_id = doc! { "_id": session.id.to_string() };
@@ -39,7 +44,7 @@ pub(super) async fn find(
     }
     let by_id = doc! { "_id": session.user.to_string() };
     let user = find_linearizable("find a user", collections, &collections.users, by_id).await?;
-    user.map(|user| Ok((session, users::user_from(&user)?)))
+    user.map(|user| Ok((session, accounts::user_from(&user)?)))
         .transpose()
 }
 
@@ -55,7 +60,7 @@ pub(super) async fn find_some(
             .find(are_live(&ids))
             .batch_size(BATCH_MAX)
             .await?;
-        found.try_collect::<Vec<_>>().await
+        found.collect::<Result<Vec<_>, _>>().await
     })
     .await?;
     // What cannot be read is nobody else's concern: its owner looks alone, and hears why.
@@ -70,12 +75,12 @@ pub(super) async fn find_some(
         found
             .batch_size(BATCH_MAX)
             .await?
-            .try_collect::<Vec<_>>()
+            .collect::<Result<Vec<_>, _>>()
             .await
     })
     .await?;
     let users: HashMap<UserId, User> = { users.iter() }
-        .filter_map(|user| users::user_from(user).ok())
+        .filter_map(|user| accounts::user_from(user).ok())
         .map(|user| (user.id, user))
         .collect();
     let with_user = |session: Session| {
@@ -117,7 +122,7 @@ pub(super) async fn live(
     let found = retry("check sessions", || async {
         let find = collections.sessions.find(live.clone());
         let found = find.projection(doc! { "_id": 1 }).await?;
-        found.try_collect::<Vec<_>>().await
+        found.collect::<Result<Vec<_>, _>>().await
     })
     .await?;
     let id = |session: &Document| SessionId::parse(session.get_str("_id").ok()?).ok();
@@ -129,4 +134,36 @@ pub(super) async fn revoke(collections: &Collections, id: SessionId) -> Result<(
     let now = doc! { "$set": { "revoked_at": DateTime::now() } };
     let update = || collections.sessions.update_one(live.clone(), now.clone());
     retry("revoke a session", update).await.map(drop)
+}
+
+#[async_trait]
+impl Sessions for MongoStore {
+    async fn add_session(&self, session: Session) -> Result<(), StoreError> {
+        add(&self.collections, session).await
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {
+        match self.live_sessions.find(id).await {
+            Some(found) => Ok(Some(found)),
+            None => find(&self.collections, id).await,
+        }
+    }
+
+    async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
+        live(&self.collections, ids).await
+    }
+
+    async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError> {
+        // A task, because a client that hangs up drops its handler, not what it began.
+        let (collections, logs) = (self.collections.clone(), self.logs.clone());
+        let revoking = tokio::spawn(async move {
+            revoke(&collections, id).await?;
+            // The change_stream tells the other nodes, and this one again, which does no harm.
+            logs.tell(Change::SessionRevoked(id));
+            Ok(())
+        });
+        revoking
+            .await
+            .map_err(|panicked| StoreError::backend("revoke a session", panicked))?
+    }
 }

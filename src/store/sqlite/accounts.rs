@@ -1,7 +1,11 @@
+//! Accounts: the table of users.
+
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::SqliteStore;
 use crate::domain::{Account, Email, Login, NewUser, Timestamp, User, UserId, Username};
-use crate::store::{StoreError, UserField};
+use crate::store::{Accounts, StoreError, UserField};
 
 pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<(), StoreError> {
     let username = &new.user.username;
@@ -89,4 +93,22 @@ pub(super) fn id_from(row: &Row<'_>, column: &str) -> rusqlite::Result<UserId> {
     UserId::parse(row.get_ref(column)?.as_str()?).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
     })
+}
+
+#[async_trait]
+impl Accounts for SqliteStore {
+    async fn add_user(&self, user: NewUser) -> Result<(), StoreError> {
+        self.writer
+            .write("add a user", move |connection, _| add(connection, &user))
+            .await
+    }
+
+    async fn find_account(&self, login: &Login) -> Result<Option<Account>, StoreError> {
+        let login = login.clone();
+        self.readers
+            .read("find an account", move |connection| {
+                find_account(connection, &login)
+            })
+            .await
+    }
 }

@@ -11,10 +11,10 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::{
-    DATABASE, MIGRATIONS, ShutdownMarker, lock, log_beside, make_data_dir, migrate, open_prepared,
-    schema,
-};
+use super::connection::open_prepared;
+use super::lock::{ShutdownMarker, lock, log_beside};
+use super::migrations::{MIGRATIONS, migrate};
+use super::{DATABASE, make_data_dir, schema};
 use crate::domain::{Email, Epoch, Timestamp, Username};
 use crate::files::{Part, is_new, sync_folder_of, with_suffix};
 use crate::store::archive::{

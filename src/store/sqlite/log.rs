@@ -1,11 +1,15 @@
+//! The logs: one table of events, by room and number.
+
 use std::sync::Arc;
+
+use async_trait::async_trait;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::recent::{Durable, End, NEWEST_MAX};
-use super::users;
-use crate::domain::{Author, Event, EventKind, NewEvent, RoomId, Seq, Timestamp};
-use crate::store::{Appended, Change, PAGE_MAX, StoreError, repeated, within_bytes};
+use super::cache::{Durable, LogEnd, NEWEST_MAX};
+use super::{SqliteStore, accounts};
+use crate::domain::{Author, Epoch, Event, EventKind, NewEvent, RoomId, Seq, Timestamp};
+use crate::store::{Appended, Change, Log, PAGE_MAX, StoreError, repeated, within_bytes};
 
 /// What the next event of a log builds on. All zero for an empty one.
 pub(super) struct Head {
@@ -119,7 +123,7 @@ fn last_message_of(connection: &Connection, room: &RoomId) -> rusqlite::Result<O
 }
 
 /// How the log ends, without its newest page.
-pub(super) fn end(connection: &Connection, room: &RoomId) -> rusqlite::Result<End> {
+pub(super) fn end(connection: &Connection, room: &RoomId) -> rusqlite::Result<LogEnd> {
     ending_with(
         connection,
         room,
@@ -128,23 +132,23 @@ pub(super) fn end(connection: &Connection, room: &RoomId) -> rusqlite::Result<En
 }
 
 /// How it ends, with that.
-pub(super) fn end_with_page(connection: &Connection, room: &RoomId) -> rusqlite::Result<End> {
+pub(super) fn end_with_page(connection: &Connection, room: &RoomId) -> rusqlite::Result<LogEnd> {
     let page = page_before(connection, room, Seq::MAX, NEWEST_MAX)?;
     let newest = Some(page.iter().cloned().collect());
     let end = ending_with(connection, room, page)?;
-    Ok(End { newest, ..end })
+    Ok(LogEnd { newest, ..end })
 }
 
 fn ending_with(
     connection: &Connection,
     room: &RoomId,
     page: Vec<Arc<Event>>,
-) -> rusqlite::Result<End> {
+) -> rusqlite::Result<LogEnd> {
     let Some(head) = page.last() else {
-        return Ok(End::default());
+        return Ok(LogEnd::default());
     };
     let last_message = page.iter().rfind(|event| event.kind.is_message());
-    Ok(End {
+    Ok(LogEnd {
         head: head.seq,
         messages: head.messages,
         last_message: match last_message {
@@ -205,7 +209,7 @@ fn event_from(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
         messages: row.get::<_, i64>("messages")?.unsigned_abs(),
         at: Timestamp::from_millis(row.get("at")?),
         author: Author {
-            id: users::id_from(row, "author")?,
+            id: accounts::id_from(row, "author")?,
             username: row.get_ref("author_name")?.as_str()?.into(),
         },
         kind: EventKind::stored(kind, body),
@@ -214,4 +218,81 @@ fn event_from(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
 
 fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+}
+
+#[async_trait]
+impl Log for SqliteStore {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError> {
+        let room = room.clone();
+        self.writer
+            .write("append an event", move |connection, changes| {
+                append(connection, changes, &room, event)
+            })
+            .await
+    }
+
+    async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {
+        let heads = self.heads(std::slice::from_ref(room)).await?;
+        Ok(heads.first().is_some_and(|head| seq <= *head))
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
+        let rooms = rooms.to_vec();
+        self.readers
+            .read("read the logs’ heads", move |connection| {
+                let head = |room| head(connection, room).map(|head| head.seq);
+                rooms.iter().map(head).collect()
+            })
+            .await
+    }
+
+    async fn page_after(
+        &self,
+        room: &RoomId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let room = room.clone();
+        self.readers
+            .read("read a log", move |connection| {
+                page_after(connection, &room, after, limit)
+            })
+            .await
+    }
+
+    async fn page_before(
+        &self,
+        room: &RoomId,
+        before: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let id = room.clone();
+        if before < Seq::MAX || limit > NEWEST_MAX {
+            return self
+                .readers
+                .read("read a log", move |connection| {
+                    page_before(connection, &id, before, limit)
+                })
+                .await;
+        }
+        if let Some(newest) = self.cache.newest(room, limit) {
+            return Ok(newest);
+        }
+        let token = self.cache.token();
+        let end = self
+            .readers
+            .read("read a log", move |connection| {
+                end_with_page(connection, &id)
+            })
+            .await?;
+        let newest = end.newest.iter().flatten();
+        let skip = newest.clone().count().saturating_sub(limit);
+        let newest = newest.skip(skip).cloned().collect();
+        self.cache.keep_page(&token, room, end);
+        Ok(newest)
+    }
 }

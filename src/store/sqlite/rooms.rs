@@ -1,11 +1,16 @@
+//! Rooms and memberships.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::log;
-use super::recent::{Durable, Membership};
+use super::cache::{CachedList, Durable, Membership};
+use super::{SqliteStore, log};
 use crate::domain::{
     Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, Timestamp, User, UserId,
 };
-use crate::store::{Access, ROOMS_PER_USER_MAX, StoreError};
+use crate::store::{Access, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
 
 pub(super) fn join(
     connection: &Connection,
@@ -138,6 +143,78 @@ pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<
             })
         })
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    crate::store::newest_first(&mut summaries);
+    newest_first(&mut summaries);
     Ok(summaries)
+}
+
+#[async_trait]
+impl Rooms for SqliteStore {
+    async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
+        let (room, user) = (room.clone(), user.clone());
+        self.writer
+            .write("join a room", move |connection, changes| {
+                join(connection, changes, &room, &user)
+            })
+            .await
+    }
+
+    async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
+        if let Some(read) = self.cache.read_by(user.id, room) {
+            return Ok(Access::Member { read });
+        }
+        let token = self.cache.token();
+        let is_known = self.cache.knows(user.id);
+        let (room, id) = (room.clone(), user.id);
+        let (access, memberships) = self
+            .readers
+            .read("look up a membership", move |connection| {
+                let access = access(connection, &room, id)?;
+                let is_worth_it = !is_known && matches!(access, Access::Member { .. });
+                let memberships = is_worth_it.then(|| memberships(connection, id));
+                Ok((access, memberships.transpose()?))
+            })
+            .await?;
+        if let Some(memberships) = memberships {
+            self.cache.keep_memberships(&token, user.id, memberships);
+        }
+        Ok(access)
+    }
+
+    async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError> {
+        let id = user.id;
+        // Once to know which, once to know their ends, and once more if one of them has changed.
+        for _ in 0..4 {
+            let token = self.cache.token();
+            match self.cache.rooms_of(id) {
+                CachedList::List(list) => return Ok(list),
+                CachedList::Nothing => {
+                    let read = self.readers.read("list the rooms", move |connection| {
+                        memberships(connection, id)
+                    });
+                    self.cache.keep_memberships(&token, id, read.await?);
+                }
+                CachedList::AllBut(rooms) => {
+                    let read = self.readers.read("list the rooms", move |connection| {
+                        let end = |room: RoomId| Ok((room.clone(), log::end(connection, &room)?));
+                        rooms.into_iter().map(end).collect()
+                    });
+                    self.cache.keep_ends(&token, id, read.await?);
+                }
+            }
+        }
+        let list = self
+            .readers
+            .read("list the rooms", move |connection| of(connection, id))
+            .await?;
+        Ok(list.into())
+    }
+
+    async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError> {
+        let (room, user) = (room.clone(), user.id);
+        self.writer
+            .write("mark as read", move |connection, changes| {
+                mark_read(connection, changes, &room, user, seq)
+            })
+            .await
+    }
 }

@@ -8,7 +8,8 @@ use anyhow::ensure;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::{archive, migrate_to};
+use super::archive;
+use super::migrations::migrate_to;
 
 /// Has a connection run nothing that a file brings along.
 pub(super) fn distrust(connection: &Connection) -> rusqlite::Result<()> {

@@ -1,11 +1,14 @@
+//! Sessions.
+
 use std::collections::HashSet;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::recent::Durable;
-use super::users;
+use super::cache::Durable;
+use super::{SqliteStore, accounts};
 use crate::domain::{Session, SessionId, Timestamp, User};
-use crate::store::{Change, StoreError};
+use crate::store::{Change, Sessions, StoreError};
 
 pub(super) fn add(connection: &Connection, session: Session) -> Result<(), StoreError> {
     // Here, so that they go without a timer of their own: a few at a time, by an index.
@@ -40,7 +43,7 @@ pub(super) fn find(
         .query_row(
             params![id.to_string(), Timestamp::now().as_millis()],
             |row| {
-                let user = users::user_from(row)?;
+                let user = accounts::user_from(row)?;
                 let session = Session {
                     id,
                     user: user.id,
@@ -85,4 +88,45 @@ pub(super) fn live(
             Err(error) => Some(Err(error)),
         })
         .collect()
+}
+
+#[async_trait]
+impl Sessions for SqliteStore {
+    async fn add_session(&self, session: Session) -> Result<(), StoreError> {
+        self.writer
+            .write("add a session", move |connection, _| {
+                add(connection, session)
+            })
+            .await
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {
+        if let Some(found) = self.cache.session(id) {
+            return Ok(Some(found));
+        }
+        let token = self.cache.token();
+        let found = self
+            .readers
+            .read("find a session", move |connection| find(connection, id))
+            .await?;
+        if let Some((session, user)) = &found {
+            self.cache.keep_session(&token, *session, user.clone());
+        }
+        Ok(found)
+    }
+
+    async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
+        let ids = ids.to_vec();
+        self.readers
+            .read("check sessions", move |connection| live(connection, ids))
+            .await
+    }
+
+    async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError> {
+        self.writer
+            .write("revoke a session", move |connection, changes| {
+                revoke(connection, changes, id)
+            })
+            .await
+    }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Marking;
-use super::recent::Durable;
+use super::cache::Durable;
+use super::lock::Marking;
 use crate::lasting;
 use crate::store::StoreError;
 

@@ -1,0 +1,47 @@
+//! What can go wrong in a store.
+
+#[cfg(doc)]
+use super::ROOMS_PER_USER_MAX;
+use super::UserField;
+
+/// What can go wrong in a store, whichever database is behind it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody has this name or address, or one that looks like it.
+    #[error("{0:?} is taken")]
+    Taken(UserField),
+    /// The author's nonce already stands in this room, with another content.
+    #[error("the nonce was used for another event")]
+    NonceReused,
+    /// The user is in [`ROOMS_PER_USER_MAX`] rooms already.
+    #[error("the user is in too many rooms")]
+    TooManyRooms,
+    /// More waits to be written than can be written soon.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The disk is full. Nothing was written; reading goes on.
+    #[error("the disk is full")]
+    StorageFull,
+    /// The database failed while doing `operation`. What it was doing may have been done.
+    #[error("could not {operation}")]
+    Backend {
+        /// What was being done, as in "could not …".
+        operation: &'static str,
+        /// What the database said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// A [`Self::Backend`] from whatever the database said.
+    pub fn backend(
+        operation: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Backend {
+            operation,
+            source: source.into(),
+        }
+    }
+}

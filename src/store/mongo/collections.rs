@@ -1,0 +1,225 @@
+//! The collections, their indexes, and the facts about the whole database.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::{
+    Acknowledgment, CollectionOptions, IndexOptions, ReadConcern, WriteConcern,
+};
+use mongodb::{Collection, Database, IndexModel};
+
+use super::errors::duplicate_key;
+use super::retry::{ATTEMPT_MAX, retry};
+use crate::domain::Epoch;
+use crate::store::StoreError;
+
+/// The collections, each with majority reads and writes.
+#[derive(Clone)]
+pub(super) struct Collections {
+    pub(super) database: Database,
+    pub(super) users: Collection<Document>,
+    pub(super) sessions: Collection<Document>,
+    pub(super) rooms: Collection<Document>,
+    pub(super) memberships: Collection<Document>,
+    pub(super) events: Collection<Document>,
+    pub(super) meta: Collection<Document>,
+    pub(super) limits: Collection<Document>,
+    pub(super) nodes: Collection<Document>,
+    pub(super) presence: Collection<Document>,
+    pub(super) typing: Collection<Document>,
+    /// Whether this is a replica set or a sharded cluster.
+    pub(super) is_replicated: bool,
+}
+
+impl Collections {
+    pub(super) fn of(database: Database, is_replicated: bool) -> Self {
+        // An attempt lost in a failover is not counted.
+        let quick = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+        let quick = CollectionOptions::builder().write_concern(quick).build();
+        Self {
+            limits: database.collection_with_options("limits", quick),
+            nodes: database.collection("nodes"),
+            presence: database.collection("presence"),
+            typing: database.collection("typing"),
+            is_replicated,
+            users: database.collection("users"),
+            sessions: database.collection("sessions"),
+            rooms: database.collection("rooms"),
+            memberships: database.collection("memberships"),
+            events: database.collection("events"),
+            meta: database.collection("meta"),
+            database,
+        }
+    }
+
+    /// Named, so that a later version can tell them apart. Making one that is there does nothing;
+    /// nodes that start together join one build.
+    pub(super) async fn make_indexes(&self) -> anyhow::Result<()> {
+        let unique = |name: &str, keys: Document| index(keys, name, IndexOptions::default(), true);
+        let nonce = IndexOptions::builder()
+            .partial_filter_expression(doc! { "nonce": { "$exists": true } })
+            .build();
+        // MongoDB deletes what is over by itself.
+        let expiry = IndexOptions::builder().expire_after(Duration::ZERO).build();
+        for (collection, indexes) in [
+            (
+                &self.users,
+                vec![
+                    unique("username_key", doc! { "username_key": 1 }),
+                    unique("username_shape", doc! { "username_shape": 1 }),
+                    unique("email_key", doc! { "email_key": 1 }),
+                ],
+            ),
+            (
+                &self.sessions,
+                vec![index(
+                    doc! { "expires_at": 1 },
+                    "expiry",
+                    expiry.clone(),
+                    false,
+                )],
+            ),
+            (
+                &self.limits,
+                vec![index(doc! { "full_at": 1 }, "expiry", expiry, false)],
+            ),
+            (
+                &self.presence,
+                vec![index(
+                    doc! { "_id.node": 1 },
+                    "node",
+                    IndexOptions::default(),
+                    false,
+                )],
+            ),
+            (
+                &self.memberships,
+                vec![unique("user_room", doc! { "user": 1, "room": 1 })],
+            ),
+            (
+                &self.events,
+                vec![
+                    unique("room_seq", doc! { "room": 1, "seq": 1 }),
+                    index(
+                        doc! { "room": 1, "author": 1, "nonce": 1 },
+                        "room_author_nonce",
+                        nonce,
+                        true,
+                    ),
+                ],
+            ),
+        ] {
+            retry("make indexes", || {
+                collection.create_indexes(indexes.clone())
+            })
+            .await
+            .with_context(|| format!("cannot make the indexes of {}", collection.name()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn epoch(&self) -> anyhow::Result<Epoch> {
+        let Some(epoch) = self.get(Meta::Epoch).await? else {
+            return Ok(0);
+        };
+        // Whoever set it in a shell may have stored another kind of number.
+        let value = match epoch {
+            Bson::Int64(value) => u64::try_from(value).ok(),
+            Bson::Int32(value) => u64::try_from(value).ok(),
+            Bson::Double(value) if value.fract() == 0.0 && value >= 0.0 => Some(value as u64),
+            _ => None,
+        };
+        value.context("the epoch in the database is not a whole number")
+    }
+
+    pub(super) async fn get(&self, what: Meta) -> Result<Option<Bson>, StoreError> {
+        let find = || self.meta.find_one(doc! { "_id": what.name() });
+        let found = retry("read what the database is", find).await?;
+        Ok(found.and_then(|mut found| found.remove("value")))
+    }
+
+    pub(super) async fn set(&self, what: Meta, value: i64) -> Result<(), StoreError> {
+        retry("write what the database is", || {
+            let update = doc! { "$set": { "value": value } };
+            let set = self.meta.update_one(doc! { "_id": what.name() }, update);
+            set.upsert(true)
+        })
+        .await
+        .map(drop)
+    }
+
+    pub(super) async fn unset(&self, what: Meta) -> Result<(), StoreError> {
+        let delete = || self.meta.delete_one(doc! { "_id": what.name() });
+        retry("write what the database is", delete).await.map(drop)
+    }
+}
+
+/// What there is to know of the whole database.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Meta {
+    /// Its [`Epoch`]; none is 0.
+    Epoch,
+    /// There while an import is under way, or did not finish.
+    Importing,
+}
+
+impl Meta {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Epoch => "epoch",
+            Self::Importing => "importing",
+        }
+    }
+}
+
+fn index(keys: Document, name: &str, mut options: IndexOptions, unique: bool) -> IndexModel {
+    options.name = Some(name.to_owned());
+    options.unique = Some(unique);
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
+/// The one document that `filter` finds, by a unique index. That there is none is certain: a
+/// primary that has been replaced and does not know it may not have heard of it, so it is asked
+/// to make sure ("linearizable", which is defined for one document).
+/// Source: <https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/>
+pub(super) async fn find_linearizable(
+    operation: &'static str,
+    collections: &Collections,
+    collection: &Collection<Document>,
+    filter: Document,
+) -> Result<Option<Document>, StoreError> {
+    let found = retry(operation, || collection.find_one(filter.clone())).await?;
+    if found.is_some() || !collections.is_replicated {
+        return Ok(found);
+    }
+    retry(operation, || {
+        collection
+            .find_one(filter.clone())
+            .read_concern(ReadConcern::linearizable())
+            .max_time(ATTEMPT_MAX)
+    })
+    .await
+}
+
+/// Inserts a document, or finds it there: by an attempt whose answer was lost, or by somebody else.
+/// Durable in either case: what is only there yet is waited for.
+pub(super) async fn insert_once(
+    operation: &'static str,
+    collections: &Collections,
+    into: &Collection<Document>,
+    key: Document,
+    new: Document,
+) -> Result<(), StoreError> {
+    let error = match retry(operation, || into.insert_one(&new)).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    if duplicate_key(&error).is_none() {
+        return Err(error);
+    }
+    match find_linearizable(operation, collections, into, key).await? {
+        Some(_) => Ok(()),
+        None => Err(error),
+    }
+}

@@ -1,0 +1,157 @@
+//! Cached rooms: a user's list of them, and the end of each log.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::domain::{Event, RoomId, RoomSummary, Seq};
+use crate::store::newest_first;
+
+/// How many bytes of text a kept page has at most: 200 pages are megabytes. What people usually write
+/// is a tenth of it.
+pub(super) const PAGE_BYTES_MAX: usize = 32 * 1024;
+
+/// How many events the newest page has.
+pub(in super::super) const NEWEST_MAX: usize = 50;
+
+/// A user's rooms, by id.
+pub(super) struct UserRooms {
+    pub(super) memberships: Vec<Member>,
+    /// The list, as it was when each room was as [`Member::listed_at`] says.
+    pub(super) list: Option<Arc<[RoomSummary]>>,
+}
+
+pub(super) struct Member {
+    pub(super) membership: Membership,
+    pub(super) room: Option<Arc<CachedRoom>>,
+    pub(super) listed_at: u64,
+}
+
+/// That a user is in a room.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Membership {
+    pub(in super::super) room: RoomId,
+    /// How far they have read it, and how many messages that are.
+    pub(in super::super) read: Seq,
+    pub(in super::super) read_messages: u64,
+}
+
+pub(super) struct CachedRoom {
+    pub(super) end: Mutex<LogEnd>,
+    pub(super) version: AtomicU64,
+}
+
+/// The end of a room's log.
+#[derive(Debug, Clone, Default)]
+pub(in super::super) struct LogEnd {
+    pub(in super::super) head: Seq,
+    /// How many messages the log has.
+    pub(in super::super) messages: u64,
+    pub(in super::super) last_message: Option<Arc<Event>>,
+    /// The newest events, oldest first, if they were read.
+    pub(in super::super) newest: Option<VecDeque<Arc<Event>>>,
+}
+
+impl UserRooms {
+    pub(super) fn member(&mut self, room: &RoomId) -> Option<&mut Member> {
+        let at = self
+            .memberships
+            .binary_search_by(|member| member.membership.room.cmp(room));
+        self.memberships.get_mut(at.ok()?)
+    }
+
+    /// The list, made of rooms that are all there.
+    pub(super) fn list(&mut self) -> Arc<[RoomSummary]> {
+        let mut list: Vec<RoomSummary> = Vec::with_capacity(self.memberships.len());
+        for Member {
+            membership,
+            room,
+            listed_at,
+        } in &mut self.memberships
+        {
+            let Some(room) = room else { continue };
+            *listed_at = room.version.load(Ordering::Relaxed);
+            let end = room.end();
+            list.push(RoomSummary {
+                room: membership.room.clone(),
+                head: end.head,
+                last: end.last_message.clone(),
+                unread: end.messages.saturating_sub(membership.read_messages),
+            });
+        }
+        newest_first(&mut list);
+        let list: Arc<[RoomSummary]> = list.into();
+        self.list = Some(Arc::clone(&list));
+        list
+    }
+}
+
+impl Member {
+    pub(super) fn is_as_listed(&self) -> bool {
+        let version = self.room.as_ref().map(|room| &room.version);
+        version.is_some_and(|version| version.load(Ordering::Relaxed) == self.listed_at)
+    }
+}
+
+impl CachedRoom {
+    /// The end with its page, as somebody has read it: what is committed may not have been told
+    /// yet, so it may be of another moment than ours. `false` when it is of an earlier one.
+    pub(super) fn take_page(&self, read: LogEnd) -> bool {
+        let mut end = self.end();
+        if read.head < end.head {
+            return false;
+        }
+        if read.head > end.head {
+            self.version.fetch_add(1, Ordering::Relaxed);
+        }
+        *end = read;
+        true
+    }
+
+    pub(super) fn end(&self) -> MutexGuard<'_, LogEnd> {
+        // Changed under the lock of all, which sees to what a panic leaves.
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogEnd {
+    /// The event after the head; an earlier one was in what was read.
+    pub(super) fn append(&mut self, event: &Arc<Event>) {
+        if event.seq <= self.head {
+            return;
+        }
+        self.head = event.seq;
+        self.messages = event.messages;
+        if event.kind.is_message() {
+            self.last_message = Some(Arc::clone(event));
+        }
+        if let Some(newest) = &mut self.newest {
+            newest.push_back(Arc::clone(event));
+            if newest.len() > NEWEST_MAX {
+                newest.pop_front();
+            }
+            // Rather than count what fits a page: it is read again.
+            if self.page_bytes() > PAGE_BYTES_MAX {
+                self.newest = None;
+            }
+        }
+    }
+
+    pub(super) fn page_bytes(&self) -> usize {
+        self.newest
+            .iter()
+            .flatten()
+            .map(|event| body_bytes(event))
+            .sum()
+    }
+}
+
+fn body_bytes(event: &Event) -> usize {
+    event.kind.body().map_or(0, |body| body.as_str().len())
+}
+
+/// The last so many of the newest events.
+pub(super) fn last(newest: &VecDeque<Arc<Event>>, limit: usize) -> Vec<Arc<Event>> {
+    let from = newest.len().saturating_sub(limit);
+    newest.range(from..).cloned().collect()
+}
