@@ -20,6 +20,7 @@
 //! Arrows point one way: `web` → `auth`, `views`, `live`, `store` → `domain`. The one exception:
 //! `live` reads logs through the [`store::Store`] interface and encodes events with [`views`].
 
+pub mod assets;
 pub mod auth;
 pub mod cluster;
 pub mod commands;
@@ -27,6 +28,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod files;
+pub mod in_flight;
 pub mod json;
 pub mod lasting;
 pub mod limits;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::auth::password::Hasher;
 use crate::auth::token::Keys;
 use crate::config::Config;
+use crate::in_flight::InFlight;
 use crate::limits::Limits;
 use crate::live::Hub;
 use crate::store::Store;
 use crate::views::FragmentCache;
-use crate::web::InFlight;
 
 /// What every request carries. Cheap to clone.
 #[derive(Clone)]

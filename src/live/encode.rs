@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::room::Renderer;
+use super::renderer::Renderer;
 use crate::domain::{Epoch, Event, EventId, EventKind, Seq};
 use crate::json;
 

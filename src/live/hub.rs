@@ -9,7 +9,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::log_wait::{LogWait, LogWaiters};
 use super::presence::Presence;
-use super::room::{Accepted, Following, Renderer, Room};
+use super::renderer::Renderer;
+use super::room::{Accepted, Following, Room};
 use super::streams::Streams;
 use super::{Format, PresenceGuard, Subscriber};
 use crate::cluster::{Cluster, OnPeerChange, PeerChange};

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::encode::{Encoded, Format};
+use super::renderer::Renderer;
 use crate::domain::{Epoch, Event, RoomId, Roster, Seq};
 
 /// How many events, and about how many bytes of them, a room keeps ready: enough for readers who
@@ -72,15 +73,6 @@ pub(super) enum Accepted {
     Done,
     /// There is a gap, and the caller is the one to read what is missing from the store.
     Gap,
-}
-
-/// How a room's events and people look on a page. Handed in, so that this module knows nothing of pages.
-#[derive(Clone, Copy)]
-pub struct Renderer {
-    /// The HTML of an event's row.
-    pub row: fn(&Event, Epoch) -> String,
-    /// A line that says who is here.
-    pub roster: fn(&Roster) -> String,
 }
 
 /// A room, counted as followed for as long as this lives.

@@ -11,9 +11,9 @@ mod row;
 
 use askama::Template;
 
+use crate::assets;
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, User, characters};
 use crate::markup::Part;
-use crate::web::assets;
 
 pub use avatar::Avatar;
 pub use fragment_cache::{CachedHtml, FragmentCache};

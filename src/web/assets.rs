@@ -1,34 +1,12 @@
-//! The files of `static/`, inside the binary: named by their content, so cached for ever.
+//! Serves the files of `static/`.
 
 use axum::extract::RawPathParams;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::assets;
 use crate::error::AppError;
-
-/// One file in the forms it is sent in. Made by `build.rs`.
-struct Asset {
-    name: &'static str,
-    path: &'static str,
-    etag: &'static str,
-    content_type: &'static str,
-    plain: &'static [u8],
-    br: &'static [u8],
-    gzip: &'static [u8],
-}
-
-static ASSETS: &[Asset] = &include!(concat!(env!("OUT_DIR"), "/assets.rs"));
-
-/// Where the file of that name in `static/` is served.
-///
-/// # Panics
-///
-/// When there is none, which the first render of any page that names it shows.
-pub fn path(name: &str) -> &'static str {
-    let asset = ASSETS.iter().find(|asset| asset.name == name);
-    asset.expect("the templates name files that are there").path
-}
 
 /// `GET /static/{file}`.
 pub(super) async fn show(
@@ -37,10 +15,8 @@ pub(super) async fn show(
 ) -> Result<Response, AppError> {
     let path = path.map_err(|_| AppError::NotFound)?;
     let file = path.iter().next().map_or("", |(_, file)| file);
-    let asked = format!("/static/{file}");
-    let exact = ASSETS.iter().find(|asset| asset.path == asked);
-    let Some(asset) = exact else {
-        let asset = of_another_version(file).ok_or(AppError::NotFound)?;
+    let Some(asset) = assets::find(file) else {
+        let asset = assets::of_another_version(file).ok_or(AppError::NotFound)?;
         let uncached = [
             (header::CACHE_CONTROL, "no-store"),
             (header::CONTENT_TYPE, asset.content_type),
@@ -81,18 +57,6 @@ pub(super) async fn show(
     Ok(response)
 }
 
-/// This version's file for an address that another version's page names: while nodes are upgraded one
-/// after another, a page of one asks another for its files. What the pages promise each other does not
-/// change often, so the file usually fits; `static/watchdog.js` sees to the rest. Nobody may keep it
-/// under that address, where the other version has another.
-fn of_another_version(file: &str) -> Option<&'static Asset> {
-    let (rest, extension) = file.rsplit_once('.')?;
-    let (stem, hash) = rest.rsplit_once('.')?;
-    let is_hash = hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    let name = format!("{stem}.{extension}");
-    ASSETS.iter().find(|asset| is_hash && asset.name == name)
-}
-
 /// Whether one element of `Accept-Encoding` takes this encoding: `br;q=0` does not.
 fn takes(element: &str, encoding: &str) -> bool {
     let (name, parameters) = element.split_once(';').unwrap_or((element, ""));
@@ -106,34 +70,7 @@ fn takes(element: &str, encoding: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest, Sha256};
-
     use super::*;
-
-    #[test]
-    fn vendored_scripts_are_what_their_note_says() {
-        let note = include_str!("../../static/vendor/README.md");
-        for name in ["htmx.min.js", "hx-sse.min.js"] {
-            let asset = ASSETS.iter().find(|asset| asset.name == name).unwrap();
-            let digest = Sha256::digest(asset.plain);
-            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert!(note.contains(&hex), "{name}: {hex}");
-        }
-    }
-
-    #[test]
-    fn another_versions_address_leads_to_this_versions_file() {
-        for asset in ASSETS {
-            let (stem, extension) = asset.name.rsplit_once('.').unwrap();
-            let of = |hash: &str| of_another_version(&format!("{stem}.{hash}.{extension}"));
-            assert_eq!(of("0123456789abcdef").unwrap().name, asset.name);
-            assert!(of("0123456789abcde").is_none());
-            assert!(of("0123456789abcdeg").is_none());
-        }
-        assert!(of_another_version("nothing.0123456789abcdef.js").is_none());
-        assert!(of_another_version("app.js").is_none());
-        assert!(of_another_version("").is_none());
-    }
 
     #[test]
     fn encodings_are_taken_unless_refused() {

@@ -4,12 +4,12 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
 use super::cookies::SessionCookies;
-use super::in_flight::Ticket;
 use super::query::Query;
 use crate::auth::headers;
 use crate::auth::token::{Claims, Verified};
 use crate::domain::{RoomId, Seq, Session, User};
 use crate::error::AppError;
+use crate::in_flight::Ticket;
 use crate::limits::Limited;
 use crate::state::AppState;
 use crate::store::Access;

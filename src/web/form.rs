@@ -1,53 +1,98 @@
-//! Request bodies: a form in either encoding, JSON or text, into named fields.
+//! Request bodies: a form in either encoding, JSON or text, as a struct.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::body::Bytes;
-
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use axum_extra::extract::multipart::{Multipart, MultipartError};
 use percent_encoding::percent_decode_str;
+use serde::de::value::{Error as Unreadable, MapDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+use serde::forward_to_deserialize_any;
 use tokio::time::timeout;
 
 use crate::domain::Invalid;
 use crate::error::AppError;
 
-/// What was sent. A field that was not sent reads as an empty one.
-pub(super) struct Fields {
+/// A request's body as a struct of texts. Fields that it lacks are the struct's default.
+pub(super) struct Payload<T>(pub(super) T);
+
+/// A struct that a body can be.
+pub(super) trait Input: DeserializeOwned {
+    /// The field that stands for the whole body when none of the struct's is in it: `curl -d 'hello'`
+    /// says that it sends a form, and sends none.
+    const RAW: Option<&'static str> = None;
+}
+
+impl<S: Send + Sync, T: Input> FromRequest<S> for Payload<T> {
+    type Rejection = AppError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, AppError> {
+        let mut body = Fields::from_request(request, state).await?;
+        body.raw_field = T::RAW;
+        // A struct of texts with defaults takes whatever there is.
+        let read = T::deserialize(body);
+        Ok(Self(read.map_err(|_| Invalid("Send a form of texts."))?))
+    }
+}
+
+/// The fields of a body, as they were sent.
+struct Fields {
     pairs: Vec<(String, String)>,
-    /// The whole body, when it is text or a form without any name of ours.
+    /// The whole body, when it is text or a form.
     raw: String,
+    raw_field: Option<&'static str>,
 }
 
 impl Fields {
-    /// The value of the first field of that name.
-    pub(super) fn get(&self, name: &str) -> &str {
-        self.find(name).unwrap_or("")
-    }
-
-    /// The same, or `None` when it was not sent.
-    pub(super) fn find(&self, name: &str) -> Option<&str> {
-        let pair = self.pairs.iter().find(|(key, _)| key == name);
-        pair.map(|(_, value)| value.as_str())
-    }
-
-    /// The field, or, when there is neither this nor any of `others`, everything that was sent:
-    /// `curl -d 'hello'` says it is a form and is none.
-    pub(super) fn get_or_raw(&self, name: &str, others: &[&str]) -> &str {
-        match self.find(name) {
-            Some(value) => value,
-            None if others.iter().any(|other| self.find(other).is_some()) => "",
-            None => &self.raw,
+    fn new(pairs: Vec<(String, String)>, raw: String) -> Self {
+        Self {
+            pairs,
+            raw,
+            raw_field: None,
         }
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Fields {
-    type Rejection = AppError;
+/// Into a struct of [`String`]s. Of a field that was sent twice the first counts.
+impl<'de> Deserializer<'de> for Fields {
+    type Error = Unreadable;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, AppError> {
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Unreadable> {
+        let mut known = HashMap::new();
+        for (name, value) in self.pairs {
+            if let Some(field) = fields.iter().find(|field| **field == name) {
+                known.entry(*field).or_insert(value);
+            }
+        }
+        if let Some(field) = self.raw_field
+            && known.is_empty()
+        {
+            known.insert(field, self.raw);
+        }
+        visitor.visit_map(MapDeserializer::new(known.into_iter()))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Unreadable> {
+        Err(Unreadable::custom("a body is a struct"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl Fields {
+    async fn from_request<S: Send + Sync>(request: Request, state: &S) -> Result<Self, AppError> {
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -67,10 +112,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         match content_type.as_deref() {
             Some("application/x-www-form-urlencoded") => {
                 let raw = text()?;
-                Ok(Self {
-                    pairs: urlencoded(&raw)?,
-                    raw,
-                })
+                Ok(Self::new(urlencoded(&raw)?, raw))
             }
             Some("application/json") => {
                 const SHAPE: Invalid = Invalid("Send a JSON object whose values are strings.");
@@ -80,15 +122,11 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
                     serde_json::Value::String(value) => Ok((name, value)),
                     _ => Err(SHAPE),
                 });
-                Ok(Self {
-                    pairs: pairs.collect::<Result<_, _>>()?,
-                    raw: String::new(),
-                })
+                Ok(Self::new(pairs.collect::<Result<_, _>>()?, String::new()))
             }
-            None | Some("text/plain" | "application/octet-stream") => Ok(Self {
-                pairs: Vec::new(),
-                raw: text()?,
-            }),
+            None | Some("text/plain" | "application/octet-stream") => {
+                Ok(Self::new(Vec::new(), text()?))
+            }
             Some(_) => Err(AppError::UnsupportedBody),
         }
     }
@@ -144,10 +182,7 @@ async fn multipart<S: Send + Sync>(request: Request, state: &S) -> Result<Fields
         let value = String::from_utf8(value.into()).map_err(|_| NO_UTF_8)?;
         pairs.push((name, value));
     }
-    Ok(Fields {
-        pairs,
-        raw: String::new(),
-    })
+    Ok(Fields::new(pairs, String::new()))
 }
 
 fn refused(rejection: BytesRejection) -> AppError {
@@ -160,7 +195,34 @@ fn refused(rejection: BytesRejection) -> AppError {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
+
+    #[derive(Deserialize, Default, PartialEq, Debug)]
+    #[serde(default)]
+    struct Post {
+        body: String,
+        nonce: String,
+    }
+
+    #[test]
+    fn a_body_without_a_known_field_is_the_raw_field() {
+        let read = |form: &str, raw_field| {
+            let mut fields = Fields::new(urlencoded(form).unwrap(), form.to_owned());
+            fields.raw_field = raw_field;
+            Post::deserialize(fields).unwrap()
+        };
+        let post = |body: &str, nonce: &str| Post {
+            body: body.to_owned(),
+            nonce: nonce.to_owned(),
+        };
+        assert_eq!(read("hello", Some("body")), post("hello", ""));
+        assert_eq!(read("a=b&c", Some("body")), post("a=b&c", ""));
+        assert_eq!(read("nonce=1", Some("body")), post("", "1"));
+        assert_eq!(read("hello", None), post("", ""));
+        assert_eq!(read("body=1&body=2&x=3", Some("body")), post("1", ""));
+    }
 
     #[test]
     fn a_form_is_read_as_it_was_sent_or_refused() {

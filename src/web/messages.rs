@@ -4,15 +4,15 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
 use super::extract::{RoomMember, SignedIn};
-use super::form::Fields;
+use super::form::{Input, Payload};
 use super::query::{self, Query};
+use super::read_markers::note_read;
 use super::respond::{self, ResponseFormat};
-use super::rooms::note_read;
 use crate::domain::{
     Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq,
     User,
@@ -230,6 +230,20 @@ async fn page(
     Ok(respond::html(StatusCode::OK, &page))
 }
 
+/// A message as it is sent.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NewMessage {
+    body: String,
+    nonce: String,
+    /// `1` from a page that somebody looks at.
+    seen: String,
+}
+
+impl Input for NewMessage {
+    const RAW: Option<&'static str> = Some("body");
+}
+
 /// `POST /rooms/{room}/messages`. The message reaches its sender as it reaches everybody: through
 /// the room's stream.
 pub(super) async fn create(
@@ -238,10 +252,10 @@ pub(super) async fn create(
     Path(room): Path<String>,
     member: Result<RoomMember, AppError>,
     headers: HeaderMap,
-    fields: Fields,
+    Payload(sent): Payload<NewMessage>,
 ) -> Result<Response, AppError> {
-    let typed = fields.get_or_raw("body", &["nonce"]);
-    let nonce = fields.find("nonce").filter(|nonce| !nonce.is_empty());
+    let typed = &sent.body;
+    let nonce = Some(sent.nonce.as_str()).filter(|nonce| !nonce.is_empty());
     let (room, user) = match member {
         Ok(RoomMember {
             signed_in, room, ..
@@ -262,7 +276,7 @@ pub(super) async fn create(
         Ok(event) => {
             // Who writes on the page has it before them; a script says whether its page is looked
             // at. A program may write without reading.
-            if format == ResponseFormat::Page || fields.find("seen").is_some() {
+            if format == ResponseFormat::Page || !sent.seen.is_empty() {
                 note_read(&app, &room, &user, event.seq);
             }
             Ok(posted(format, app.store.epoch(), &event))

@@ -1,6 +1,6 @@
 //! HTTP: the routes, the layers around them, and a handler for each.
 
-pub mod assets;
+mod assets;
 mod avatars;
 mod client;
 mod cookies;
@@ -14,10 +14,12 @@ mod in_flight;
 mod layers;
 mod messages;
 mod query;
+mod read_markers;
 mod respond;
 mod room_events;
 mod rooms;
 mod sessions;
+mod typing;
 mod users;
 
 use std::time::Duration;
@@ -38,7 +40,6 @@ use crate::state::AppState;
 
 pub use client::Peer;
 pub use handoff::{HandedOff, HandoffSupported, OpenStream};
-pub use in_flight::InFlight;
 
 /// The most bytes a request's body has: a message of 4,000 characters of four bytes, each byte
 /// percent-encoded, and some room.
@@ -64,8 +65,8 @@ pub fn app(state: AppState) -> Router {
         .route("/logout", post(sessions::destroy))
         .route("/rooms", get(rooms::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
-        .route("/rooms/{room}/read", post(rooms::read))
-        .route("/rooms/{room}/typing", post(rooms::typing))
+        .route("/rooms/{room}/read", post(read_markers::create))
+        .route("/rooms/{room}/typing", post(typing::create))
         .route(
             "/rooms/{room}/messages",
             get(messages::index).post(messages::create),

@@ -4,12 +4,12 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::extract::{RoomMember, SignedIn};
-use super::form::Fields;
+use super::form::{Input, Payload};
 use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, Seq, User};
@@ -124,14 +124,23 @@ async fn rooms_beyond(
     }
 }
 
+/// The room that somebody enters.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NewRoom {
+    room: String,
+}
+
+impl Input for NewRoom {}
+
 /// `POST /rooms`: enters the room, which is made if it was not there.
 pub(super) async fn create(
     State(app): State<AppState>,
     format: ResponseFormat,
     SignedIn { user, .. }: SignedIn,
-    fields: Fields,
+    Payload(sent): Payload<NewRoom>,
 ) -> Result<Response, AppError> {
-    let typed = fields.get("room");
+    let typed = &sent.room;
     let room = match RoomId::parse(typed) {
         Ok(room) => room,
         Err(invalid) if format.is_html() => {
@@ -237,44 +246,4 @@ fn lobby(
     };
     let parts_bytes = rooms.as_ref().map_or(0, CachedHtml::bytes);
     respond::html_around(parts_bytes, status, &LobbyPage { user, field, rooms })
-}
-
-/// Beside what is answered and not before it: reading works while nothing can be written.
-pub(super) fn note_read(app: &AppState, room: &RoomId, user: &User, seq: Seq) {
-    let (store, room, user) = (Arc::clone(&app.store), room.clone(), user.clone());
-    tokio::spawn(async move {
-        if let Err(error) = store.mark_read(&room, &user, seq).await {
-            tracing::warn!(%room, ?error, "cannot note what was read");
-        }
-    });
-}
-
-/// `POST /rooms/{room}/read`: the reader has seen the log up to `seq`.
-pub(super) async fn read(
-    State(app): State<AppState>,
-    RoomMember {
-        signed_in, room, ..
-    }: RoomMember,
-    fields: Fields,
-) -> Result<StatusCode, AppError> {
-    let seq = EventId::parse(fields.get("seq"))?;
-    let seq = seq.within(app.store.epoch()).unwrap_or(0);
-    app.limits
-        .take(&Limited::ReadingOf(signed_in.user.id))
-        .await?;
-    app.store.mark_read(&room, &signed_in.user, seq).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// `POST /rooms/{room}/typing`: tells who follows the room.
-pub(super) async fn typing(
-    State(app): State<AppState>,
-    RoomMember {
-        signed_in, room, ..
-    }: RoomMember,
-) -> Result<StatusCode, AppError> {
-    let user = &signed_in.user;
-    app.limits.take(&Limited::TypingOf(user.id)).await?;
-    app.hub.types(&room, user);
-    Ok(StatusCode::NO_CONTENT)
 }

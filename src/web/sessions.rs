@@ -4,12 +4,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::client::ClientAddress;
 use super::cookies::{Said, SessionCookies, SetCookies};
 use super::extract::SignedIn;
-use super::form::Fields;
+use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use crate::auth::password::Turn;
@@ -80,16 +80,29 @@ fn cookie_lost(config: &Config) -> String {
     }
 }
 
+/// What somebody signs in with.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Credentials {
+    /// Or an email address.
+    username: String,
+    password: String,
+    /// The page to go to afterwards.
+    next: String,
+}
+
+impl Input for Credentials {}
+
 /// `POST /login`. Every wrong pair gets the same answer in the same time, and is counted.
 pub(super) async fn create(
     State(app): State<AppState>,
     ClientAddress(address): ClientAddress,
     format: ResponseFormat,
     cookies: SessionCookies,
-    fields: Fields,
+    Payload(sent): Payload<Credentials>,
 ) -> Result<Response, AppError> {
-    let typed = fields.get("username");
-    let next = fields.find("next").and_then(own_path);
+    let typed = &sent.username;
+    let next = own_path(&sent.next);
     let refused = |error: AppError| {
         if !format.is_html() {
             return Err(error);
@@ -100,7 +113,7 @@ pub(super) async fn create(
     };
 
     let login = Login::parse(typed);
-    let account = match check_password(&app, login, address, fields.get("password")).await {
+    let account = match check_password(&app, login, address, &sent.password).await {
         Ok(Some(account)) => account,
         Ok(None) => return refused(AppError::BadCredentials),
         Err(error) => return refused(error),

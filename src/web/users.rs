@@ -3,11 +3,12 @@ use std::net::IpAddr;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
 
 use super::client::ClientAddress;
 use super::cookies::SessionCookies;
 use super::extract::SignedIn;
-use super::form::Fields;
+use super::form::{Input, Payload};
 use super::respond::{self, ResponseFormat};
 use super::sessions;
 use crate::auth::password::NewPassword;
@@ -26,15 +27,30 @@ pub(super) async fn new(user: Option<SignedIn>) -> Response {
     }
 }
 
+/// What somebody signs up with.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct SignUp {
+    username: String,
+    email: String,
+    password: String,
+}
+
+impl Input for SignUp {}
+
 /// `POST /signup`: makes an account and signs in to it.
 pub(super) async fn create(
     State(app): State<AppState>,
     ClientAddress(client): ClientAddress,
     format: ResponseFormat,
     cookies: SessionCookies,
-    fields: Fields,
+    Payload(sent): Payload<SignUp>,
 ) -> Result<Response, AppError> {
-    let (username, email) = (fields.get("username"), fields.get("email"));
+    let SignUp {
+        username,
+        email,
+        password: typed_password,
+    } = &sent;
     let refused = |errors: Vec<(&'static str, String)>| {
         if format.is_html() {
             let page = page(username, email, &errors, None);
@@ -54,7 +70,7 @@ pub(super) async fn create(
     let (name, address, password) = match (
         Username::parse(username),
         Email::parse(email),
-        NewPassword::parse(fields.get("password")),
+        NewPassword::parse(typed_password),
     ) {
         (Ok(name), Ok(address), Ok(password)) => (name, address, password),
         (username, email, password) => {
@@ -92,13 +108,7 @@ pub(super) async fn create(
     let user = match added.await {
         Ok(()) => user,
         Err(StoreError::Taken(field)) => {
-            let again = sign_up_again(
-                &app,
-                &user.username,
-                &address,
-                client,
-                fields.get("password"),
-            );
+            let again = sign_up_again(&app, &user.username, &address, client, typed_password);
             match again.await {
                 Ok(Some(user)) => user,
                 Ok(None) => return refused(vec![taken(field)]),
