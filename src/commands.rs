@@ -81,7 +81,7 @@ pub async fn import(config: &Config, new_epoch: bool) -> anyhow::Result<()> {
 pub async fn new_epoch(config: &Config) -> anyhow::Result<()> {
     match &config.mongodb_uri {
         Some(uri) => mongo::archive::start_new_epoch(uri.expose(), config.startup_wait).await?,
-        None => sqlite::archive::start_new_epoch(&config.data_dir)?,
+        None => sqlite::backup::start_new_epoch(&config.data_dir)?,
     }
     say("readers start over, and everybody has to sign in");
     Ok(())
@@ -94,7 +94,7 @@ pub async fn new_epoch(config: &Config) -> anyhow::Result<()> {
 /// One line for whoever called: there is no embedded database, or the file cannot be made.
 pub fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
     ensure_embedded(config)?;
-    sqlite::archive::backup(&config.data_dir, file)?;
+    sqlite::backup::backup(&config.data_dir, file)?;
     say(&format!("copied the database to {}", file.display()));
     Ok(())
 }
@@ -106,7 +106,7 @@ pub fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
 /// One line for whoever called: the database is in use, or the file is no whole backup.
 pub fn restore(config: &Config, file: &Path) -> anyhow::Result<()> {
     ensure_embedded(config)?;
-    let replaced = sqlite::archive::restore(&config.data_dir, file)?;
+    let replaced = sqlite::backup::restore(&config.data_dir, file)?;
     let data = absolute(&config.data_dir);
     say(&format!(
         "restored {} into {}; everybody has to sign in",

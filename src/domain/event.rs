@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Invalid, MessageBody, RoomId, Timestamp, User, UserId};
+use super::{Invalid, MembershipId, MessageBody, RoomId, Timestamp, User, UserId};
 
 /// An event's number in its room's log: 1, 2, 3 … without gaps. 0 stands before the first.
 pub type Seq = u64;
@@ -239,10 +239,10 @@ impl Nonce {
         }
     }
 
-    /// The nonce of a first join, which makes it one event however often somebody enters. The
-    /// space keeps it out of what [`Self::parse`] takes.
-    pub fn joined() -> Self {
-        Self(" joined".into())
+    /// The nonce of the event with which a membership begins: one event for one membership, however
+    /// often the join is tried again. The space keeps it out of what [`Self::parse`] takes.
+    pub fn joined(membership: MembershipId) -> Self {
+        Self(format!(" joined-{membership}").into())
     }
 
     /// The nonce as text.
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn nobody_can_send_the_nonce_of_a_join() {
-        assert!(Nonce::parse(Nonce::joined().as_str()).is_err());
+        assert!(Nonce::parse(Nonce::joined(MembershipId::new()).as_str()).is_err());
         assert!(Nonce::parse("").is_err());
         assert!(Nonce::parse("a b").is_err());
         assert!(Nonce::parse(&"x".repeat(129)).is_err());

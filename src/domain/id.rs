@@ -50,6 +50,11 @@ uuid_id!(
     new_v4
 );
 uuid_id!(
+    /// Names one time that somebody is a member of a room, from joining to leaving.
+    MembershipId,
+    new_v4
+);
+uuid_id!(
     /// Names one life of one node in a cluster.
     NodeId,
     new_v4

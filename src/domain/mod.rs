@@ -13,7 +13,7 @@ mod timestamp;
 mod user;
 
 pub use event::{Author, Epoch, Event, EventId, EventKind, NewEvent, Nonce, Seq};
-pub use id::{NodeId, SessionId, UserId};
+pub use id::{MembershipId, NodeId, SessionId, UserId};
 pub use message::MessageBody;
 pub use room::{RoomId, RoomSummary};
 pub use roster::Roster;

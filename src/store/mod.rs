@@ -20,6 +20,7 @@ pub mod mongo;
 mod rooms;
 mod sessions;
 pub mod sqlite;
+mod version;
 
 pub use accounts::{Accounts, UserField};
 pub use buckets::{Bucket, Buckets};
@@ -29,6 +30,7 @@ use log::{repeated, within_bytes};
 use rooms::newest_first;
 pub use rooms::{Access, ROOMS_PER_USER_MAX, Rooms};
 pub use sessions::Sessions;
+use version::ParlorVersion;
 
 /// A change that this process must hear of, made by itself or by another node.
 #[derive(Debug, Clone)]

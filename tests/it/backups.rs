@@ -404,8 +404,10 @@ async fn a_file_of_the_version_before_is_copied_and_moved() {
     let dir = dir.path();
     fs::create_dir(dir.join("data")).unwrap();
     let old = Connection::open(dir.join("data/parlor.db")).unwrap();
-    old.execute_batch(include_str!("../../src/store/sqlite/schema.sql"))
-        .unwrap();
+    old.execute_batch(include_str!(
+        "../../src/store/sqlite/migrations/1_first.sql"
+    ))
+    .unwrap();
     let ana = "0193b0a0-0000-7000-8000-000000000001";
     old.execute_batch(&format!(
         "PRAGMA user_version = 1;

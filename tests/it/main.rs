@@ -41,6 +41,7 @@ mod kinds;
 mod limits;
 mod logging;
 mod messages;
+mod migrations;
 mod nodes;
 mod pages;
 mod process;

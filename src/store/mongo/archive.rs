@@ -10,7 +10,7 @@ use super::connect::{connect, is_replicated};
 use super::errors::is_only_repeated;
 use super::refusal::plainly;
 use super::retry::retry;
-use super::{log, nodes};
+use super::{log, migrations, nodes, rooms};
 use crate::domain::{Email, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{Counts, EventRecord, Exporter, Importer, Record, newer_epoch};
@@ -35,11 +35,13 @@ async fn export_from(
 ) -> anyhow::Result<Counts> {
     let (database, _) = connect(uri, wait).await?;
     let collections = Collections::of(database, false);
+    migrations::refuse_newer(&collections).await?;
     exporter.begin(collections.epoch().await?)?;
 
     // In this order, so that what is read first mentions nothing that is not read later.
+    let joined = doc! { rooms::JOINING: { "$exists": false } };
     let by_user = doc! { "user": 1, "room": 1 };
-    let mut memberships = all(&collections.memberships, doc! {}, by_user).await?;
+    let mut memberships = all(&collections.memberships, joined, by_user).await?;
     while let Some(membership) = memberships.try_next().await? {
         exporter.put(&Record::Membership {
             user: text(&membership, "user")?,
@@ -167,6 +169,7 @@ async fn import_into(
     let (database, hello) = connect(uri, wait).await?;
     let collections = Collections::of(database, is_replicated(&hello));
     let epoch = importer.begin()?;
+    migrations::refuse_newer(&collections).await?;
     collections.make_indexes().await?;
     ensure!(
         collections.get(Meta::Importing).await?.is_none(),
@@ -231,6 +234,7 @@ async fn go_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
     let (database, hello) = connect(uri, wait).await?;
     let collections = Collections::of(database, is_replicated(&hello));
     ensure_unused(&collections).await?;
+    migrations::refuse_newer(&collections).await?;
     let newest = collections.epoch().await?;
     let delete = || collections.sessions.delete_many(doc! {});
     retry("end all sessions", delete).await?;

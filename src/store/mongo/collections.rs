@@ -120,23 +120,30 @@ impl Collections {
     }
 
     pub(super) async fn epoch(&self) -> anyhow::Result<Epoch> {
-        let Some(epoch) = self.get(Meta::Epoch).await? else {
-            return Ok(0);
-        };
-        // Whoever set it in a shell may have stored another kind of number.
-        let value = match epoch {
-            Bson::Int64(value) => u64::try_from(value).ok(),
-            Bson::Int32(value) => u64::try_from(value).ok(),
-            Bson::Double(value) if value.fract() == 0.0 && value >= 0.0 => Some(value as u64),
-            _ => None,
-        };
-        value.context("the epoch in the database is not a whole number")
+        Ok(self.get_number(Meta::Epoch).await?.unwrap_or(0))
     }
 
     pub(super) async fn get(&self, what: Meta) -> Result<Option<Bson>, StoreError> {
         let find = || self.meta.find_one(doc! { "_id": what.name() });
         let found = retry("read what the database is", find).await?;
         Ok(found.and_then(|mut found| found.remove("value")))
+    }
+
+    /// A number, whichever kind of it somebody stored in a shell.
+    pub(super) async fn get_number(&self, what: Meta) -> anyhow::Result<Option<u64>> {
+        let number = match self.get(what).await? {
+            None => return Ok(None),
+            Some(Bson::Int64(number)) => u64::try_from(number).ok(),
+            Some(Bson::Int32(number)) => u64::try_from(number).ok(),
+            Some(Bson::Double(number)) if number.fract() == 0.0 && number >= 0.0 => {
+                Some(number as u64)
+            }
+            Some(_) => None,
+        };
+        let number = number.with_context(|| {
+            format!("the {} in the database is not a whole number", what.name())
+        })?;
+        Ok(Some(number))
     }
 
     pub(super) async fn set(&self, what: Meta, value: i64) -> Result<(), StoreError> {
@@ -162,6 +169,10 @@ pub(super) enum Meta {
     Epoch,
     /// There while an import is under way, or did not finish.
     Importing,
+    /// The schema's version; none is 1.
+    Schema,
+    /// The version of the program that wrote the schema.
+    Parlor,
 }
 
 impl Meta {
@@ -169,6 +180,8 @@ impl Meta {
         match self {
             Self::Epoch => "epoch",
             Self::Importing => "importing",
+            Self::Schema => "schema",
+            Self::Parlor => "parlor",
         }
     }
 }

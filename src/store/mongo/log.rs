@@ -1,5 +1,6 @@
 //! The logs: one collection of events, by room and number.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,11 +8,12 @@ use mongodb::Collection;
 use mongodb::bson::{DateTime, Document, doc};
 use tokio_stream::StreamExt;
 
-use super::collections::find_linearizable;
+use super::MongoStore;
+use super::aggregate::{aggregate, first, newest};
+use super::collections::{Collections, find_linearizable};
 use super::errors::unreadable;
 use super::numbering::Waiting;
 use super::retry::retry;
-use super::{MongoStore, rooms};
 use crate::domain::{Author, Epoch, Event, EventKind, NewEvent, RoomId, Seq, Timestamp, UserId};
 use crate::store::{Appended, Log, PAGE_MAX, StoreError, within_bytes};
 
@@ -144,6 +146,27 @@ pub(super) fn seq_from(document: &Document) -> Result<Seq, StoreError> {
         .map_err(unreadable("read an event’s number"))
 }
 
+pub(super) async fn heads(
+    collections: &Collections,
+    rooms: &[RoomId],
+) -> Result<Vec<Seq>, StoreError> {
+    let ids: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
+    let pipeline = [
+        doc! { "$match": { "_id": { "$in": ids } } },
+        newest("_id", "head", doc! {}),
+    ];
+    let found = aggregate(&collections.rooms, pipeline).await?;
+    let heads = found
+        .iter()
+        .filter_map(|room| Some((room.get_str("_id").ok()?, first(room, "head")?)))
+        .map(|(room, head)| Ok((room, seq_from(head)?)))
+        .collect::<Result<HashMap<_, _>, StoreError>>()?;
+    Ok(rooms
+        .iter()
+        .map(|room| heads.get(room.as_str()).copied().unwrap_or(0))
+        .collect())
+}
+
 #[async_trait]
 impl Log for MongoStore {
     fn epoch(&self) -> Epoch {
@@ -163,7 +186,7 @@ impl Log for MongoStore {
     }
 
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
-        rooms::heads(&self.collections, rooms).await
+        heads(&self.collections, rooms).await
     }
 
     async fn page_after(

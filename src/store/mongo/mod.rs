@@ -6,6 +6,7 @@
 //! uses transactions or counters. How a log is numbered: `log.rs`; how other nodes hear: `change_stream.rs`.
 
 mod accounts;
+mod aggregate;
 pub mod archive;
 mod batch_loader;
 mod change_stream;
@@ -15,6 +16,7 @@ mod errors;
 mod limits;
 mod log;
 mod log_writer;
+mod migrations;
 #[cfg(test)]
 mod model;
 mod nodes;
@@ -103,8 +105,9 @@ impl MongoStore {
         }
 
         let collections = Collections::of(database, is_replicated);
+        migrations::refuse_newer(&collections).await?;
         collections.make_indexes().await?;
-        accounts::renew_email_keys(&collections).await?;
+        migrations::migrate(&collections).await?;
         if collections.get(Meta::Importing).await?.is_some() {
             bail!(
                 "an import into the database {} did not finish: drop it and import again",

@@ -4,23 +4,31 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mongodb::Collection;
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use tokio_stream::StreamExt;
 
+use super::aggregate::{aggregate, first, newest};
 use super::batch_loader::BATCH_MAX;
-use super::collections::{Collections, insert_once};
+use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
 use super::log_writer::Logs;
 use super::retry::{attempt, retry};
 use super::{MongoStore, log};
 use crate::domain::{
-    Author, Event, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
+    Author, Event, EventKind, MembershipId, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
 };
 use crate::store::{Access, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
 
-/// Three writes, each of which may be repeated, in an order that leaves nothing half done that
-/// entering again would not finish. The membership is last: whoever has it has joined.
+/// What is being done, as errors have it.
+const JOIN: &str = "join a room";
+
+/// A membership's field while its event is not in the log yet: its id. Whoever has it is no member.
+pub(super) const JOINING: &str = "joining";
+
+/// Four writes, each of which may be repeated, in an order that leaves nothing half done that joining
+/// again would not finish: the room, a membership that is still [`JOINING`], its event, and the
+/// membership as it stays. Nodes that do this at the same time share the membership's id, so they append
+/// one event.
 pub(super) async fn join(
     collections: &Collections,
     logs: &Logs,
@@ -43,24 +51,42 @@ pub(super) async fn join(
         let by_id = doc! { "_id": room.as_str() };
         insert_once("make a room", &collections, &collections.rooms, by_id, new).await?;
 
+        let memberships = &collections.memberships;
+        let key = doc! { "user": user.id.to_string(), "room": room.as_str() };
+        let mut new = key.clone();
+        new.insert(JOINING, MembershipId::new().to_string());
+        insert_once(JOIN, &collections, memberships, key.clone(), new).await?;
+        let begun = find_linearizable(JOIN, &collections, memberships, key.clone()).await?;
+        let Some(id) = begun.as_ref().and_then(|begun| begun.get_str(JOINING).ok()) else {
+            // Another node has finished it, or the user has left already.
+            return Ok(());
+        };
+        let id = MembershipId::parse(id).map_err(|error| StoreError::backend(JOIN, error))?;
+
         let joined = NewEvent {
             author: Author::from(&user),
             kind: EventKind::Joined,
-            nonce: Some(Nonce::joined()),
+            nonce: Some(Nonce::joined(id)),
         };
         let joined = logs.append(&room, joined).await?;
 
-        let key = doc! { "user": user.id.to_string(), "room": room.as_str() };
-        let mut new = key.clone();
-        new.insert("joined_at", DateTime::now());
+        let mut begun = key;
+        begun.insert(JOINING, id.to_string());
         // What was said before is history to them.
-        new.insert("read", log::signed(joined.event().seq));
-        let memberships = &collections.memberships;
-        insert_once("join a room", &collections, memberships, key, new).await
+        let read = log::signed(joined.event().seq);
+        let finish = doc! {
+            "$set": { "joined_at": DateTime::now(), "read": read },
+            "$unset": { JOINING: "" },
+        };
+        retry(JOIN, || {
+            memberships.update_one(begun.clone(), finish.clone())
+        })
+        .await
+        .map(drop)
     });
     entering
         .await
-        .map_err(|panicked| StoreError::backend("join a room", panicked))?
+        .map_err(|panicked| StoreError::backend(JOIN, panicked))?
 }
 
 pub(super) async fn access(
@@ -70,7 +96,9 @@ pub(super) async fn access(
 ) -> Result<Access, StoreError> {
     let membership = doc! { "user": user.id.to_string(), "room": room.as_str() };
     let find = || collections.memberships.find_one(membership.clone());
-    if let Some(membership) = retry("look up a membership", find).await? {
+    if let Some(membership) = retry("look up a membership", find).await?
+        && has_joined(&membership)
+    {
         return Ok(Access::Member {
             read: read_from(&membership),
         });
@@ -98,11 +126,18 @@ pub(super) async fn find_members(
     .await?;
     // What cannot be read is nobody else's concern: its owner looks alone, and hears why.
     let member = |membership: &Document| {
+        if !has_joined(membership) {
+            return None;
+        }
         let user = UserId::parse(membership.get_str("user").ok()?).ok()?;
         let room = RoomId::parse(membership.get_str("room").ok()?).ok()?;
         Some(((user, room), read_from(membership)))
     };
     Ok(found.iter().filter_map(member).collect())
+}
+
+fn has_joined(membership: &Document) -> bool {
+    !membership.contains_key(JOINING)
 }
 
 /// How far a member has read; nothing, where it was never noted.
@@ -116,7 +151,7 @@ pub(super) async fn mark_read(
     user: &User,
     seq: Seq,
 ) -> Result<(), StoreError> {
-    let heads = heads(collections, std::slice::from_ref(room)).await?;
+    let heads = log::heads(collections, std::slice::from_ref(room)).await?;
     let seq = seq.min(heads.first().copied().unwrap_or(0));
     let own = doc! { "user": user.id.to_string(), "room": room.as_str() };
     let read = doc! { "$max": { "read": log::signed(seq) } };
@@ -134,7 +169,7 @@ pub(super) async fn of(
     user: &User,
 ) -> Result<Arc<[RoomSummary]>, StoreError> {
     let pipeline = [
-        doc! { "$match": { "user": user.id.to_string() } },
+        doc! { "$match": { "user": user.id.to_string(), JOINING: { "$exists": false } } },
         newest("room", "head", doc! {}),
         newest(
             "room",
@@ -180,58 +215,6 @@ pub(super) async fn of(
         .collect::<Result<Vec<_>, StoreError>>()?;
     newest_first(&mut rooms);
     Ok(rooms.into())
-}
-
-pub(super) async fn heads(
-    collections: &Collections,
-    rooms: &[RoomId],
-) -> Result<Vec<Seq>, StoreError> {
-    let ids: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
-    let pipeline = [
-        doc! { "$match": { "_id": { "$in": ids } } },
-        newest("_id", "head", doc! {}),
-    ];
-    let found = aggregate(&collections.rooms, pipeline).await?;
-    let heads = found
-        .iter()
-        .filter_map(|room| Some((room.get_str("_id").ok()?, first(room, "head")?)))
-        .map(|(room, head)| Ok((room, log::seq_from(head)?)))
-        .collect::<Result<HashMap<_, _>, StoreError>>()?;
-    Ok(rooms
-        .iter()
-        .map(|room| heads.get(room.as_str()).copied().unwrap_or(0))
-        .collect())
-}
-
-/// Adds the newest event of the log that `room_field` names and `filter` takes, as an array of
-/// one or none: a look-up in the index for each room, where grouping would read the logs.
-fn newest(room_field: &str, into: &str, filter: Document) -> Document {
-    doc! { "$lookup": {
-        "from": "events",
-        "localField": room_field,
-        "foreignField": "room",
-        "pipeline": [ { "$match": filter }, { "$sort": { "seq": -1 } }, { "$limit": 1 } ],
-        "as": into,
-    } }
-}
-
-async fn aggregate<const N: usize>(
-    collection: &Collection<Document>,
-    pipeline: [Document; N],
-) -> Result<Vec<Document>, StoreError> {
-    retry("list rooms", || async {
-        let found = collection.aggregate(pipeline.clone());
-        found.await?.collect::<Result<Vec<_>, _>>().await
-    })
-    .await
-}
-
-fn first<'a>(document: &'a Document, array: &str) -> Option<&'a Document> {
-    document
-        .get_array(array)
-        .ok()?
-        .first()
-        .and_then(Bson::as_document)
 }
 
 #[async_trait]

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, bail, ensure};
 use rusqlite::Connection;
 
-use super::archive;
+use super::mark::{has_content, mark_of, new_mark, set_mark};
 use crate::files::{self, with_suffix};
 
 /// Its name in the database's directory.
@@ -90,7 +90,7 @@ impl ShutdownMarker {
     /// Fails when there was a database and it is gone: an empty one in its place would look to
     /// everybody as if all was lost.
     pub(super) fn fits(&self, path: &Path) -> anyhow::Result<()> {
-        if *self == Self::New || archive::has_content(path) {
+        if *self == Self::New || has_content(path) {
             return self.owns_log(path);
         }
         bail!(
@@ -110,7 +110,7 @@ impl ShutdownMarker {
             // There is nothing to tell it by. All of it is read, and is whole or refused.
             Self::New | Self::InUse(None) => true,
             Self::InUse(Some(Marks(one, other))) => {
-                archive::mark_of(path).is_some_and(|mark| mark == *one || mark == *other)
+                mark_of(path).is_some_and(|mark| mark == *one || mark == *other)
             }
             Self::Closed { .. } => false,
         };
@@ -154,7 +154,7 @@ pub(super) struct Marks(u32, u32);
 
 impl Marks {
     pub(super) fn of(path: &Path) -> Self {
-        let mark = archive::mark_of(path).unwrap_or(0);
+        let mark = mark_of(path).unwrap_or(0);
         Self(mark, mark)
     }
 }
@@ -171,7 +171,7 @@ impl Marking {
         Ok(Self {
             path: path.to_owned(),
             lock: lock.try_clone().context("cannot keep the lock")?,
-            new: archive::new_mark()?,
+            new: new_mark()?,
         })
     }
 
@@ -179,12 +179,12 @@ impl Marking {
     pub(super) fn begin(&mut self, connection: &Connection) -> anyhow::Result<()> {
         let Marks(old, _) = Marks::of(&self.path);
         ShutdownMarker::InUse(Some(Marks(old, self.new))).put(&mut self.lock, &self.path)?;
-        archive::set_mark(connection, self.new)
+        set_mark(connection, self.new)
     }
 
     /// After the log was copied into the file; `true` once that has the mark.
     pub(super) fn is_done(&mut self) -> anyhow::Result<bool> {
-        if archive::mark_of(&self.path) != Some(self.new) {
+        if mark_of(&self.path) != Some(self.new) {
             return Ok(false);
         }
         ShutdownMarker::InUse(Some(Marks(self.new, self.new))).put(&mut self.lock, &self.path)?;
@@ -195,5 +195,5 @@ impl Marking {
 /// What SQLite would write into a database when it is opened, if there is such.
 pub(super) fn log_beside(path: &Path) -> Option<PathBuf> {
     let beside = ["-wal", "-journal"].map(|suffix| with_suffix(path, suffix));
-    beside.into_iter().find(|log| archive::has_content(log))
+    beside.into_iter().find(|log| has_content(log))
 }

@@ -6,11 +6,15 @@
 
 mod accounts;
 pub mod archive;
+pub mod backup;
 mod cache;
 mod connection;
+mod epoch;
+mod integrity;
 mod limits;
 mod lock;
 mod log;
+mod mark;
 mod migrations;
 mod readers;
 mod rooms;
@@ -77,11 +81,11 @@ impl SqliteStore {
             if marker != ShutdownMarker::New {
                 tracing::info!("the database was not closed in order: reading all of it");
             }
-            archive::check(&connection, log_is_known)
+            integrity::check(&connection, log_is_known)
                 .and_then(|()| schema::has_ours(&connection))
                 .with_context(cannot_use)?;
         }
-        let epoch = archive::epoch(&connection).with_context(cannot_use)?;
+        let epoch = epoch::epoch(&connection).with_context(cannot_use)?;
         if marker == ShutdownMarker::New || !log_is_known {
             ShutdownMarker::InUse(Some(Marks::of(&path))).put(&mut lock, dir)?;
         }

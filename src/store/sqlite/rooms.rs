@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::cache::{CachedList, Durable, Membership};
 use super::{SqliteStore, log};
 use crate::domain::{
-    Author, EventKind, NewEvent, Nonce, RoomId, RoomSummary, Seq, Timestamp, User, UserId,
+    Author, EventKind, MembershipId, NewEvent, Nonce, RoomId, RoomSummary, Seq, Timestamp, User,
+    UserId,
 };
 use crate::store::{Access, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
 
@@ -48,7 +49,8 @@ pub(super) fn join(
         let event = NewEvent {
             author: Author::from(user),
             kind: EventKind::Joined,
-            nonce: Some(Nonce::joined()),
+            // A membership and its event are one transaction: nobody else tries the same one.
+            nonce: Some(Nonce::joined(MembershipId::new())),
         };
         let joined = log::append(connection, changes, room, event)?;
         // What was said before is history to them.

@@ -8,8 +8,7 @@ use anyhow::ensure;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::archive;
-use super::migrations::migrate_to;
+use super::migrations::{migrate_to, version};
 
 /// Has a connection run nothing that a file brings along.
 pub(super) fn distrust(connection: &Connection) -> rusqlite::Result<()> {
@@ -33,14 +32,14 @@ fn things(connection: &Connection) -> anyhow::Result<BTreeSet<Thing>> {
 
 fn ours(version: u32) -> anyhow::Result<BTreeSet<Thing>> {
     let mut memory = Connection::open_in_memory()?;
-    migrate_to(&mut memory, version as usize)?;
+    migrate_to(&mut memory, version)?;
     things(&memory)
 }
 
 /// Fails when something of ours is missing or altered. What an administrator has added, an index
 /// say, is only said: nothing of it runs.
 pub(super) fn has_ours(connection: &Connection) -> anyhow::Result<()> {
-    let ours = ours(archive::version(connection)?)?;
+    let ours = ours(version(connection)?)?;
     let there = things(connection)?;
     if let Some((kind, name, ..)) = ours.difference(&there).next() {
         anyhow::bail!("its {kind} {name} is missing or not as parlor makes it");
@@ -57,7 +56,7 @@ pub(super) fn has_ours(connection: &Connection) -> anyhow::Result<()> {
 
 /// Fails when a schema is not exactly the one of its version.
 pub(super) fn is_ours(connection: &Connection) -> anyhow::Result<()> {
-    let ours = ours(archive::version(connection)?)?;
+    let ours = ours(version(connection)?)?;
     let there = things(connection)?;
     let mut differing = there.symmetric_difference(&ours);
     if let Some((kind, name, ..)) = differing.next() {
