@@ -1,4 +1,4 @@
-//! What size costs: `cargo bench --bench large`. A store of 50,000 users and 10,000 rooms, one of them
+//! The cost of size: `cargo bench --bench large`. A store of 50,000 users and 10,000 rooms, one of them
 //! with a million events, is made by `parlor import`; what people do there is measured beside a small
 //! store, in turns. Then a reader who is 100,000 events behind catches up beside others' posts.
 
@@ -118,7 +118,7 @@ fn catch_up(served: &Served, after: u64, count: usize) -> f64 {
     .unwrap();
     let began = Instant::now();
     let (mut buffer, mut seen, mut rest) = (vec![0; 256 * 1024], 0, 0);
-    // What ends an event, and cannot be in one.
+    // The end of an event, which cannot be in one.
     let end = b"}\n\n";
     while seen < count {
         let read = socket.read(&mut buffer[rest..]).unwrap();

@@ -1,4 +1,4 @@
-//! What several nodes cost and how fast they hear of each other: `cargo bench --bench nodes`.
+//! The cost of several nodes, and how fast they hear of each other: `cargo bench --bench nodes`.
 //! Three nodes, a replica set of three, all on this machine, which the load shares.
 
 #![expect(

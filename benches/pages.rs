@@ -1,6 +1,6 @@
 //! How fast pages are made: `cargo bench --bench pages`. Sixteen connections that are kept ask for
 //! a page again and again; then the same is asked of a bare hyper server that sends the same bytes.
-//! What counts is the ratio: the load shares the machine with both.
+//! The ratio counts: the load shares the machine with both.
 
 #![expect(
     clippy::unwrap_used,

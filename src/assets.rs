@@ -32,8 +32,8 @@ pub(crate) fn find(file: &str) -> Option<&'static Asset> {
 }
 
 /// This version's file for an address that another version's page names: while nodes are upgraded one
-/// after another, a page of one asks another for its files. What the pages promise each other does not
-/// change often, so the file usually fits; `static/watchdog.js` sees to the rest. Nobody may keep it
+/// after another, a page of one asks another for its files. Files change little between
+/// versions, so this one usually fits; `static/watchdog.js` sees to the rest. Nobody may keep it
 /// under that address, where the other version has another.
 pub(crate) fn of_another_version(file: &str) -> Option<&'static Asset> {
     let (rest, extension) = file.rsplit_once('.')?;

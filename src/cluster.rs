@@ -1,4 +1,4 @@
-//! What the nodes of a cluster tell each other: who is where, and who is typing. Nothing of it is kept.
+//! The cluster: nodes tell each other who is where, and who is typing. Nothing of it is kept.
 
 use std::sync::Arc;
 

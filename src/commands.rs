@@ -1,4 +1,4 @@
-//! What `parlor` does besides serving: moving the store, copying it and putting it back.
+//! The commands besides `serve`: exporting and importing a store, copying it, and putting it back.
 
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::path::Path;

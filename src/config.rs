@@ -17,12 +17,12 @@ use crate::domain::characters;
 /// The fewest bytes a signing key has: as many as HMAC-SHA-256 puts out (RFC 7518, 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
 
-/// What the settings say. The same keys, in the same order, stand in `.env.example`.
+/// The settings. The same keys, in the same order, stand in `.env.example`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where to listen.
     pub bind_addr: SocketAddr,
-    /// What people type to get here.
+    /// The address that people type to get here.
     pub public_url: PublicUrl,
     /// Where the embedded database and the generated key are.
     pub data_dir: PathBuf,
@@ -36,7 +36,7 @@ pub struct Config {
     pub jwt_secret_previous: Option<Secret>,
     /// How long a sign-in lasts.
     pub session_lifetime: Duration,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How many streams one user may have open.
     pub streams_per_user: usize,
@@ -48,7 +48,7 @@ pub struct Config {
     pub rate_limits: bool,
     /// Where to serve the metrics, if anywhere.
     pub metrics_addr: Option<SocketAddr>,
-    /// What is logged, as `tracing_subscriber` reads it.
+    /// The log's filter, as `tracing_subscriber` reads it.
     pub rust_log: String,
 }
 
@@ -369,8 +369,8 @@ fn is_quoted(value: &str) -> bool {
     value.chars().count() > 1 && around.into_iter().any(is_around)
 }
 
-/// What nobody means to write: control characters other than blanks, what draws nothing or turns
-/// text around, and what stands for bytes that are no text.
+/// Whether nobody means to write a character: control characters other than blanks, characters that draw
+/// nothing or turn text around, and the one that stands for bytes that are no text.
 fn is_unseen(c: char) -> bool {
     (c.is_control() && !c.is_whitespace())
         || characters::is_ignorable(c)

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, and which status that is. Nothing else decides a status.
+//! Errors of requests, and their statuses. Nothing else decides a status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub enum AppError {
         room: RoomId,
         /// Whether it is there.
         exists: bool,
-        /// Who asked.
+        /// The user who asked.
         user: User,
     },
     /// Nothing has this address.
@@ -120,7 +120,7 @@ impl AppError {
         }
     }
 
-    /// What happened and what to do, for a person. It never quotes the cause of a 5xx.
+    /// A sentence for a person: what happened and what to do. It never quotes the cause of a 5xx.
     pub fn detail(&self) -> String {
         match self {
             Self::SignedOut => "Sign in first.".to_owned(),
@@ -216,7 +216,7 @@ impl AppError {
         tracing::error!(error = chain, "a request failed");
     }
 
-    /// What an operator can do something about, of what is no fault of the server's.
+    /// A cause that an operator can do something about, though the server is not at fault.
     fn advise(&self) {
         match self {
             Self::CrossSite(CrossSite::AnotherOrigin {

@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 ///
 /// # Errors
 ///
-/// Those of the system; `AlreadyExists` when the name is taken by anything.
+/// The system's; `AlreadyExists` when anything has the name.
 pub fn create(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create_new(true).mode(0o600);
@@ -27,7 +27,7 @@ pub fn create(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// The system's.
 pub fn create_for_folder(path: &Path) -> io::Result<File> {
     let file = create(path)?;
     give(&file, &fs::metadata(folder_of(path))?)?;
@@ -39,7 +39,7 @@ pub fn create_for_folder(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// The system's.
 pub fn open_or_create(path: &Path) -> io::Result<File> {
     match create_for_folder(path) {
         Err(taken) if taken.kind() == ErrorKind::AlreadyExists => File::options()
@@ -56,7 +56,7 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// The system's.
 pub fn make_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -130,8 +130,7 @@ impl Part {
         // SQLite takes some relative names for something else.
         let path = std::path::absolute(with_suffix(file, ".part"))?;
         let is_being_written = || format!("another parlor is writing {}", path.display());
-        // What a killed process has left is replaced. So is a link, which nobody gets to see
-        // through.
+        // A killed process's leftover is replaced. So is a link, which is never followed.
         if fs::symlink_metadata(&path).is_ok_and(|left| left.is_file()) {
             let left = File::open(&path).context("cannot look at what is there")?;
             ensure!(left.try_lock().is_ok(), is_being_written());
@@ -152,7 +151,7 @@ impl Part {
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// The system's.
     pub fn looks_like(&self, replaced: &Path) -> io::Result<()> {
         let replaced = match fs::metadata(replaced) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -166,7 +165,7 @@ impl Part {
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// The system's.
     pub fn becomes(self, file: &Path) -> anyhow::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.path, file)?;
@@ -227,7 +226,7 @@ fn remove(path: &Path) {
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// The system's.
 pub fn sync_folder_of(file: &Path) -> anyhow::Result<()> {
     Ok(File::open(folder_of(file))?.sync_all()?)
 }

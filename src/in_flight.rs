@@ -17,7 +17,7 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// When to come back after a refusal: somebody reads by then, or has gone.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What is in flight in this process. Cheap to clone.
+/// The requests and answers in flight in this process. Cheap to clone.
 #[derive(Clone)]
 pub struct InFlight(Arc<Shared>);
 

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::domain::{Rate, UserId};
 use crate::store::{Bucket, Buckets, StoreError};
 
-/// What is limited, and for whom.
+/// The limited actions, and for whom.
 #[derive(Debug, Clone)]
 pub enum Limited {
     /// Failed sign-ins from one network, of any of [`networks`].
@@ -73,7 +73,7 @@ impl Limited {
         )
     }
 
-    /// Which bucket it is. What somebody typed stands last, so that it cannot pass for another.
+    /// Which bucket it is. Typed text stands last, so that it cannot pass for another.
     fn bucket(&self) -> Bucket {
         let key = match self {
             Self::SignInsFrom(network) => format!("sign-ins from {network}"),
@@ -140,7 +140,7 @@ const KEYS_MAX: usize = 100_000;
 pub struct Limits {
     is_on: bool,
     own: Memory,
-    /// What all nodes share and a restart leaves.
+    /// The buckets that all nodes share and a restart leaves.
     kept: Arc<dyn Buckets>,
     known_for: Duration,
 }
@@ -193,7 +193,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Those of the store and those of this process, each in one piece; none when limits are off.
+    /// Sorts into the store's and this process's, each in one piece; none when limits are off.
     fn split(&self, all: &[Limited]) -> Vec<(&dyn Buckets, Vec<Bucket>)> {
         if !self.is_on {
             return Vec::new();

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How many lines may wait to be written: some seconds of a busy server's. The next are dropped.
 const LINES_MAX: usize = 4_096;
 
-/// The most bytes of a line. What is longer quotes somebody who wanted it long.
+/// The most bytes of a line. A longer one quotes somebody who wanted it long.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
 /// How long the end of the process waits for the last lines.

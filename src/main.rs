@@ -121,7 +121,7 @@ async fn run() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         signal = stop.heard() => {
-            // What is half done is undone by the databases themselves, as after a power cut.
+            // The databases undo whatever is half done by themselves, as after a power cut.
             give_up_parts();
             commands::say("parlor: stopped by a signal before it was done");
             Ok(ExitCode::from(128 + u8::try_from(signal).unwrap_or(0)))

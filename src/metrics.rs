@@ -1,4 +1,4 @@
-//! What can be watched from outside: `GET /metrics` at `METRICS_ADDR`, in Prometheus' text format.
+//! Metrics: `GET /metrics` at `METRICS_ADDR`, in Prometheus' text format.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;

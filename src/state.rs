@@ -1,4 +1,4 @@
-//! What every handler can reach.
+//! The application's state, which every handler reaches.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::live::Hub;
 use crate::store::Store;
 use crate::views::FragmentCache;
 
-/// What every request carries. Cheap to clone.
+/// The state that every request carries. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<Services>);
 
 impl AppState {
-    /// What these make up.
+    /// The state of these services.
     pub fn new(services: Services) -> Self {
         Self(Arc::new(services))
     }

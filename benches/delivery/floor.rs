@@ -12,7 +12,7 @@ const LISTENER: Token = Token(usize::MAX);
 struct Connection {
     socket: TcpStream,
     request: Vec<u8>,
-    /// What the kernel did not take at once.
+    /// Bytes that the kernel did not take at once.
     unsent: Vec<u8>,
 }
 

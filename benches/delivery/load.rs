@@ -30,7 +30,7 @@ pub enum Pace {
     Every(Duration),
 }
 
-/// What was measured.
+/// The measurements.
 pub struct Outcome {
     pub deliveries_per_second: f64,
     pub cpu_per_delivery_us: f64,
@@ -81,7 +81,7 @@ struct Stream {
 
 struct Poster {
     socket: TcpStream,
-    /// What it posts and waits to be answered.
+    /// The post that waits to be answered.
     number: Option<usize>,
     request: Vec<u8>,
     answer: Vec<u8>,

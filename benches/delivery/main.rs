@@ -1,4 +1,4 @@
-//! What a delivery costs: `cargo bench --bench delivery`. Opens thousands of streams at a release
+//! The cost of a delivery: `cargo bench --bench delivery`. Opens thousands of streams at a release
 //! build of the server, posts, and checks that every stream gets every message once and in order;
 //! then does the same with the floor, a bare epoll loop that sends the same bytes with one `send`
 //! per delivery. What counts are the ratios: the load shares the machine with both.
@@ -100,7 +100,7 @@ fn main() {
     }
 }
 
-/// What a room of 9,000 that is always being sent something costs who posts elsewhere.
+/// The cost of posting beside a room of 9,000 that is always being sent something.
 fn posts_beside_a_crowd() {
     const EVERY: Duration = Duration::from_millis(10);
     let mut served = Served::parlor();

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// A server under load, in a process of its own. It ends with this.
 pub struct Served {
     pub address: String,
-    /// Who may post and listen.
+    /// The user who posts and listens.
     pub authorization: String,
     process: Child,
     is_bare: bool,

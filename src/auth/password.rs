@@ -21,8 +21,8 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// What an unknown name is checked against, so that it costs what a wrong password costs. No
-/// password has this hash.
+/// The hash that an unknown name is checked against, so that it costs as much as a wrong password. No
+/// password has it.
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGF0IGFsbCBoZXJl$\
                             AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -83,7 +83,7 @@ pub enum HashError {
     Failed(String),
 }
 
-/// Whose password comes first when more wait than can be hashed soon, the first of these first. When
+/// The order in which passwords are hashed when more wait than can be hashed soon, first to last. When
 /// too many wait, the last of them is sent away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Turn {
@@ -221,7 +221,7 @@ impl Hasher {
         hash: Option<&str>,
     ) -> Result<bool, HashError> {
         let is_known = hash.is_some();
-        // What is longer cannot be right, and must not cost more.
+        // A longer password cannot be right, and must not cost more.
         let password: String = normal(password)
             .chars()
             .take(NewPassword::CHARS_MAX + 1)
@@ -243,7 +243,7 @@ impl Hasher {
     ) -> Result<T, HashError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |argon2| {
-            // Whoever asked has gone: nobody needs the answer.
+            // The caller has gone: nobody needs the answer.
             if !answer.is_closed() {
                 let _ = answer.send(work(argon2));
             }

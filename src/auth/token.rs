@@ -13,10 +13,10 @@ use crate::config::{SECRET_BYTES_MIN, Secret};
 use crate::domain::{Session, SessionId, UserId};
 use crate::files::Part;
 
-/// What a token claims (RFC 7519). Times are seconds.
+/// A token's claims (RFC 7519). Times are seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Whose session.
+    /// The user whose session it is.
     pub sub: UserId,
     /// Which session.
     pub sid: SessionId,

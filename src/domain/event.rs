@@ -12,8 +12,8 @@ pub type Seq = u64;
 /// backup, which takes back events somebody may have seen.
 pub type Epoch = u64;
 
-/// Where a reader is: `42`, or `1-42` in a store that was restored. What a stream's `id:` says
-/// and `Last-Event-ID` brings back.
+/// Where a reader is: `42`, or `1-42` in a store that was restored. A stream's `id:` says it,
+/// and `Last-Event-ID` brings it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId {
     /// The store's life in which the number was given.
@@ -39,7 +39,7 @@ impl EventId {
                 .all(|b| b.is_ascii_digit())
                 .then(|| digits.parse::<u64>().ok())
                 .flatten()
-                // What the databases' signed integers hold.
+                // The databases hold signed integers.
                 .filter(|n| i64::try_from(*n).is_ok())
                 .ok_or(Invalid(
                     "A place in the log is a whole number, like 42: the id of an event.",
@@ -67,7 +67,7 @@ impl fmt::Display for EventId {
     }
 }
 
-/// Who an event is by, as they were called when it happened.
+/// The author of an event, as they were called when it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Author {
     /// The account.
@@ -98,9 +98,9 @@ pub struct Event {
     pub messages: u64,
     /// When it was appended.
     pub at: Timestamp,
-    /// Who did it.
+    /// Its author.
     pub author: Author,
-    /// What happened.
+    /// Its kind.
     pub kind: EventKind,
 }
 
@@ -142,12 +142,12 @@ impl Serialize for Event {
     }
 }
 
-/// What can happen in a room.
+/// The kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// Somebody said something.
     Message {
-        /// What they said.
+        /// The text.
         body: MessageBody,
     },
     /// Somebody entered the room for the first time.
@@ -155,7 +155,7 @@ pub enum EventKind {
     /// An event of another version of Parlor. It keeps its place in the log, and is passed over
     /// where events are shown to people.
     Unknown {
-        /// What the other version calls it.
+        /// Its name in the other version.
         name: Arc<str>,
         /// The text that version stored with it.
         body: Option<Arc<str>>,
@@ -172,7 +172,7 @@ impl EventKind {
         }
     }
 
-    /// What was said, if this is a message.
+    /// The text, if this is a message.
     pub fn body(&self) -> Option<&MessageBody> {
         match self {
             Self::Message { body } => Some(body),
@@ -208,15 +208,15 @@ impl EventKind {
 /// An event that has not been appended yet: the store gives it its number and its time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
-    /// Who does it.
+    /// Its author.
     pub author: Author,
-    /// What they do.
+    /// Its kind.
     pub kind: EventKind,
     /// Makes a retry safe: an author's second event with the same nonce in a room is the first.
     pub nonce: Option<Nonce>,
 }
 
-/// What a client sends along so that sending again is safe: 1 to [`Self::CHARS_MAX`] visible
+/// A client's name for one post, which makes sending it again safe: 1 to [`Self::CHARS_MAX`] visible
 /// ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nonce(Arc<str>);

@@ -6,13 +6,13 @@ use serde::{Serialize, Serializer};
 use super::Invalid;
 use super::characters::{excerpt, is_blank, is_unsafe_to_print};
 
-/// What a message says: 1 to [`Self::CHARS_MAX`] characters; line breaks are kept, as `\n`.
+/// A message's text: 1 to [`Self::CHARS_MAX`] characters; line breaks are kept, as `\n`.
 /// Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageBody(Arc<str>);
 
 impl MessageBody {
-    /// About three screens on a phone. What is longer is a document, and belongs behind a link.
+    /// About three screens on a phone. A longer text is a document, and belongs behind a link.
     pub const CHARS_MAX: usize = 4_000;
 
     /// Cuts white space off the end and blank lines off the start; the first line's indentation

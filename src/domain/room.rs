@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Event, Invalid, Seq};
 
-/// What people type to enter a room: 1 to 64 of `a-z 0-9 - _`. Cheap to clone.
+/// A room's id, which people type to enter it: 1 to 64 of `a-z 0-9 - _`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(Arc<str>);
 

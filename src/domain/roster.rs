@@ -1,4 +1,4 @@
-//! Who is in a room now.
+//! A roster: who is in a room now.
 
 use std::sync::Arc;
 

@@ -11,7 +11,8 @@ use unicode_security::{GeneralSecurityProfile, MixedScript, skeleton};
 
 use super::{Invalid, SessionId, Timestamp, UserId};
 
-/// What others see: 2 to 32 letters (1 where a script has such names), digits, `-`, `_` and `.` of one script, as it was typed.
+/// A name, as it was typed and as others see it: 2 to 32 letters (1 where a script has such names),
+/// digits, `-`, `_` and `.`, of one script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username(Arc<str>);
 
@@ -237,7 +238,7 @@ impl Email {
     }
 }
 
-/// What somebody signs in with. Neither form says whether there is such an account.
+/// A name or an address, typed to sign in. Neither form says whether there is such an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// By [`Email::key`].
@@ -263,7 +264,7 @@ impl Login {
 pub struct User {
     /// Names it for ever.
     pub id: UserId,
-    /// What others see.
+    /// The name that others see.
     pub username: Username,
 }
 

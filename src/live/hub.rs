@@ -201,7 +201,7 @@ impl Hub {
         &self.0.shared.streams
     }
 
-    /// Who is in the room now.
+    /// The roster of a room.
     pub fn present(&self, room: &RoomId) -> Arc<Roster> {
         self.0.shared.presence.of(room)
     }

@@ -10,7 +10,7 @@ use crate::domain::RoomId;
 /// each of its messages. They hear of it when their wait is over.
 const CROWD: usize = 200;
 
-/// Who waits for any of several logs to grow, without reading them: for what is unread.
+/// Requests that wait for any of several logs to grow, without reading them: for unread counts.
 #[derive(Clone, Default)]
 pub(super) struct LogWaiters(Arc<Mutex<Waiting>>);
 

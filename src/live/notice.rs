@@ -1,4 +1,4 @@
-//! What a stream says besides events, in each format.
+//! Notices: what a stream says besides events, in each format.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const RETRY_EVICTED_MS: u32 = 10_000;
 
 /// Something a stream says besides events.
 pub(super) enum Notice {
-    /// Who is here has changed.
+    /// The roster has changed.
     Roster(Arc<Roster>),
     /// These people are typing; for a few seconds.
     Typing(Names),

@@ -12,8 +12,8 @@ const GRACE: Duration = Duration::from_secs(12);
 /// stream gets, stays small.
 const NAMES_MAX: usize = 30;
 
-/// Who is where. Each open stream here is a reason to be shown, and so is each other node that
-/// shows somebody.
+/// Presence: each open stream here is a reason to show its user in the room, and so is each other node
+/// that shows them.
 #[derive(Default)]
 pub(super) struct Presence(Arc<Mutex<Rooms>>);
 
@@ -24,15 +24,15 @@ struct Rooms {
     dirty: HashSet<RoomId>,
     /// Whether there may be other nodes to tell.
     has_others: bool,
-    /// Whom the other nodes were told of.
+    /// The people who were announced to the other nodes.
     announced: HashSet<(RoomId, UserId)>,
-    /// Of whom they may have to be told something else now.
+    /// The people about whom there may be something else to announce now.
     unannounced: HashSet<(RoomId, UserId)>,
-    /// Goes up when what was told is forgotten.
+    /// Goes up when earlier announcements are forgotten.
     generation: u64,
 }
 
-/// What the other nodes have not been told yet.
+/// Arrivals and departures that the other nodes have not heard of.
 pub(super) struct Unannounced {
     pub(super) here: Vec<(RoomId, User)>,
     pub(super) gone: Vec<(RoomId, UserId)>,
@@ -133,7 +133,7 @@ impl Presence {
         locked(&self.0).has_others = true;
     }
 
-    /// Whom the other nodes have to be told of. To be confirmed with [`Self::mark_announced`].
+    /// Everything that the other nodes have to hear. To be confirmed with [`Self::mark_announced`].
     pub(super) fn unannounced(&self) -> Unannounced {
         let rooms = locked(&self.0);
         let mut unannounced = Unannounced {
@@ -168,7 +168,7 @@ impl Presence {
         for gone in told.gone {
             rooms.announced.remove(&gone);
         }
-        // Who has come or gone meanwhile is told of next time.
+        // People who have come or gone meanwhile are announced next time.
         let mut unannounced = std::mem::take(&mut rooms.unannounced);
         unannounced.retain(|(room, user)| {
             let person = rooms.find(room, *user).filter(|person| person.is_here());
@@ -178,7 +178,7 @@ impl Presence {
         rooms.unannounced = unannounced;
     }
 
-    /// What the other nodes were told is forgotten there.
+    /// Announces everybody anew: the other nodes have forgotten.
     pub(super) fn reannounce(&self) {
         let mut rooms = locked(&self.0);
         let told = std::mem::take(&mut rooms.announced);
@@ -186,7 +186,7 @@ impl Presence {
         rooms.generation += 1;
     }
 
-    /// Who was last shown to be in the room.
+    /// The roster shown last.
     pub(super) fn of(&self, room: &RoomId) -> Arc<Roster> {
         let rooms = locked(&self.0);
         let people = rooms.rooms.get(room);

@@ -37,19 +37,18 @@ pub(super) struct Room {
     tail: Mutex<Tail>,
     /// How many streams follow it.
     subscribers: AtomicUsize,
-    /// Who has been typing since the subscribers were last told, and has not sent it.
+    /// People who have typed since the last notice, and have not sent it.
     typists: Mutex<BTreeSet<Arc<str>>>,
     /// Wakes the subscribers.
     signal: watch::Sender<Signal>,
 }
 
-/// What subscribers are woken for, besides events. It is state, not a queue: who was asleep sees the
-/// newest.
+/// The state that subscribers are woken for, besides events. Not a queue: a late one sees the newest.
 #[derive(Clone, Default)]
 pub(super) struct Signal {
-    /// Who is here; `None` before anybody was.
+    /// The roster; `None` before anybody was here.
     pub(super) roster: Option<Arc<Roster>>,
-    /// Who was last said to be typing.
+    /// The typists of the last notice.
     pub(super) typing: Option<Names>,
 }
 
@@ -66,7 +65,7 @@ struct Tail {
     is_catching_up: bool,
 }
 
-/// What [`Room::accept`] made of an event.
+/// The outcome of [`Room::accept`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Accepted {
     /// Taken, or known already.
@@ -95,7 +94,7 @@ impl Drop for Following {
     }
 }
 
-/// What a cursor finds.
+/// The events after a cursor.
 pub(super) enum Taken {
     /// Nothing new.
     Nothing,
@@ -127,7 +126,7 @@ impl Room {
         self.signal.subscribe()
     }
 
-    /// What the subscribers see now.
+    /// The signal as the subscribers see it now.
     pub(super) fn signal(&self) -> Signal {
         self.signal.borrow().clone()
     }
@@ -158,8 +157,8 @@ impl Room {
         }
         drop(tail);
         self.signal.send_modify(|signal| {
-            // Who has not been told yet need not hear of it after the message itself. Who goes on
-            // typing says so again.
+            // A typing notice after the message itself would be wrong. Somebody who goes on typing
+            // says so again.
             signal.typing = None;
         });
         Accepted::Done
@@ -227,7 +226,7 @@ impl Room {
         self.typists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What comes after `cursor`, several events in one piece. They are copied out under the lock, which
+    /// The events after `cursor`, several in one piece. They are copied out under the lock, which
     /// the store's writer takes too, and encoded after it.
     pub(super) fn take(&self, cursor: Seq, format: Format) -> Taken {
         let next = match self.tail().after(cursor) {
@@ -273,7 +272,7 @@ impl Room {
     }
 }
 
-/// What a tail has after a cursor.
+/// The part of a tail after a cursor.
 enum After {
     Nothing,
     Events(Vec<Arc<Encoded>>),

@@ -47,7 +47,7 @@ struct Position {
     typing: Option<Names>,
 }
 
-/// What a stream's driver must do next.
+/// The next thing for a stream's driver to do.
 #[derive(Debug)]
 pub enum Step {
     /// Send these bytes: events, or a notice. They are shared with all streams that send the same.
@@ -88,7 +88,7 @@ impl Subscriber {
         self.position.cursor
     }
 
-    /// Whose log it follows.
+    /// The room whose log it follows.
     pub fn room(&self) -> &RoomId {
         &self.following.room().id
     }
@@ -129,12 +129,12 @@ impl Subscriber {
         RoomView::new(Arc::clone(self.following.room()))
     }
 
-    /// What to do next, with the room as `view` has it. Bytes that were returned count as sent.
+    /// The next step, with the room as `view` has it. Bytes that were returned count as sent.
     pub fn step(&mut self, view: &mut RoomView) -> Step {
         self.position.step(view)
     }
 
-    /// What to do at a heartbeat: the stream ends here if its session is over by now.
+    /// The step at a heartbeat: the stream ends here if its session is over by now.
     pub fn on_heartbeat(&self, now: Timestamp) -> Step {
         match now >= self.stream.session.expires_at {
             true => Step::Close(CloseReason::SignedOut),

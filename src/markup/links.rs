@@ -7,8 +7,8 @@ use linkify::{LinkFinder, LinkKind};
 use super::Part;
 use crate::domain::characters::is_ignorable;
 
-/// Adds a text's parts: the http(s) addresses in it, and what is between them. What a link says is
-/// what it opens.
+/// Adds a text's parts: the http(s) addresses in it, and the text between them. A link opens the
+/// address that it shows.
 pub(super) fn add_linked<'a>(text: &'a str, parts: &mut Vec<Part<'a>>) {
     let mut finder = LinkFinder::new();
     finder.kinds(&[LinkKind::Url]);

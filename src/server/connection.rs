@@ -372,7 +372,7 @@ fn configure(socket: &TcpStream) -> io::Result<()> {
             .with_time(Duration::from_secs(60))
             .with_interval(Duration::from_secs(15)),
     )?;
-    // What was sent and is not confirmed in that time ends the connection, not 15 minutes later.
+    // Data that is not confirmed in that time ends the connection, not 15 minutes later.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(STUCK_AFTER))?;
     Ok(())

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 /// A reader that takes nothing for so long is gone; it comes back to where it was.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// What the kernel holds for a reader that does not read. Left alone it grows to megabytes each.
+/// The kernel's buffer for a reader that does not read. Left alone it grows to megabytes each.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// How many connections may wait to be accepted: everybody who was here, after a restart. The
@@ -84,13 +84,13 @@ struct ConnectionGuard {
     _alive: mpsc::Sender<Infallible>,
 }
 
-/// What [`serve`] makes room for.
+/// How much [`serve`] makes room for.
 pub struct Room {
     /// How many connections.
     pub connections_max: usize,
     /// On how many threads of their own streams are written.
     pub stream_threads: usize,
-    /// Whose connections stand for many clients.
+    /// The proxies whose connections stand for many clients.
     pub trusted_proxies: Vec<IpNet>,
 }
 

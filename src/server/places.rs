@@ -38,7 +38,7 @@ struct Taken {
     networks: HashMap<IpNet, BTreeMap<u64, Arc<Doing>>>,
 }
 
-/// What a connection does. It is written by the connection, and read when places are scarce.
+/// The state of a connection: written by the connection, and read when places are scarce.
 pub(super) struct Doing {
     began: Instant,
     /// [`BUSY`], [`IDLE`], or the millisecond after `began` at which a head began to arrive.
@@ -116,7 +116,7 @@ struct Counted {
 }
 
 impl Place {
-    /// What the connection should tell of itself.
+    /// The state that the connection keeps up to date.
     pub(super) fn doing(&self) -> Option<&Arc<Doing>> {
         self.counted.as_ref().map(|counted| &counted.doing)
     }

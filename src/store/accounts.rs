@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::domain::{Account, Login, NewUser};
 
-/// What must be unique about an account.
+/// The fields of an account that must be unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserField {
     /// By key and by shape: case and look-alikes don't count.

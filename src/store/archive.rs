@@ -2,8 +2,8 @@
 //! reads, whichever database is behind it.
 //!
 //! The order is fixed, so that equal stores have equal exports: a head, then memberships, sessions,
-//! rooms, events and users, each sorted by its key, then an end with the counts. What is read first
-//! refers to what is read later and not the other way round. So an export of a store in use is
+//! rooms, events and users, each sorted by its key, then an end with the counts. Records refer
+//! to later ones and never the other way round. So an export of a store in use is
 //! whole: it has every user whom it mentions, and of each room a part of the log without gaps.
 
 use std::collections::{HashMap, HashSet};
@@ -21,7 +21,7 @@ use crate::domain::{
     Epoch, EventKind, MessageBody, Nonce, RoomId, Seq, SessionId, UserId, Username,
 };
 
-/// What [`Record::Parlor`] says: a number for each change of the format.
+/// The format's number in [`Record::Parlor`]: one more for each change.
 pub const VERSION: u32 = 1;
 
 /// One line. Times are milliseconds since 1970.
@@ -51,7 +51,7 @@ pub enum Record {
     Session {
         /// Its id.
         id: String,
-        /// Whose it is.
+        /// Its user.
         user: String,
         /// When it was made.
         created_at: i64,
@@ -88,7 +88,7 @@ pub enum Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventRecord {
-    /// Whose log.
+    /// The room whose log it is in.
     pub room: String,
     /// Its number there.
     pub seq: Seq,
@@ -96,14 +96,14 @@ pub struct EventRecord {
     pub at: i64,
     /// [`EventKind::name`].
     pub r#type: String,
-    /// Who did it.
+    /// Its author's id.
     pub author: String,
-    /// What they were called then.
+    /// Their name then.
     pub author_name: String,
-    /// What was said.
+    /// The text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub body: Option<String>,
-    /// What makes repeating it safe.
+    /// The nonce, which makes repeating it safe.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nonce: Option<String>,
     /// How many messages the log holds up to here. Not written: it follows from the log.
@@ -240,7 +240,7 @@ impl<'a> Importer<'a> {
         Ok(Some(record))
     }
 
-    /// What was read so far.
+    /// The records read so far.
     pub(super) fn counts(&self) -> Counts {
         self.checker.counts
     }

@@ -17,7 +17,7 @@ pub struct Bucket {
     pub rate: Rate,
 }
 
-/// What is counted for all nodes together and outlives a restart: rate limits by the generic cell rate
+/// Counts for all nodes together, which outlive a restart: rate limits by the generic cell rate
 /// algorithm, and facts that are true for a while.
 #[async_trait]
 pub trait Buckets: Send + Sync {

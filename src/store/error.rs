@@ -1,10 +1,10 @@
-//! What can go wrong in a store.
+//! The errors of a store.
 
 #[cfg(doc)]
 use super::ROOMS_PER_USER_MAX;
 use super::UserField;
 
-/// What can go wrong in a store, whichever database is behind it.
+/// An error of a store, whichever database is behind it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Somebody has this name or address, or one that looks like it.
@@ -22,12 +22,12 @@ pub enum StoreError {
     /// The disk is full. Nothing was written; reading goes on.
     #[error("the disk is full")]
     StorageFull,
-    /// The database failed while doing `operation`. What it was doing may have been done.
+    /// The database failed while doing `operation`. The operation may have been done.
     #[error("could not {operation}")]
     Backend {
-        /// What was being done, as in "could not …".
+        /// The operation, as in "could not …".
         operation: &'static str,
-        /// What the database said.
+        /// The database's error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -10,7 +10,7 @@ use crate::domain::{RoomId, RoomSummary, Seq, Timestamp, User};
 /// The most rooms one user is in, so that nobody's lobby grows without end.
 pub const ROOMS_PER_USER_MAX: usize = 1_000;
 
-/// What somebody is to a room.
+/// A user's relation to a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// There is no such room.
@@ -39,7 +39,7 @@ pub trait Rooms: Send + Sync {
     /// [`StoreError::TooManyRooms`] when the user would be in one too many.
     async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError>;
 
-    /// What `user` is to `room`.
+    /// The relation of `user` to `room`.
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError>;
 
     /// The rooms `user` is a member of, those with the newest message first.

@@ -22,7 +22,7 @@ pub trait Sessions: Send + Sync {
     /// A session that is neither revoked nor over, with its user.
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError>;
 
-    /// Those of these sessions that are neither revoked nor over.
+    /// The sessions among `ids` that are neither revoked nor over.
     async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError>;
 
     /// Ends a session for ever; [`Change::SessionRevoked`] follows. Unknown ids are ignored.

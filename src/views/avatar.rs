@@ -20,7 +20,7 @@ pub struct Avatar {
 }
 
 impl Avatar {
-    /// What stands before the name in its address.
+    /// The part of its address before the name.
     pub const PREFIX: &'static str = "/avatars/1/";
 
     /// The picture of whoever has this name.

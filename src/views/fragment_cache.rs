@@ -1,6 +1,6 @@
-//! The large parts of a page, kept rendered: a page of a room that people are in is mostly a copy.
+//! A fragment cache: the large parts of pages, rendered, so that most of a room's page is a copy.
 //!
-//! What is kept is found by what it was made of, which never changes: a log's events by their numbers,
+//! A fragment is found by the data it was made from, which never changes: a log's events by their numbers,
 //! a reader's rooms by the very list. So there is nothing to forget in time, and nothing can be stale.
 
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::domain::{Epoch, Event, EventId, RoomId, RoomSummary, Seq, UserId};
 /// Of how many rooms, and of how many readers, parts are kept.
 const KEPT_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
 
-/// What is longer is made each time: what people usually write is half of that.
+/// A longer part is made each time: usual ones are half of that.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Rendered fragments, one after the other.
@@ -84,7 +84,7 @@ impl FragmentCache {
             }
             fragments
         });
-        // Who has read all of it gets it as it is.
+        // A reader who has read all of it gets it as it is.
         let otherwise = (read.seq < last)
             .then(|| first_new(events, read, reader))
             .flatten()
@@ -151,7 +151,7 @@ impl Fragments {
         all
     }
 
-    /// What is before, and what is after, one of them.
+    /// The HTML before and after one of them.
     fn around(&self, at: usize) -> Option<(&str, &str)> {
         let start = match at.checked_sub(1) {
             None => 0,

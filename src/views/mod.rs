@@ -1,4 +1,4 @@
-//! What is shown: a struct for each page and fragment, holding what its template prints.
+//! Views: a struct for each page and fragment, holding what its template prints.
 //!
 //! Everything is escaped by the templates' engine; only what it has rendered before ([`CachedHtml`]) is
 //! not escaped again. A row of the log is
@@ -44,17 +44,17 @@ pub fn render_around(parts_bytes: usize, template: &impl Template) -> String {
 pub struct Field<'a> {
     /// The form's key, and the input's id.
     pub name: &'static str,
-    /// What people read.
+    /// Its label.
     pub label: &'static str,
     /// The input's `type`.
     pub kind: &'static str,
     /// The input's `autocomplete`.
     pub autocomplete: &'static str,
-    /// What was typed; never for passwords.
+    /// The value typed before; never for passwords.
     pub value: &'a str,
     /// Help, shown while there is no error.
     pub hint: &'static str,
-    /// What was wrong.
+    /// The error, if there was one.
     pub error: Option<&'a str>,
     /// Whether typing starts here while nothing is wrong.
     pub is_first: bool,
@@ -94,7 +94,7 @@ pub struct SignInPage<'a> {
     pub error: Option<&'a str>,
     /// Where to go afterwards.
     pub next: Option<&'a str>,
-    /// What just happened, if anything: somebody signed out.
+    /// A notice of what just happened: somebody signed out, say.
     pub said: String,
 }
 
@@ -102,7 +102,7 @@ pub struct SignInPage<'a> {
 #[derive(Template)]
 #[template(path = "rooms/index.html")]
 pub struct LobbyPage<'a> {
-    /// Who is looking.
+    /// The reader.
     pub user: &'a User,
     /// The id to type.
     pub field: Field<'a>,
@@ -129,7 +129,7 @@ struct RoomLink<'a> {
 #[derive(Template)]
 #[template(path = "rooms/new.html")]
 pub struct EnterPage<'a> {
-    /// Who is looking.
+    /// The reader.
     pub user: &'a User,
     /// Which room.
     pub room: &'a RoomId,
@@ -141,11 +141,11 @@ pub struct EnterPage<'a> {
 #[derive(Template)]
 #[template(path = "rooms/show.html")]
 pub struct RoomPage<'a> {
-    /// Who is looking.
+    /// The reader.
     pub user: &'a User,
     /// Which room.
     pub room: &'a RoomId,
-    /// Who is here, in words.
+    /// The roster in words.
     pub here: String,
     /// The newest events, oldest first.
     pub log: CachedHtml,
@@ -201,7 +201,7 @@ pub struct ResetRow<'a> {
 #[derive(Template)]
 #[template(path = "messages/index.html")]
 pub struct HistoryPage<'a> {
-    /// Who is looking.
+    /// The reader.
     pub user: &'a User,
     /// Which room.
     pub room: &'a RoomId,
@@ -230,7 +230,7 @@ pub struct HistoryFragment<'a> {
 pub struct Composer<'a> {
     /// Makes sending twice safe.
     pub nonce: String,
-    /// What was typed and not taken.
+    /// The text that was refused.
     pub text: &'a str,
     /// Why it was not.
     pub error: Option<&'a str>,
@@ -252,13 +252,13 @@ pub struct ComposerFragment<'a> {
 pub struct RefusedPage<'a> {
     /// Which room.
     pub room: &'a RoomId,
-    /// What was typed, and why it was not taken.
+    /// The text that was refused, and why.
     pub composer: Composer<'a>,
     /// Whether that is because nobody is signed in.
     pub is_signed_out: bool,
 }
 
-/// What makes Parlor an app on a phone (W3C Web Application Manifest).
+/// The manifest, which makes Parlor an app on a phone (W3C Web Application Manifest).
 #[derive(Template)]
 #[template(path = "manifest.webmanifest", escape = "none")]
 pub struct Manifest;
@@ -273,23 +273,23 @@ pub struct ErrorPage<'a> {
     pub detail: &'a str,
 }
 
-/// What went wrong in the frame of a room's page: one line.
+/// An error in the frame of a room's page: one line.
 #[derive(Template)]
 #[template(path = "errors/frame.html")]
 pub struct ErrorFrame {
     /// What, and what to do.
     pub says: String,
-    /// What the link says, which leaves the frame.
+    /// The text of the link, which leaves the frame.
     pub link: &'static str,
     /// Where it leads.
     pub leads_to: String,
 }
 
-/// What went wrong, to be put into a page.
+/// An error, to be put into a page.
 #[derive(Template)]
 #[template(path = "errors/_notice.html")]
 pub struct ErrorNotice<'a> {
-    /// What to do.
+    /// A sentence that says what to do.
     pub detail: &'a str,
 }
 
@@ -304,7 +304,7 @@ pub fn excerpt(event: &Event) -> String {
     }
 }
 
-/// Who is here, in words: `ana, ben and 3 more are here`.
+/// A roster in words: `ana, ben and 3 more are here`.
 pub fn here(present: &Roster) -> String {
     const NAMES_MAX: usize = 4;
     let shown = &present.names[..present.names.len().min(NAMES_MAX)];

@@ -27,7 +27,7 @@ pub struct Row<'a> {
     pub(super) follows: bool,
     /// Whether it is the first that the reader of the page has not read.
     pub(super) begins_new: bool,
-    /// What they read last, if it is not on the page.
+    /// The last event they have read, if it is not on the page.
     pub(super) left_at: Option<EventId>,
     /// The day it begins, in UTC, on a page; a script has it in the reader's zone.
     pub(super) day: Option<String>,

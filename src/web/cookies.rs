@@ -15,7 +15,7 @@ use tower_cookies::cookie::time::Duration as CookieDuration;
 use crate::auth::headers;
 use crate::state::AppState;
 
-/// What just happened, told to the sign-in page by a cookie that lives until that page is next shown.
+/// A notice for the sign-in page of what just happened, in a cookie that lives until the page is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Said {
     /// Somebody signed out.
@@ -66,7 +66,7 @@ impl SessionCookies {
         set([gone, self.forget(Said::SignedIn), self.say(Said::SignedOut)])
     }
 
-    /// What just happened, and what has the browser say it once only.
+    /// The notice, and the cookie that takes it back, so that it is shown once.
     pub(super) fn take_said(&self) -> (Option<Said>, SetCookies) {
         let forgotten = self.said.iter().map(|said| self.forget(*said));
         (self.said.first().copied(), set(forgotten))

@@ -28,7 +28,7 @@ struct Problem<'a> {
     errors: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// What the request is for, where that decides the form of an error.
+/// The place that asks, where that decides the format of an error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// A room's stream.
@@ -76,7 +76,7 @@ pub(super) async fn render(State(app): State<AppState>, request: Request, next: 
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
     }
-    // What is already there, such as Allow, stays.
+    // A header that is already there, such as Allow, stays.
     for (name, value) in response.headers() {
         if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
             answer.headers_mut().append(name, value.clone());
@@ -183,7 +183,7 @@ fn wanted_page(request: &Request) -> String {
     if request.method().is_safe() {
         return uri.to_string();
     }
-    // What was posted cannot be posted again from a link; its room is the best there is.
+    // A link cannot post again; the room is the best place there is.
     let path = uri.path();
     path.strip_suffix("/messages").unwrap_or(path).to_owned()
 }

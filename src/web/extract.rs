@@ -53,8 +53,8 @@ impl FromRequestParts<AppState> for SignedIn {
     }
 }
 
-/// What the first token of ours says, in the headers for programs or in the cookie. What proxies and
-/// other applications put there says nothing.
+/// The claims of the first token of ours, in the header that programs use or in the cookie. Tokens that
+/// proxies and other applications put there are passed over.
 fn claims(parts: &Parts, app: &AppState) -> Option<Claims> {
     let tokens = headers::bearers(&parts.headers).chain(SessionCookies::token(parts, app));
     for token in tokens {

@@ -142,8 +142,8 @@ async fn in_time<T>(reading: impl Future<Output = Result<T, AppError>>) -> Resul
 
 const NO_UTF_8: Invalid = Invalid("Send text in UTF-8.");
 
-/// The fields of a form as browsers encode it. What is percent-encoded must be UTF-8 like the rest: a
-/// reader that is generous here keeps a text with holes in it.
+/// The fields of a form as browsers encode it. Percent-encoded bytes must be UTF-8 like the rest:
+/// a generous reader would keep a text with holes in it.
 fn urlencoded(form: &str) -> Result<Vec<(String, String)>, Invalid> {
     let decoded = |raw: &str| {
         let spaced = raw.replace('+', " ");

@@ -8,9 +8,9 @@ use crate::live::Subscriber;
 #[derive(Debug, Clone, Copy)]
 pub struct HandoffSupported;
 
-/// What goes on after an answer's head, in place of its body.
+/// A stream that goes on after an answer's head, in place of its body.
 pub struct OpenStream {
-    /// What is sent first, perhaps nothing.
+    /// The first bytes, perhaps none.
     pub preamble: String,
     /// Everything after it.
     pub subscriber: Subscriber,

@@ -42,7 +42,7 @@ pub(super) async fn count(
 /// An answer's body, in pieces, with its ticket.
 struct Counted {
     body: Body,
-    /// What the body has given and is not sent yet.
+    /// Bytes that the body has given and hyper has not taken.
     piece: Bytes,
     _ticket: Ticket,
 }

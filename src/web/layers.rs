@@ -1,4 +1,4 @@
-//! What happens around every handler.
+//! The layers around every handler.
 
 use std::any::Any;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::error::AppError;
 use crate::state::AppState;
 use crate::store::deadline::with_db_deadline;
 
-/// What a page of ours may load and do: its own files and forms, nothing inline, no frame but the
+/// The policy for our pages: they load their own files and forms, nothing inline, no frame but the
 /// live one.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self'; connect-src 'self'; frame-src 'self'; manifest-src 'self'; \
@@ -37,7 +37,7 @@ pub(super) async fn refuse_foreign(
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return AppError::BadHost.into_response();
     }
-    // Whatever watches a container asks by any name, and learns nothing.
+    // A container's health check asks by any name, and learns nothing.
     let is_watching = matches!(uri.path(), "/healthz" | "/readyz");
     if !is_watching && !headers::is_for_us(uri, headers, public_url) {
         let host = headers::shown(headers, header::HOST);
@@ -105,16 +105,16 @@ pub(super) async fn add_headers(
     response
 }
 
-/// Bounds how long a request waits for the database in all. What follows the answer's head, a
-/// stream, is not part of it.
+/// Bounds how long a request waits for the database in all. The stream after an
+/// answer's head is not part of it.
 pub(super) async fn with_deadline(request: Request, next: Next) -> Response {
     with_db_deadline(next.run(request)).await
 }
 
 /// Gives each request an id, in the log and in the answer, and logs how it ended: by its route, and by
 /// its client's address, so that a person or a program that bans can act on it. The query is left out:
-/// it may hold what people typed. What is asked for at no route of ours, and what is said in passing,
-/// that somebody types or has read something, is for debugging only.
+/// it may hold what people typed. Requests for no route of ours, and those made in
+/// passing, that somebody types or has read something, are for debugging only.
 pub(super) async fn log(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = uuid::Uuid::new_v4().simple().to_string();

@@ -274,8 +274,8 @@ pub(super) async fn create(
     };
     match post(&app, &user, &room, &headers, typed, nonce).await {
         Ok(event) => {
-            // Who writes on the page has it before them; a script says whether its page is looked
-            // at. A program may write without reading.
+            // A page that posts shows the log; a script says whether somebody looks at it. A program
+            // may post without reading.
             if format == ResponseFormat::Page || !sent.seen.is_empty() {
                 note_read(&app, &room, &user, event.seq);
             }

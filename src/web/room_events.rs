@@ -270,7 +270,7 @@ fn set_stream_headers(headers: &mut HeaderMap, format: Format) {
     }
 }
 
-/// What the page's own stream says instead of an error.
+/// An error as the page's own stream has it.
 fn answer_page_stream(error: &AppError) -> Response {
     error.log();
     let (status, says) = match error {
@@ -279,7 +279,7 @@ fn answer_page_stream(error: &AppError) -> Response {
         AppError::Unavailable(_) | AppError::Busy | AppError::Internal(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, String::new())
         }
-        // Whatever else it is, the page shows it when it is loaded again.
+        // Any other error shows when the page is loaded again.
         _ => (StatusCode::OK, sse(None, Some("reset"), "1")),
     };
     let mut response = (status, says).into_response();

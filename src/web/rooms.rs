@@ -23,7 +23,7 @@ use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, RoomPag
 #[derive(Serialize)]
 struct Lobby<'a> {
     rooms: Vec<LobbyRoom<'a>>,
-    /// What to wait beyond: it is another when a log has grown or a room was entered.
+    /// The cursor to wait beyond: another one once a log has grown or a room was entered.
     cursor: String,
 }
 

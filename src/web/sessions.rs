@@ -20,7 +20,7 @@ use crate::limits::{self, Limited};
 use crate::state::AppState;
 use crate::views::{Field, SignInPage};
 
-/// What stays readable in a query's value.
+/// The characters that stay readable in a query's value.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -80,7 +80,7 @@ fn cookie_lost(config: &Config) -> String {
     }
 }
 
-/// What somebody signs in with.
+/// The fields of a sign-in.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Credentials {

@@ -27,7 +27,7 @@ pub(super) async fn new(user: Option<SignedIn>) -> Response {
     }
 }
 
-/// What somebody signs up with.
+/// The fields of a sign-up.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct SignUp {
@@ -128,7 +128,7 @@ pub(super) async fn create(
     Ok((kept, answer).into_response())
 }
 
-/// Whose sign-up this is once more: "Sign up" was clicked twice on a slow line. The second is the first
+/// The user whose sign-up this repeats: "Sign up" was clicked twice on a slow line. The second is the first
 /// if all three inputs are the same, and counts like a sign-in, which it is then.
 async fn sign_up_again(
     app: &AppState,

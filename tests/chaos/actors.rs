@@ -1,4 +1,4 @@
-//! Those who write, and those who read.
+//! Writers and readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -102,7 +102,7 @@ async fn pause(choices: &mut fastrand::Rng) {
     sleep(Duration::from_millis(choices.u64(20..300))).await;
 }
 
-/// What a reader was told to do.
+/// A reader's orders.
 pub struct Orders {
     /// Where to stop, once it is known: 0 means not yet.
     pub until: AtomicU64,

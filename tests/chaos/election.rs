@@ -1,4 +1,4 @@
-//! What people notice of an election.
+//! An election, as people notice it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What breaks, and how it is mended.
+//! Faults, and how each is mended.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What happened, in order, and the seed of the choices: written to a file when a run fails.
+//! A history: the events of a run in order, and the seed of its choices, written to a file when a run fails.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

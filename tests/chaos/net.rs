@@ -9,9 +9,9 @@ use crate::support::tool;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     Both,
-    /// What comes to the host.
+    /// Traffic to the host.
     Incoming,
-    /// What the host sends.
+    /// Traffic from the host.
     Outgoing,
 }
 
@@ -31,7 +31,7 @@ impl Net {
             return None;
         }
         let (_, _) = (tool("ip"), tool("iptables"));
-        // What was taken down may linger for a moment, so each has names of its own.
+        // An interface may linger after it was taken down, so each run has names of its own.
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = std::process::id().wrapping_mul(7) + MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("pl{}", number % 100_000);
@@ -75,7 +75,7 @@ impl Net {
         format!("{}.{}", self.subnet, 10 + host)
     }
 
-    /// What stands before a command to run it on a host.
+    /// The prefix of a command that runs it on a host.
     pub fn on(&self, host: usize) -> Vec<String> {
         let name = format!("{}-{host}", self.name);
         ["ip", "netns", "exec", &name].map(str::to_owned).into()

@@ -1,4 +1,4 @@
-//! Who is asking: cookies, bearer tokens, Host and Origin, and what others put into them.
+//! Who is asking? Cookies, bearer tokens, Host and Origin, and foreign values in them.
 
 use std::time::Duration;
 
@@ -176,7 +176,7 @@ async fn only_our_own_names_are_answered() {
     let page = get("/login", "evil.example").await.text().await.unwrap();
     assert_contains(&page, "“evil.example”");
     assert_contains(&page, "PUBLIC_URL");
-    // What watches a container has no name for it.
+    // A container's health check has no name for it.
     for path in ["/healthz", "/readyz"] {
         assert_eq!(get(path, "parlor.internal").await.status(), StatusCode::OK);
     }

@@ -196,7 +196,7 @@ fn all_belong_to_the_service(dir: &Path) {
     }
 }
 
-/// What root does for a service's data directory the service can go on with.
+/// A service can go on with the files that root made in its data directory.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_root_makes_belongs_to_the_service() {
     let (server, _) = lived_in().await;
@@ -273,7 +273,7 @@ async fn what_root_makes_belongs_to_the_service() {
             all_belong_to_the_service(&dir.join(&data));
         }
     }
-    // What is replaced says whose and how readable the new one is.
+    // The new file has the owner and the mode of the one it replaces.
     let file = service.join("0/parlor.db");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     chown(&file, Some(SERVICE), Some(4)).unwrap();
@@ -441,7 +441,7 @@ async fn a_file_of_the_version_before_is_copied_and_moved() {
     }
 }
 
-// What may be in them.
+// Their content.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_backup_is_refused() {
@@ -516,7 +516,7 @@ async fn a_hostile_backup_is_refused() {
             "UPDATE users SET username = char(0x202e) || 'ana' WHERE username = 'ana'",
             "username",
         ),
-        // Whatever its keys say.
+        // Its keys do not matter.
         (
             "UPDATE users SET username = 'BEN' WHERE username = 'ana'",
             "UNIQUE",
@@ -566,7 +566,7 @@ async fn a_hostile_backup_is_refused() {
     fs::copy(dir.join("whole.db"), dir.join("half.db")).unwrap();
     fs::write(dir.join("half.db-journal"), "x".repeat(5_000)).unwrap();
     assert_contains(&fails(run(&dir, "restore half.db")), "half.db-journal");
-    // What the rows are found by is made anew.
+    // The keys that rows are found by are made anew.
     let hostile = dir.join("hostile.db");
     fs::copy(dir.join("whole.db"), &hostile).unwrap();
     let writing = Connection::open(&hostile).unwrap();
@@ -586,7 +586,7 @@ async fn a_hostile_backup_is_refused() {
     assert_eq!(ana.log("tea").await.len(), 43);
 }
 
-/// What a file that is put in place by hand brings along does not run.
+/// Nothing runs that a file brings along, put in place by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_in_the_database_does_not_run() {
     let (mut server, ana) = lived_in().await;
@@ -743,7 +743,7 @@ async fn a_hostile_export_is_refused() {
             assert_lacks(&says, "xxxxxxxxxxxxxxxx");
         }
     }
-    // What may look odd and is what people write.
+    // Texts that look odd, and that people write.
     let odd = with_body("\\u001b[2J \u{202e}\u{feff} \u{2800}");
     fs::write(&input, &odd).unwrap();
     let mut import = parlor(&dir, "import");

@@ -1,5 +1,5 @@
-//! What one member can cost the server: time and memory are bounded by what is asked for, and whoever
-//! else is there is served meanwhile.
+//! The cost of one member: time and memory are bounded by the request, and the others are served
+//! meanwhile.
 
 use std::time::{Duration, Instant};
 

@@ -109,7 +109,7 @@ async fn a_body_that_nobody_wants_costs_its_connection_and_not_its_answer() {
         let closes = answer.to_lowercase().contains("connection: close");
         assert_eq!(closes, length == 2_000_000, "{length}");
     }
-    // What was read whole leaves its connection open.
+    // A body that was read whole leaves its connection open.
     let mut socket = TcpStream::connect(server.address()).await.unwrap();
     for _ in 0..2 {
         socket

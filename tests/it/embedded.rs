@@ -1,4 +1,4 @@
-//! What the embedded store survives: full disks, torn files, kills at every moment.
+//! The embedded store survives full disks, torn files, and kills at every moment.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -97,7 +97,7 @@ async fn a_full_disk_is_said_and_nothing_is_lost() {
     let rest = disk.path.join("rest");
     let mut file = fs::File::create(&rest).unwrap();
     while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
-    // What the refused ones had taken of the write-ahead log holds a few more.
+    // The refused ones' part of the write-ahead log holds a few more.
     while ana
         .tries_to_say("tea", "more", None)
         .await

@@ -245,7 +245,7 @@ async fn a_damaged_export_is_refused_whole() {
     parlor(&borrowed(&to), "import", Some(&export), &unread).failed_because("did not finish");
 }
 
-/// What a restored store must never do: let a reader who saw more go on as if nothing had happened.
+/// A restored store must never let a reader who saw more go on as if nothing had happened.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_backup_is_a_new_epoch() {
     let mut server = Server::start(Backend::Sqlite).await;
@@ -269,7 +269,7 @@ async fn a_restored_backup_is_a_new_epoch() {
     assert_contains(&restore.says, "what was there before is");
     restore.went_well();
     server.start_again().await;
-    // Who signed out since the backup stays signed out, so everybody signs in again.
+    // A session revoked since the backup stays revoked, so everybody signs in again.
     let refused = ana.get_as("application/json", "/rooms").await;
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     let ana = ana.signs_in_again().await;

@@ -7,7 +7,7 @@ use crate::support::{Backend, Server, assert_contains, assert_lacks};
 
 on_both_stores!(hostile_text_stays_text);
 
-/// What each of these would do if anything were pasted unescaped.
+/// The effect that each of these would have, were anything pasted unescaped.
 const TEXTS: [&str; 12] = [
     "<script>alert(1)</script>",
     "</div></li><img src=x onerror=alert(1)>",

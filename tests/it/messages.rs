@@ -77,7 +77,7 @@ async fn posting_answers_as_it_was_asked(backend: Backend) {
 async fn curl_just_works(backend: Backend) {
     let (_server, ana) = at_tea(backend).await;
     let bytes = b"  indented\r\nand = two & lines?\r\n".as_slice();
-    // What --data-binary sends without and with a header of its own, and -d without a name.
+    // Bodies of --data-binary without and with a header of its own, and of -d without a name.
     for content_type in [
         "application/x-www-form-urlencoded",
         "text/plain",

@@ -254,7 +254,7 @@ async fn guessing_at_two_nodes_is_not_twice_as_fast() {
             StatusCode::TOO_MANY_REQUESTS
         );
     }
-    // What was right did not count: a class signs in behind one address.
+    // Right passwords do not count: a class signs in behind one address.
     two.person("ben").await;
     for number in 0..12 {
         let form = [("username", "ben"), ("password", PASSWORD)];

@@ -118,7 +118,7 @@ async fn every_page(server: &Server) -> Vec<Page> {
         );
         pages.push((name, answer.text().await.unwrap()));
     }
-    // What goes on is valid up to where it is, if it ended there.
+    // An endless page is valid up to where it is, if it ended there.
     let mut accept = HeaderMap::new();
     accept.insert(ACCEPT, HeaderValue::from_static("text/html"));
     let mut live = ana.listens_at("/rooms/tea/live?after=0", accept).await;
@@ -171,7 +171,7 @@ async fn every_form_has_a_field_and_no_page_two_focuses() {
     assert!(forms > 20, "{forms}");
 }
 
-/// What a browser of text shows of a page.
+/// A page as a text browser shows it.
 fn shown(browser: &str, html: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("page.html");

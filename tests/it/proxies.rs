@@ -66,7 +66,7 @@ impl Proxied {
         proxied
     }
 
-    /// What people and programs do, all of it through the proxy.
+    /// A tour of what people and programs do, all of it through the proxy.
     async fn carries_everything(&self) {
         let ana = Person::sign_up(&self.base, "ana").await;
         ana.enters("tea").await;

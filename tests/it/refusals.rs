@@ -1,4 +1,4 @@
-//! What MongoDB refuses at the start is one line, which names the setting and holds no secret.
+//! MongoDB's refusal at the start is one line, which names the setting and holds no secret.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -201,11 +201,11 @@ async fn typing_is_told_until_it_is_sent(backend: Backend) {
     // It is told again when it is said again, though nothing has changed.
     assert_eq!(types().await, StatusCode::NO_CONTENT);
     anas.next_notice("typing").await;
-    // Who comes later is not told what was.
+    // A later stream hears nothing of it.
     let mut later = ana.listens("tea", 0).await;
     let told = timeout(Duration::from_secs(2), later.next_notice("typing")).await;
     assert!(told.is_err(), "{told:?}");
-    // What was sent before anybody was told of the typing is not told of.
+    // Typing is not announced after its message.
     for number in 0..5 {
         assert_eq!(types().await, StatusCode::NO_CONTENT);
         ben.says("tea", &format!("sent {number}")).await;
@@ -251,7 +251,7 @@ async fn the_lobby_can_be_waited_for(backend: Backend) {
     assert_eq!((unread(&lobby, "den"), unread(&lobby, "tea")), (1, 0));
     assert!((1..5).contains(&took.as_secs()), "it took {took:?}");
     assert_ne!(lobby["cursor"], seen);
-    // What was said before is answered at once; else it waits, but no longer than that.
+    // Earlier messages are answered at once; else it waits, but no longer than that.
     let lobby = ana.json(&format!("/rooms?after={seen}&wait=20")).await;
     assert_eq!(unread(&lobby, "den"), 1);
     let began = Instant::now();

@@ -20,7 +20,7 @@ fn parlor(dir: &Path) -> Command {
     command
 }
 
-/// What it says, in one line, that it does not start.
+/// The one line with which it refuses to start.
 #[track_caller]
 fn refuses(command: &mut Command) -> String {
     let output = command.output().unwrap();

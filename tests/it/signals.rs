@@ -172,7 +172,7 @@ fn the_first_process_of_a_container_ends_while_it_waits_for_mongodb() {
 async fn the_first_process_of_a_container_ends_while_its_file_is_opened() {
     let mut server = Server::start(Backend::Sqlite).await;
     server.terminate();
-    // Whoever holds the file makes opening it last, as its size otherwise does.
+    // A held file makes opening it last, as its size otherwise does.
     let file = server.dir().join("data/parlor.db");
     let holder = Connection::open(&file).unwrap();
     holder
@@ -187,7 +187,7 @@ async fn the_first_process_of_a_container_ends_while_its_file_is_opened() {
     server.start_again().await;
 }
 
-/// What it was making is not left half-made.
+/// Nothing is left half-made.
 #[tokio::test(flavor = "multi_thread")]
 async fn moving_is_stopped_and_leaves_nothing() {
     let server = large_store().await;
@@ -225,7 +225,7 @@ async fn moving_is_stopped_and_leaves_nothing() {
     }
 }
 
-/// What is only told never decides what is done: nobody listens to what these say.
+/// Output never decides what is done: nobody listens to these.
 #[tokio::test(flavor = "multi_thread")]
 async fn moving_needs_nobody_who_listens() {
     let mut server = Server::start(Backend::Sqlite).await;

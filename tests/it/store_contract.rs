@@ -1,4 +1,4 @@
-//! What every store promises, whichever database is behind it.
+//! The contract of every store, whichever database is behind it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -294,7 +294,7 @@ async fn unread_is_the_difference_of_two_counts(backend: Backend) {
         opened.store.append(&tea, event).await.unwrap();
     }
     assert_eq!(unread(&ana).await, 5);
-    // Who comes later has not missed what was said before.
+    // A later member has not missed earlier messages.
     opened.store.join(&tea, &ben).await.unwrap();
     assert_eq!(unread(&ben).await, 0);
     for (seq, left) in [(3, 3), (2, 3), (6, 0), (100, 0)] {

@@ -305,7 +305,7 @@ impl EventLoop<'_> {
             };
             left -= turn.slots.len().max(1);
             if let Some(room) = self.rounds.room(turn.room) {
-                // Whatever comes after this wakes the loop again.
+                // A later change wakes the loop again.
                 room.view.refresh();
             }
             for slot in turn.slots {

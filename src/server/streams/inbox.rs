@@ -11,7 +11,7 @@ use crate::live::ReadOn;
 /// The inbox's token; those of sockets are lower numbers.
 pub(super) const INBOX: Token = Token(usize::MAX);
 
-/// What an event loop is told.
+/// The messages of an event loop.
 pub(super) enum Message {
     /// Take over a stream.
     Open(Box<Handoff>),

@@ -184,7 +184,7 @@ impl<R> Room<R> {
         self.is_queued = true;
         self.served = 0;
         self.round_began = now;
-        // Whatever has arrived until now is sent in this round.
+        // This round sends everything that has arrived until now.
         self.has_more = false;
     }
 }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes meanwhile, each member that stays is served after the last news.
+        /// Each member that stays is served after the last news, whatever comes and goes meanwhile.
         #[test]
         fn everybody_hears_the_last_news(actions in actions()) {
             let mut rounds = Rounds::<usize>::new();

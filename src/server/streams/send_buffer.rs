@@ -1,4 +1,4 @@
-//! What goes out on one socket that must not be waited for.
+//! The send buffer of a socket that must not be waited for.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -25,8 +25,8 @@ impl SendBuffer {
         !self.unsent.is_empty()
     }
 
-    /// Sends a piece after all before, or as much of it as the kernel takes. Whoever sends should look
-    /// whether there is something unsent first: it grows by what is sent beside it.
+    /// Sends a piece after all before, or as much of it as the kernel takes. The caller should look
+    /// first whether something is unsent: it grows by what is sent beside it.
     pub(super) fn send(&mut self, bytes: &Bytes) -> io::Result<()> {
         if self.has_unsent() {
             let mut both = BytesMut::from(&*self.unsent);

@@ -1,10 +1,10 @@
-//! Reads that wait are done together: the writer's way of sharing one fsync, for reading.
+//! A batch loader: look-ups that wait are done together, as the writer shares one fsync.
 //!
 //! Every request looks up its session and its membership, each a round trip; under load most of what
-//! MongoDB did was that. Here whoever asks while a read is under way waits for the next, which
-//! begins after all its questions, so no answer is older than its question. Only what was found is
-//! answered: that something is *not* there, or cannot be read, each finds out alone, with the
-//! certainty and the patience that needs.
+//! MongoDB did was that. A look-up that arrives while a read is under way waits for the
+//! next, which begins after all its questions, so no answer is older than its question. Only found values
+//! are answered: each caller finds out alone that something is *not* there or cannot be read, with the
+//! certainty and the deadline that needs.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -51,7 +51,7 @@ where
                 let found = found.ok().and_then(Result::ok).and_then(Result::ok);
                 let found = found.unwrap_or_default();
                 for (key, answer) in asked.drain(..) {
-                    // Who is given none looks for themselves.
+                    // A caller that gets `None` runs the query itself.
                     if let Some(value) = found.get(&key) {
                         let _ = answer.send(value.clone());
                     }
@@ -61,7 +61,7 @@ where
         Self { questions }
     }
 
-    /// What was found; `None` says nothing.
+    /// The value found; `None` says nothing.
     pub(super) async fn find(&self, key: K) -> Option<V> {
         let (answer, answered) = oneshot::channel();
         let finding = async {

@@ -37,7 +37,7 @@ const LATE_AFTER: Duration = Duration::from_secs(2);
 /// A stream that has not even said that for so long has stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(8);
 
-/// What follows the change stream. Cheap to clone.
+/// The change stream and its followers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct ChangeStream {
     database: Database,
@@ -48,7 +48,7 @@ pub(super) struct ChangeStream {
     liveness: Arc<Liveness>,
 }
 
-/// What one document of the stream says.
+/// A change, read from one document of the stream.
 enum Heard {
     Store(Change),
     Peer(PeerChange),

@@ -162,7 +162,7 @@ impl Collections {
     }
 }
 
-/// What there is to know of the whole database.
+/// The facts about the whole database.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Meta {
     /// Its [`Epoch`]; none is 0.

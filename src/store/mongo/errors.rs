@@ -36,7 +36,7 @@ pub(super) fn is_only_repeated(error: &StoreError, index: &str) -> bool {
         && refused.all(|refused| refused.code == DUPLICATE_KEY && refused.message.contains(&index))
 }
 
-/// What a document lacks that one of ours has.
+/// The error of a document that lacks a field which ours have.
 pub(super) fn unreadable(
     operation: &'static str,
 ) -> impl Fn(mongodb::bson::error::Error) -> StoreError {

@@ -1,5 +1,5 @@
 //! Rate limits that all nodes share: the generic cell rate algorithm in one atomic update, by
-//! MongoDB's clock. What is counted may be lost in a failover; that forgives a little.
+//! MongoDB's clock. A count may be lost in a failover; that forgives a little.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ pub(super) async fn page_after(
     page_from(&documents_after(events, room, after, limit).await?)
 }
 
-/// What [`page_after`] is made of.
+/// The documents of [`page_after`].
 pub(super) async fn documents_after(
     events: &Collection<Document>,
     room: &RoomId,
@@ -87,7 +87,7 @@ pub(super) fn place(room: &RoomId, seq: Seq) -> Document {
     doc! { "room": room.as_str(), "seq": signed(seq) }
 }
 
-/// BSON has no unsigned integers. What is past the signed ones is past every event.
+/// BSON has no unsigned integers. A number past the signed ones is past every event.
 pub(super) fn signed(seq: Seq) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }

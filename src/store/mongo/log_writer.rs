@@ -31,7 +31,7 @@ const BATCH_MAX: usize = 500;
 /// How long a writer waits for more before it ends. It keeps one small struct per room.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// What is left of a caller's time at least, when it comes to appending.
+/// The least time a caller's append gets, however much of its deadline is gone.
 const ATTEMPT_WORTH: Duration = Duration::from_secs(2);
 
 /// How long a writer that lost a race waits to hear of the number it lost, before it reads.
@@ -196,7 +196,7 @@ struct RoomLog {
     hears: watch::Receiver<Option<Head>>,
 }
 
-/// What came of a step.
+/// The outcome of a step.
 enum Did {
     /// There was none to take.
     Nothing,
@@ -258,8 +258,8 @@ impl RoomLog {
         }
     }
 
-    /// Those who wait and stand in the log already: from an attempt of ours that went through
-    /// after all, or because their nonce was used before.
+    /// Waiting events that stand in the log already: an attempt of ours went through after all, or
+    /// their nonce was used before.
     async fn look_up(&self) -> Result<Vec<Found>, StoreError> {
         let room = self.numbering.room().as_str();
         let same = self.numbering.waiting().iter().flat_map(|waiting| {

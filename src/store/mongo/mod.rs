@@ -1,6 +1,6 @@
 //! The store on a MongoDB replica set, for one node or several.
 //!
-//! What is assumed of MongoDB: a write acknowledged with `w: majority, j: true` survives a
+//! Assumptions about MongoDB: a write acknowledged with `w: majority, j: true` survives a
 //! failover; a read with `readConcern: majority` sees only such writes, and on the primary all of
 //! them that were acknowledged before; a unique index lets one of two equal keys in. Nothing here
 //! uses transactions or counters. How a log is numbered: `log.rs`; how other nodes hear: `change_stream.rs`.

@@ -18,7 +18,7 @@ use crate::store::{Appended, StoreError};
 const NODES: usize = 3;
 const AUTHORS: usize = 2;
 
-/// What may happen next.
+/// The possible next actions.
 #[derive(Debug, Clone)]
 enum Happening {
     /// Somebody posts at a node; with a nonce, perhaps not for the first time.
@@ -45,7 +45,7 @@ enum Happening {
     GiveUp { node: usize },
 }
 
-/// What becomes of a command.
+/// The fate of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It is done, by a majority, and answered.
@@ -147,7 +147,7 @@ struct World {
     on_their_way: Vec<Vec<Document>>,
     nodes: Vec<Numbering>,
     callers: Vec<(NewEvent, Answer)>,
-    /// What somebody was told, with what they had asked for.
+    /// The answers given, each with its question.
     told: Vec<(NewEvent, Appended)>,
     authors: Vec<UserId>,
 }
@@ -242,7 +242,7 @@ impl World {
         let to_old = fate == Fate::ToOldPrimary && self.old_primary.is_some();
         match self.nodes[node].step() {
             Step::Rest => {}
-            // Whose answer does not come is simply asked again.
+            // A caller whose answer does not come simply asks again.
             Step::LookUp | Step::ReadHead { .. }
                 if matches!(fate, Fate::Lost | Fate::AnswerLost | Fate::Late) => {}
             Step::LookUp => {

@@ -47,7 +47,7 @@ pub(super) async fn is_any_alive(collections: &Collections) -> Result<bool, Stor
     Ok(retry("look for running servers", find).await?.is_some())
 }
 
-/// Who has not been heard of since then is lost.
+/// Nodes not heard of since then are lost.
 fn lost_before() -> Document {
     doc! { "$subtract": ["$$NOW", LOST_AFTER.as_millis() as i64] }
 }
@@ -59,7 +59,8 @@ pub(super) struct Nodes(Arc<Shared>);
 struct Shared {
     nodes: Collection<Document>,
     presence: Collection<Document>,
-    /// One document a node: who was typing there when it last told. What others need is the change.
+    /// One document a node: the people who typed there at its last announcement. Others need only the
+    /// change.
     typing: Collection<Document>,
     on_peer_change: OnPeerChange,
     /// Our names, the present one last.
@@ -151,7 +152,7 @@ impl Nodes {
             let old = doc! { "$expr": { "$lt": ["$at", lost_before()] } };
             attempt("forget who was typing", self.0.typing.delete_many(old)).await?;
         }
-        // Who is shown first, the nodes second: a node joins before it shows anybody.
+        // The people are read first, the nodes second: a node joins before it shows anybody.
         let shown = attempt("look at who is shown", async {
             self.0.presence.distinct("_id.node", doc! {}).await
         })
@@ -176,7 +177,7 @@ impl Nodes {
         .map(drop)
     }
 
-    /// Who a document of the typing collection names; nobody of our own.
+    /// The people whom a document of the typing collection names; nobody of our own.
     pub(super) fn typing(&self, document: &Document) -> Result<Vec<(RoomId, User)>, StoreError> {
         let missing = unreadable("read who is typing");
         let invalid = |error| StoreError::backend("read who is typing", error);
@@ -234,7 +235,7 @@ impl Nodes {
         Ok(shown.collect())
     }
 
-    /// Who a document of the presence collection shows; `None` for our own people.
+    /// The person whom a document of the presence collection shows; `None` for our own people.
     pub(super) fn arrived(
         &self,
         document: &Document,

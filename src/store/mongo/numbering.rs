@@ -33,7 +33,7 @@ pub(super) struct Waiting {
     pub(super) answer: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
-/// What the next event builds on; majority-committed.
+/// The head that the next event builds on; majority-committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) seq: Seq,
@@ -60,7 +60,7 @@ impl From<&Event> for Head {
     }
 }
 
-/// What is to be done next, and told with the method of the same name.
+/// The next step, whose outcome is reported with the method of the same name.
 pub(super) enum Step {
     /// Nothing: everything is settled.
     Rest,
@@ -134,12 +134,12 @@ impl Numbering {
         self.waiting.push_back(waiting);
     }
 
-    /// Those who wait, first come first.
+    /// The waiting events, first come first.
     pub(super) fn waiting(&self) -> &VecDeque<Waiting> {
         &self.waiting
     }
 
-    /// What is to be done. Asking again changes nothing.
+    /// The next step. Asking again changes nothing.
     pub(super) fn step(&self) -> Step {
         match self.head {
             _ if self.waiting.is_empty() => Step::Rest,
@@ -172,7 +172,7 @@ impl Numbering {
     /// The log's head is, or was a moment ago, this.
     pub(super) fn read_head(&mut self, head: Head) {
         self.head = Some(head);
-        // Whatever was above it may have been rolled back.
+        // Events above it may have been rolled back.
         self.taken = 0;
     }
 

@@ -19,10 +19,10 @@ use crate::domain::{
 };
 use crate::store::{Access, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
 
-/// What is being done, as errors have it.
+/// The operation's name in errors.
 const JOIN: &str = "join a room";
 
-/// A membership's field while its event is not in the log yet: its id. Whoever has it is no member.
+/// A membership's field while its event is not in the log yet: its id. Its user is no member yet.
 pub(super) const JOINING: &str = "joining";
 
 /// Four writes, each of which may be repeated, in an order that leaves nothing half done that joining
@@ -72,7 +72,7 @@ pub(super) async fn join(
 
         let mut begun = key;
         begun.insert(JOINING, id.to_string());
-        // What was said before is history to them.
+        // Earlier messages are history to them.
         let read = log::signed(joined.event().seq);
         let finish = doc! {
             "$set": { "joined_at": DateTime::now(), "read": read },
@@ -110,7 +110,7 @@ pub(super) async fn access(
     })
 }
 
-/// Those of these that are memberships, each with how far its member has read the room.
+/// The pairs that are memberships, each with how far its member has read the room.
 pub(super) async fn find_members(
     collections: Collections,
     asked: Vec<(UserId, RoomId)>,
@@ -124,7 +124,7 @@ pub(super) async fn find_members(
         found.collect::<Result<Vec<_>, _>>().await
     })
     .await?;
-    // What cannot be read is nobody else's concern: its owner looks alone, and hears why.
+    // An unreadable document is nobody else's concern: its owner looks alone, and hears why.
     let member = |membership: &Document| {
         if !has_joined(membership) {
             return None;

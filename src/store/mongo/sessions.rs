@@ -48,7 +48,7 @@ pub(super) async fn find(
         .transpose()
 }
 
-/// Those of these sessions that are neither revoked nor over, with their users. One that is not
+/// The sessions that are neither revoked nor over, with their users. One that is not
 /// found may be there all the same: see [`find`].
 pub(super) async fn find_some(
     collections: Collections,
@@ -63,7 +63,7 @@ pub(super) async fn find_some(
         found.collect::<Result<Vec<_>, _>>().await
     })
     .await?;
-    // What cannot be read is nobody else's concern: its owner looks alone, and hears why.
+    // An unreadable document is nobody else's concern: its owner looks alone, and hears why.
     let sessions: Vec<Session> = { sessions.iter() }
         .filter_map(|session| session_from(session).ok())
         .collect();

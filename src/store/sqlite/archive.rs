@@ -112,7 +112,7 @@ pub fn import(dir: &Path, mut importer: Importer<'_>, new_epoch: bool) -> anyhow
     }
     let mut connection = open_prepared(&path)?;
     let epoch = importer.begin()?;
-    // What comes first refers to what comes later, and the importer sees to it that it does come.
+    // Records refer to later ones; the importer sees to it that those do come.
     // SQLite would look through all of the first for each of the later.
     connection.pragma_update(None, "foreign_keys", false)?;
     let transaction = connection.transaction()?;

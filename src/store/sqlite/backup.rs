@@ -28,17 +28,17 @@ use crate::store::archive::{
 pub fn backup(dir: &Path, file: &Path) -> anyhow::Result<()> {
     let connection = open_existing(dir)?;
     is_new(file)?;
-    // Whoever finds the file under its name finds all of it.
+    // Under its name the file is always whole.
     let part = Part::beside(file)?;
     copy_into(&connection, &part)
         .and_then(|()| part.becomes_new(file))
         .with_context(|| format!("cannot copy the database to {}", file.display()))
 }
 
-/// Puts a backup in the place of `dir`'s database, which must not be in use. What was there is
-/// kept beside it; the answer says where. The store gets a new epoch, so that who has seen more
-/// than the backup holds hears of it, and everybody has to sign in: who signed out since then
-/// stays signed out.
+/// Puts a backup in the place of `dir`'s database, which must not be in use. The old
+/// database is kept beside it; the answer says where. The store gets a new epoch, so that readers who
+/// have seen more than the backup holds hear of it, and everybody has to sign in: a session that was
+/// revoked since then stays revoked.
 pub fn restore(dir: &Path, file: &Path) -> anyhow::Result<Option<PathBuf>> {
     ensure!(file.is_file(), "there is no backup {}", file.display());
     if let Some(log) = log_beside(file) {

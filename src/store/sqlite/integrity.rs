@@ -4,8 +4,8 @@ use anyhow::{Context, bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
 
-/// Reads all of a database and says whether it hangs together. What may be of two files is looked
-/// at more closely: whether each index agrees with its table.
+/// Reads all of a database and says whether it hangs together. A file that may be a mix of two is
+/// looked at more closely: whether each index agrees with its table.
 pub(super) fn check(connection: &Connection, is_of_one: bool) -> anyhow::Result<()> {
     let check = if is_of_one {
         "quick_check"

@@ -22,7 +22,7 @@ pub(super) fn lock(dir: &Path) -> anyhow::Result<(File, ShutdownMarker)> {
     match file.try_lock() {
         Ok(()) => {
             let mut marker = String::new();
-            // What cannot be read says that there was something.
+            // A marker that cannot be read says that there was one.
             if file.read_to_string(&mut marker).is_err() {
                 marker = "?".to_owned();
             }
@@ -43,7 +43,7 @@ pub(super) fn cannot_write_in(dir: &Path) -> String {
     format!("cannot write in the data directory {dir} (DATA_DIR)")
 }
 
-/// What the lock file says of the database beside it.
+/// The lock file's content: how the last process left the database beside it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ShutdownMarker {
     /// There was none yet.
@@ -56,7 +56,7 @@ pub(super) enum ShutdownMarker {
 }
 
 impl ShutdownMarker {
-    /// What an orderly end says of the file now; nothing, if there is more than the file.
+    /// The marker of an orderly end now; in use, if there is a log beside the file.
     pub(super) fn of_closed(path: &Path) -> Self {
         let closed = || {
             let file = fs::metadata(path).ok()?;
@@ -124,7 +124,7 @@ impl ShutdownMarker {
         Ok(())
     }
 
-    /// What the lock file says to a process that does not lock it.
+    /// The marker, for a process that does not lock it.
     pub(super) fn read(dir: &Path) -> Self {
         Self::parse(&fs::read_to_string(dir.join(LOCK)).unwrap_or_default())
     }
@@ -147,8 +147,8 @@ impl ShutdownMarker {
     }
 }
 
-/// What tells a database file from copies of itself: a random number in its head, another one each
-/// time it is opened. Two, while one replaces the other.
+/// The marks of a database file, which tell it from copies of itself: a random number in its header, a
+/// new one each time it is opened. Two, while one replaces the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marks(u32, u32);
 
@@ -192,7 +192,7 @@ impl Marking {
     }
 }
 
-/// What SQLite would write into a database when it is opened, if there is such.
+/// The log that SQLite would write into a database when it is opened, if there is one.
 pub(super) fn log_beside(path: &Path) -> Option<PathBuf> {
     let beside = ["-wal", "-journal"].map(|suffix| with_suffix(path, suffix));
     beside.into_iter().find(|log| has_content(log))

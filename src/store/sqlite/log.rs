@@ -11,7 +11,7 @@ use super::{SqliteStore, accounts};
 use crate::domain::{Author, Epoch, Event, EventKind, NewEvent, RoomId, Seq, Timestamp};
 use crate::store::{Appended, Change, Log, PAGE_MAX, StoreError, repeated, within_bytes};
 
-/// What the next event of a log builds on. All zero for an empty one.
+/// The head of a log, which the next event builds on. All zero for an empty one.
 pub(super) struct Head {
     pub(super) seq: Seq,
     pub(super) messages: u64,
@@ -188,7 +188,7 @@ fn page(
     from: Seq,
     limit: usize,
 ) -> rusqlite::Result<Vec<Arc<Event>>> {
-    // What is past the signed integers is past every event.
+    // A number past the signed integers is past every event.
     let from = i64::try_from(from).unwrap_or(i64::MAX);
     let limit = limit.min(PAGE_MAX).cast_signed();
     let mut page = connection.prepare_cached(select)?;

@@ -53,7 +53,7 @@ pub(super) fn join(
             nonce: Some(Nonce::joined(MembershipId::new())),
         };
         let joined = log::append(connection, changes, room, event)?;
-        // What was said before is history to them.
+        // Earlier messages are history to them.
         mark_read(connection, changes, room, user.id, joined.event().seq)?;
     }
     Ok(())
@@ -109,7 +109,7 @@ pub(super) fn access(
     })
 }
 
-/// What `user` is a member of, by room.
+/// The memberships of `user`, by room.
 pub(super) fn memberships(
     connection: &Connection,
     user: UserId,

@@ -36,8 +36,8 @@ fn ours(version: u32) -> anyhow::Result<BTreeSet<Thing>> {
     things(&memory)
 }
 
-/// Fails when something of ours is missing or altered. What an administrator has added, an index
-/// say, is only said: nothing of it runs.
+/// Fails when something of ours is missing or altered. An administrator's addition, an index
+/// say, is only logged: nothing of it runs.
 pub(super) fn has_ours(connection: &Connection) -> anyhow::Result<()> {
     let ours = ours(version(connection)?)?;
     let there = things(connection)?;

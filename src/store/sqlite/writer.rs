@@ -78,7 +78,7 @@ fn is_full(error: &rusqlite::Error) -> bool {
 /// The way to the writer thread, which ends when this is dropped or closed.
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
-    /// Who waits for it to close.
+    /// The caller that waits for it to close.
     closing: Arc<Mutex<Option<oneshot::Sender<()>>>>,
 }
 
@@ -211,7 +211,7 @@ fn in_savepoint<T>(
     result
 }
 
-/// What the writer's thread has.
+/// The state of the writer's thread.
 struct Writing {
     connection: Connection,
     on_durable: OnDurable,
@@ -261,7 +261,7 @@ impl Writing {
 
     fn empty_wal(&self, how: &str) {
         let checkpoint = format!("PRAGMA wal_checkpoint({how})");
-        // Who reads for long, a backup say, must not hold up those who write. It is tried again.
+        // A long read, of a backup say, must not hold up the writer. The checkpoint is tried again.
         let emptied = self
             .connection
             .busy_timeout(Duration::ZERO)
@@ -287,7 +287,7 @@ fn commit_together(
         for job in jobs {
             done.push(job(connection, &mut changes));
             if connection.is_autocommit() {
-                // SQLite rolled the transaction back by itself. Whatever ran next would commit
+                // SQLite rolled the transaction back by itself. The next write would commit
                 // alone; it gets a transaction of its own instead.
                 break;
             }
@@ -388,7 +388,7 @@ mod tests {
             .await
     }
 
-    /// What is told may panic, as a log does that cannot be written; what is durable is answered.
+    /// A listener may panic, as a log does that cannot be written; a durable write is answered.
     #[tokio::test]
     async fn what_is_told_decides_nothing() {
         let told = Arc::new(AtomicU32::new(0));

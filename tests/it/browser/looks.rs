@@ -1,4 +1,4 @@
-//! What pages look like, and that anybody can use them.
+//! The looks of pages, and whether anybody can use them.
 //!
 //! Every picture is left in `target/screenshots`, to be looked at; `tests/screenshots` puts some of
 //! them into `docs/`.
@@ -17,14 +17,14 @@ pub struct Look<'a> {
     axe: String,
 }
 
-/// What is too small for a thumb. Links within a text are as large as the text.
+/// Targets that are too small for a thumb. Links within a text are as large as the text.
 const SMALL_TARGETS: &str = "Array.from(document.querySelectorAll('a, button, input:not([type=hidden]), textarea'))\
      .filter((e) => e.checkVisibility() && !e.closest('.body, .meta, .notice, td'))\
      .map((e) => [e.outerHTML, e.getBoundingClientRect()])\
      .filter(([, { width, height }]) => width < 44 || height < 44)\
      .map(([html, { width, height }]) => `${width} × ${height}: ${html}`)";
 
-/// What a phone would zoom into when it gets the focus.
+/// Fields that a phone would zoom into at focus.
 const SMALL_INPUTS: &str = "Array.from(document.querySelectorAll('input:not([type=hidden]), textarea'))\
      .filter((e) => parseFloat(getComputedStyle(e).fontSize) < 16).map((e) => e.outerHTML)";
 
@@ -73,7 +73,7 @@ impl<'a> Look<'a> {
         // Not as a page's own script, which the policy would refuse.
         self.browser.evaluate(&self.axe).await;
         assert_eq!(self.complaints("document, {}").await, json!([]), "{name}");
-        // What people say is to be read with ease: 7 to 1.
+        // Messages are to be read with ease: 7 to 1.
         let texts = "{ include: ['.message:not(.pending) .body'] }, \
                      { runOnly: ['color-contrast-enhanced'] }";
         let has_texts = "!!document.querySelector('.message:not(.pending) .body')";
@@ -248,7 +248,7 @@ async fn every_state_of_a_room_is_accessible_and_looks_right() {
     look.at("room-cut-off").await;
 }
 
-/// What chats stumble over.
+/// Texts that chats stumble over.
 fn difficult_texts() -> Vec<String> {
     let long_word =
         "Donaudampfschiffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft".repeat(3);
@@ -318,7 +318,7 @@ async fn difficult_texts_look_right() {
     look.closely_at("lobby-texts-phone").await;
 }
 
-/// What is left of the messages, and whether the composer can be used.
+/// The room left for messages, and whether the composer can be used.
 const ROOM_TO_READ: &str = "(() => { const list = scroller.getBoundingClientRect(); \
      const last = document.querySelector('#log > :last-child').getBoundingClientRect(); \
      const composer = document.getElementById('composer').getBoundingClientRect(); \

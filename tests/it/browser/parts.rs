@@ -35,7 +35,7 @@ async fn they_talk(ana: &Browser, ben: &Person, about: &str) {
     assert_eq!(count(ben, &anas).await, 1, "{about}");
 }
 
-/// What a browser may do when a page wants to keep something.
+/// The ways in which a browser may refuse to keep something for a page.
 const NO_STORAGE: [(&str, &str); 5] = [
     (
         "none",
@@ -207,7 +207,7 @@ async fn a_page_whose_scripts_do_not_work_says_so() {
     );
 }
 
-/// What browsers lacked, or lack where pages are not from a secure place.
+/// Features that browsers lacked, or lack where pages are not from a secure place.
 const FEATURES: [&str; 24] = [
     "BroadcastChannel",
     "ResizeObserver",
@@ -375,7 +375,7 @@ async fn what_is_too_long_is_refused_at_the_paste() {
         );
         assert_eq!(ana.evaluate(&refused).await, true, "{event}");
     }
-    // What just fits is taken: an emoji is one character, as the server counts.
+    // A text that just fits is taken: an emoji is one character, as the server counts.
     ana.evaluate(&format!("{value} = ''")).await;
     paste(&ana, &"👍".repeat(4_000)).await;
     ana.until(&format!("{value}.length === 8_000")).await;
@@ -424,7 +424,7 @@ async fn a_page_that_is_translated_goes_on() {
     // The wide list and the number beside the way back; and in the lobby.
     let elsewhere = "document.getElementById('elsewhere').textContent";
     ana.until(&format!("{elsewhere}.startsWith('3')")).await;
-    // What waits is known again, though it reads another way by now.
+    // A waiting message is known again, though it reads another way by now.
     ana.evaluate(super::NOTHING_IS_SENT).await;
     ana.says("from ana").await;
     ana.sees("Not sent yet.").await;

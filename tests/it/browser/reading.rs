@@ -158,7 +158,7 @@ async fn back_and_forward_show_what_was_said_meanwhile() {
     ana.shows(&["one", "two", "three", "four"]).await;
 }
 
-/// What the page would be heard to say: rows that come into the log while it is a live region.
+/// The words that a screen reader would say: rows that come into the log while it is a live region.
 const LISTEN: &str = "window.heard = []; new MutationObserver((changes) => {\
      for (const { addedNodes, target } of changes) {\
        if (!target.closest('[role=log]') || target.closest('[aria-live=off]')) continue;\
@@ -182,7 +182,7 @@ async fn only_what_is_new_is_read_aloud() {
         ana.evaluate("heard").await,
         json!(["something new", "and an answer"])
     );
-    // What the accessibility tree says of it.
+    // Its node in the accessibility tree.
     let tree = ana.devtools("Accessibility.getFullAXTree", json!({})).await;
     let nodes = tree["nodes"].as_array().unwrap();
     let count_of = |role: &str| {

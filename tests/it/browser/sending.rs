@@ -46,7 +46,7 @@ async fn two_people_talk() {
             .await,
         ""
     );
-    // What is too long comes back into the composer, with the reason.
+    // A text that is too long comes back into the composer, with the reason.
     ana.evaluate("document.getElementById('composer-text').value = 'long '.repeat(1000)")
         .await;
     ana.clicks("#composer button").await;
@@ -121,7 +121,7 @@ async fn a_restart_while_typing_loses_nothing() {
     ana.types("#composer-text", "\u{e007}").await;
     ana.until("document.querySelectorAll('#log .body').length === 4")
         .await;
-    // What was typed and not sent outlives a reload.
+    // A text that was not sent outlives a reload.
     ana.types("#composer-text", "a draft").await;
     ana.client.refresh().await.unwrap();
     ana.find("#composer-text").await;
@@ -373,7 +373,7 @@ async fn a_page_speaks_for_nobody_but_who_it_was_made_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_servers_own_answer_counts_as_sent() {
     let (_server, ben, ana) = at_tea().await;
-    // Whatever stands between answers in its place: a portal, a proxy that wants a password.
+    // Something in between answers in its place: a portal, a proxy that wants a password.
     ana.evaluate(
         "window.honest = fetch; window.lies = ['200', '302', '401', '403', '404', '502']; \
          window.fetch = async (url, options) => { \

@@ -82,7 +82,7 @@ async fn the_whole_journey_without_scripts() {
     ana.clicks(".aside a").await;
     ana.find("iframe.live").await;
 
-    // What is unread is counted when a page is loaded, and a line says where the reading stopped.
+    // Unread messages are counted when a page is loaded, and a line says where the reading stopped.
     ana.clicks(".bar .back").await;
     ana.find("form.enter").await;
     ben.says("tea", "while ana is elsewhere").await;

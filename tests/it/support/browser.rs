@@ -284,7 +284,7 @@ impl Browser {
         self.client.issue_cmd(LeaveFrames).await.unwrap();
     }
 
-    /// What the page and the browser complained about since the last call.
+    /// The complaints of the page and the browser since the last call.
     pub async fn console(&self) -> Vec<String> {
         let log = self.client.issue_cmd(Log).await.unwrap();
         let entries = log.as_array().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the stories are told with.
+//! The words that the stories are told with.
 
 mod browser;
 mod mongo;

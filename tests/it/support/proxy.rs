@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What a [`Proxy`] does to what passes.
+/// A [`Proxy`]'s way with traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mood {
     /// Nothing.

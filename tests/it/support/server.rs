@@ -133,7 +133,7 @@ impl Server {
         &self.settings["MONGODB_URI"]
     }
 
-    /// What it has written so far.
+    /// Its output so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }

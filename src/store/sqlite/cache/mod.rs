@@ -34,7 +34,7 @@ const MEMBERSHIPS_MAX: usize = 20_000;
 
 /// How many rooms' newest pages are kept.
 const PAGES_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
-/// What a write has changed, once it is durable.
+/// A durable change.
 pub(super) enum Durable {
     /// Something that the process hears of.
     Change(Change),

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::domain::{Event, RoomId, RoomSummary, Seq};
 use crate::store::newest_first;
 
-/// How many bytes of text a kept page has at most: 200 pages are megabytes. What people usually write
-/// is a tenth of it.
+/// How many bytes of text a kept page has at most: 200 pages are megabytes. Usual pages have a
+/// tenth of it.
 pub(super) const PAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// How many events the newest page has.
@@ -27,7 +27,7 @@ pub(super) struct Member {
     pub(super) listed_at: u64,
 }
 
-/// That a user is in a room.
+/// A user's membership of a room.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Membership {
     pub(in super::super) room: RoomId,

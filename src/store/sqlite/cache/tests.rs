@@ -125,7 +125,7 @@ fn an_event_is_in_a_page_once_whoever_read_it_before_it_was_told() {
         read_messages: 1,
     };
     let appended = |seq| Durable::Change(Change::Appended(event(seq)));
-    // What two have read: first an end for somebody's list, then a page.
+    // Two reads: first an end for somebody's list, then a page.
     for (of_list, of_page) in [(5, 5), (5, 6), (6, 5), (6, 6)] {
         let cache = ReadCache::default();
         let token = cache.token();
@@ -217,7 +217,7 @@ async fn a_session_is_kept_until_it_is_revoked_or_over() {
     let token = store.cache.token();
     store.revoke_session(long.id).await.unwrap();
     assert!(store.find_session(long.id).await.unwrap().is_none());
-    // Who had read it before that brings it too late.
+    // A read from before that comes too late.
     store.cache.keep_session(&token, long, ana.clone());
     assert!(store.find_session(long.id).await.unwrap().is_none());
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
