@@ -9,7 +9,9 @@ use anyhow::{Context, ensure};
 use crate::config::{Config, absolute};
 use crate::files::{Part, is_new};
 use crate::store::archive::{Counts, Exporter, Importer};
-use crate::store::{mongo, sqlite};
+#[cfg(feature = "mongodb")]
+use crate::store::mongo;
+use crate::store::sqlite;
 
 /// `parlor export`: everything as lines of JSON, to a new file that only this user may read, or to
 /// standard output.
@@ -46,8 +48,9 @@ async fn export_to(config: &Config, output: &mut (dyn Write + Send)) -> anyhow::
     };
     let exporter = Exporter::new(&mut put);
     let exported = match &config.mongodb_uri {
+        #[cfg(feature = "mongodb")]
         Some(uri) => mongo::archive::export(uri.expose(), config.startup_wait, exporter).await?,
-        None => sqlite::archive::export(&config.data_dir, exporter)?,
+        _ => sqlite::archive::export(&config.data_dir, exporter)?,
     };
     output.flush().context("cannot write the export")?;
     Ok(exported)
@@ -64,10 +67,11 @@ pub async fn import(config: &Config, new_epoch: bool) -> anyhow::Result<()> {
     let mut input: Box<dyn BufRead + Send> = Box::new(io::BufReader::new(io::stdin()));
     let importer = Importer::new(&mut *input, &mut tell);
     let imported = match &config.mongodb_uri {
+        #[cfg(feature = "mongodb")]
         Some(uri) => {
             mongo::archive::import(uri.expose(), config.startup_wait, importer, new_epoch).await?
         }
-        None => sqlite::archive::import(&config.data_dir, importer, new_epoch)?,
+        _ => sqlite::archive::import(&config.data_dir, importer, new_epoch)?,
     };
     progress.end(&imported);
     Ok(())
@@ -80,8 +84,9 @@ pub async fn import(config: &Config, new_epoch: bool) -> anyhow::Result<()> {
 /// One line for whoever called: the store is in use or fails.
 pub async fn new_epoch(config: &Config) -> anyhow::Result<()> {
     match &config.mongodb_uri {
+        #[cfg(feature = "mongodb")]
         Some(uri) => mongo::archive::start_new_epoch(uri.expose(), config.startup_wait).await?,
-        None => sqlite::backup::start_new_epoch(&config.data_dir)?,
+        _ => sqlite::backup::start_new_epoch(&config.data_dir)?,
     }
     say("readers start over, and everybody has to sign in");
     Ok(())

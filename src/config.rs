@@ -220,6 +220,12 @@ impl Config {
                 is_mongo.then(|| Some(Secret(raw.to_owned())))
             },
         )?;
+        if !cfg!(feature = "mongodb") && mongodb_uri.is_some() {
+            return Err(BadSetting {
+                name: "MONGODB_URI",
+                takes: "nothing here: this parlor was built without MongoDB",
+            });
+        }
         let secret = |name| {
             read.parse(
                 name,

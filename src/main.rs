@@ -22,6 +22,7 @@ use parlor::server;
 use parlor::signals::Stop;
 use parlor::state::{AppState, Services};
 use parlor::store::Store;
+#[cfg(feature = "mongodb")]
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::{SqliteStore, make_data_dir};
 use parlor::views::{self, FragmentCache};
@@ -219,12 +220,14 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[cfg_attr(not(feature = "mongodb"), expect(unused_variables))]
 async fn open_store(
     config: &Config,
     hub: &HubBuilder,
     metrics: &Metrics,
 ) -> anyhow::Result<(Arc<dyn Store>, Option<Arc<dyn Cluster>>)> {
     Ok(match &config.mongodb_uri {
+        #[cfg(feature = "mongodb")]
         Some(uri) => {
             let (uri, wait) = (uri.expose(), config.startup_wait);
             let (on_change, on_peer_change) = (hub.on_change(), hub.on_peer_change());
@@ -233,7 +236,7 @@ async fn open_store(
             let cluster = store.cluster();
             (Arc::new(store), cluster)
         }
-        None => {
+        _ => {
             make_data_dir(&config.data_dir)?;
             // A large file may have to be read first, which nobody else should have to wait for.
             let (data_dir, on_change) = (config.data_dir.clone(), hub.on_change());

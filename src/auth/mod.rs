@@ -2,5 +2,6 @@
 
 pub mod authority;
 pub mod headers;
+mod hs256;
 pub mod password;
 pub mod token;

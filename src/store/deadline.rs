@@ -19,6 +19,7 @@ pub(crate) async fn with_db_deadline<T>(request: impl Future<Output = T>) -> T {
 }
 
 /// Until when what is begun now is tried.
+#[cfg(feature = "mongodb")]
 pub(super) fn current() -> Instant {
     DEADLINE
         .try_with(|deadline| *deadline)

@@ -16,6 +16,7 @@ mod buckets;
 pub(crate) mod deadline;
 mod error;
 mod log;
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 mod rooms;
 mod sessions;
