@@ -1,6 +1,7 @@
-//! Prepares `static/` for being served: names with a hash of the content, and compressed copies,
-//! made once at build time so that no request pays for it.
+//! Prepares `static/` for being served, once at build time so that no request pays for it: style sheets
+//! joined into one, comments left out, names with a hash of the content, compressed copies.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,22 +15,9 @@ fn main() -> std::io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
 
     let mut table = String::from("[\n");
-    for source in files_below(Path::new("static"))? {
-        let Some(content_type) = content_type(&source) else {
-            continue;
-        };
-        let content = fs::read(&source)?;
-        let hash: String = Sha256::digest(&content)[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let name = source
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a plain name");
-        let (stem, extension) = name
-            .rsplit_once('.')
-            .expect("content_type knows its ending");
+    for (name, content) in assets()? {
+        let (stem, extension) = name.rsplit_once('.').expect("a name with an ending");
+        let hash = hash(&content);
         let copy = |ending: &str, bytes: &[u8]| -> std::io::Result<PathBuf> {
             let path = out.join(format!("{stem}.{hash}.{extension}{ending}"));
             fs::write(&path, bytes)?;
@@ -37,9 +25,11 @@ fn main() -> std::io::Result<()> {
         };
         writeln!(
             table,
-            "    Asset {{ name: {name:?}, path: \"/static/{stem}.{hash}.{extension}\", \
-             etag: \"\\\"{hash}\\\"\", content_type: {content_type:?}, \
+            "    Asset {{ name: {name:?}, path: {:?}, \
+             etag: \"\\\"{hash}\\\"\", content_type: {:?}, \
              plain: include_bytes!({:?}), br: include_bytes!({:?}), gzip: include_bytes!({:?}) }},",
+            format!("/static/{}", address(&name, &content)),
+            content_type(extension).expect("an ending we serve"),
             copy("", &content)?,
             copy(".br", &brotli(&content)?)?,
             copy(".gz", &gzip(&content)?)?,
@@ -48,6 +38,101 @@ fn main() -> std::io::Result<()> {
     }
     table.push(']');
     fs::write(out.join("assets.rs"), table)
+}
+
+/// The files as they are served, by name.
+fn assets() -> std::io::Result<BTreeMap<String, Vec<u8>>> {
+    let mut assets = BTreeMap::new();
+    assets.insert("app.css".to_owned(), style_sheet()?.into_bytes());
+    let mut modules = BTreeMap::new();
+    for path in files_below(Path::new("static"))? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.expect("a plain name").to_owned();
+        if path.starts_with("static/js") {
+            modules.insert(name, without_comments(&fs::read_to_string(&path)?));
+        } else if !path.starts_with("static/css") && content_type(ending(&name)).is_some() {
+            assets.insert(name, fs::read(&path)?);
+        }
+    }
+    for name in modules.keys() {
+        add_module(name, &modules, &mut assets);
+    }
+    Ok(assets)
+}
+
+/// Adds a module and those it imports, which come first: their addresses stand in it.
+fn add_module(
+    name: &str,
+    modules: &BTreeMap<String, String>,
+    assets: &mut BTreeMap<String, Vec<u8>>,
+) {
+    if assets.contains_key(name) {
+        return;
+    }
+    // Stands for itself while it is looked at: a circle ends here, and is not served.
+    assets.insert(name.to_owned(), Vec::new());
+    let mut module = modules[name].clone();
+    for imported in modules.keys() {
+        let specifier = format!("'./{imported}'");
+        if module.contains(&specifier) {
+            add_module(imported, modules, assets);
+            let content = &assets[imported];
+            assert!(
+                !content.is_empty(),
+                "{name} and {imported} import each other"
+            );
+            module = module.replace(&specifier, &format!("'./{}'", address(imported, content)));
+        }
+    }
+    assets.insert(name.to_owned(), module.into_bytes());
+}
+
+/// All style sheets as one, the one that orders their layers first.
+fn style_sheet() -> std::io::Result<String> {
+    let mut all = without_comments(&fs::read_to_string("static/css/layers.css")?);
+    for path in files_below(Path::new("static/css"))? {
+        if !path.ends_with("layers.css") {
+            let sheet = fs::read_to_string(&path)?;
+            let layer = path.file_stem().and_then(|stem| stem.to_str());
+            let layer = layer.expect("a plain name");
+            assert!(
+                all.contains(layer) && sheet.contains(&format!("@layer {layer} {{")),
+                "{layer}.css is not in a layer of its name, or that is not in layers.css"
+            );
+            all += &without_comments(&sheet);
+        }
+    }
+    Ok(all)
+}
+
+/// Leaves out comments that have lines of their own, which a third of our scripts is.
+fn without_comments(source: &str) -> String {
+    let mut kept = String::new();
+    let mut is_in_comment = false;
+    for line in source.lines() {
+        let text = line.trim();
+        is_in_comment |= text.starts_with("/*");
+        if !is_in_comment && !text.is_empty() && !text.starts_with("// ") {
+            kept += line;
+            kept.push('\n');
+        }
+        is_in_comment &= !text.ends_with("*/");
+    }
+    kept
+}
+
+/// A file's name with the hash of its content.
+fn address(name: &str, content: &[u8]) -> String {
+    let (stem, extension) = name.rsplit_once('.').expect("a name with an ending");
+    format!("{stem}.{}.{extension}", hash(content))
+}
+
+fn hash(content: &[u8]) -> String {
+    let digest = Sha256::digest(content);
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -64,9 +149,13 @@ fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// `None` for what lies there for people, such as notes on where a file is from.
-fn content_type(path: &Path) -> Option<&'static str> {
-    match path.extension()?.to_str()? {
+fn ending(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, ending)| ending)
+}
+
+/// `None` for files that are there for people, such as notes on where a file is from.
+fn content_type(ending: &str) -> Option<&'static str> {
+    match ending {
         "css" => Some("text/css; charset=utf-8"),
         "js" => Some("text/javascript; charset=utf-8"),
         "svg" => Some("image/svg+xml"),

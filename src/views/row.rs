@@ -159,49 +159,51 @@ mod tests {
     use super::*;
     use crate::domain::{Author, MessageBody};
 
+    /// The rule's cases, which the page's script is held to as well.
     #[test]
-    fn messages_of_one_author_stand_together_for_five_minutes_and_within_a_day() {
+    fn rows_are_put_together_as_the_shared_cases_say() {
         let (ana, ben) = (UserId::new(), UserId::new());
         let midnight = 86_400_000 * 20_000;
-        let event = |seq: u64, author: UserId, minutes: i64, says: Option<&str>| {
-            Arc::new(Event {
-                room: RoomId::parse("tea").unwrap(),
-                seq,
-                messages: seq,
-                at: Timestamp::from_millis(midnight + minutes * 60_000),
-                author: Author {
-                    id: author,
-                    username: "ana".into(),
-                },
-                kind: match says {
-                    Some(body) => EventKind::Message {
-                        body: MessageBody::parse(body).unwrap(),
+        let shared: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/rows.json")).unwrap();
+        for case in shared["cases"].as_array().unwrap() {
+            let event = |seq: u64, row: &serde_json::Value| {
+                Arc::new(Event {
+                    room: RoomId::parse("tea").unwrap(),
+                    seq,
+                    messages: seq,
+                    at: Timestamp::from_millis(midnight + row["at"].as_i64().unwrap() * 60_000),
+                    author: Author {
+                        id: if row["by"] == "ana" { ana } else { ben },
+                        username: "ana".into(),
                     },
-                    None => EventKind::Joined,
-                },
-            })
-        };
-        let unknown = |seq: u64| {
-            let mut event = Event::clone(&event(seq, ana, 3, None));
-            event.kind = EventKind::stored("of another version", None);
-            Arc::new(event)
-        };
-        let events = [
-            event(1, ana, -4, Some("a day ends")),
-            event(2, ana, 1, Some("and one begins")),
-            unknown(8),
-            event(3, ana, 3, Some("with this")),
-            event(4, ana, 9, Some("a while later")),
-            event(5, ben, 10, Some("somebody else")),
-            event(6, ben, 10, None),
-            event(7, ben, 11, Some("after that")),
-        ];
-        let rows = rows(&events, 0);
-        let shown: Vec<(bool, bool)> = rows
-            .iter()
-            .map(|row| (row.day.is_some(), row.follows))
-            .collect();
-        let (day, together, apart) = ((true, false), (false, true), (false, false));
-        assert_eq!(shown, [day, day, together, apart, apart, apart, apart]);
+                    kind: match row["joined"] == true {
+                        true => EventKind::Joined,
+                        false => EventKind::Message {
+                            body: MessageBody::parse("hello").unwrap(),
+                        },
+                    },
+                })
+            };
+            let expected = case.as_array().unwrap();
+            let mut events: Vec<_> = (1..).zip(expected).map(|(n, row)| event(n, row)).collect();
+            // An event of another version is passed over, and so tells nothing apart.
+            let mut unknown = Event::clone(&events[1]);
+            unknown.kind = EventKind::stored("of another version", None);
+            events.insert(2, Arc::new(unknown));
+            let shown = rows(&events, 0)
+                .into_iter()
+                .map(|row| match (row.day, row.follows) {
+                    (Some(_), false) => "day",
+                    (None, true) => "together",
+                    (None, false) => "apart",
+                    (Some(_), true) => "both",
+                });
+            let expected: Vec<&str> = expected
+                .iter()
+                .map(|row| row["is"].as_str().unwrap())
+                .collect();
+            assert_eq!(shown.collect::<Vec<_>>(), expected);
+        }
     }
 }

@@ -479,7 +479,7 @@ async fn a_room_is_light_and_comes_without_a_jerk() {
             .await;
         let bytes: Vec<(String, u64)> = serde_json::from_value(bytes).unwrap();
         for script in [
-            "watchdog", "app", "room", "stream", "composer", "htmx", "hx-sse",
+            "watchdog", "page", "log", "stream", "composer", "times", "unread", "htmx", "hx-sse",
         ] {
             let came = bytes
                 .iter()
@@ -499,3 +499,41 @@ async fn a_room_is_light_and_comes_without_a_jerk() {
 const LAYOUT_SHIFT: &str = "new Promise((done) => { let sum = 0; \
      new PerformanceObserver((list) => { for (const { value } of list.getEntries()) sum += value; })\
      .observe({ type: 'layout-shift', buffered: true }); setTimeout(() => done(sum), 300); })";
+
+/// The rule's cases, which the server is held to as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_put_together_as_the_shared_cases_say() {
+    let (_server, _ben, ana) = at_tea().await;
+    let zone = json!({ "timezoneId": "UTC" });
+    ana.devtools("Emulation.setTimezoneOverride", zone).await;
+    let shared: serde_json::Value = serde_json::from_str(include_str!("../../rows.json")).unwrap();
+    let shown = ana
+        .evaluate(&format!(
+            "(async () => {{ \
+             const {{ name }} = performance.getEntriesByType('resource').find((one) => one.name.includes('/rows.')); \
+             const {{ arrange }} = await import(name); \
+             return {}.map((rows) => {{ \
+               const list = document.createElement('ol'); \
+               list.innerHTML = rows.map(({{ at, by, joined }}, n) => `<li id=\"m-${{n}}\" data-author=\"${{by}}\" \
+                 class=\"${{joined ? 'notice' : 'message'}}\"><time datetime=\"${{new Date(1728e9 + at * 6e4).toISOString()}}\"></li>`).join(''); \
+               arrange(list); \
+               return Array.from(list.querySelectorAll('[id]'), (row) => (row.classList.contains('follows') ? 'together' \
+                 : row.previousElementSibling?.matches('.day') ? 'day' : 'apart')); \
+             }}); }})()",
+            shared["cases"]
+        ))
+        .await;
+    let expected: Vec<Vec<&serde_json::Value>> = shared["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rows| {
+            rows.as_array()
+                .unwrap()
+                .iter()
+                .map(|row| &row["is"])
+                .collect()
+        })
+        .collect();
+    assert_eq!(shown, json!(expected));
+}

@@ -115,13 +115,24 @@ async fn what_is_kept_may_be_anything() {
     assert_eq!(ana.evaluate(length).await, 0);
 }
 
-/// By the start of their files' names; `app` is the style sheet as well.
-const SCRIPTS: [&str; 7] = [
+/// By the start of their files' names; `app` is the style sheet.
+const SCRIPTS: [&str; 18] = [
     "watchdog",
     "app",
-    "room",
+    "page",
+    "storage",
+    "rows",
+    "log",
     "stream",
     "composer",
+    "outbox",
+    "pending",
+    "times",
+    "unread",
+    "notifications",
+    "presence",
+    "older",
+    "keys",
     "htmx.min",
     "hx-sse.min",
 ];

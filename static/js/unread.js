@@ -1,0 +1,127 @@
+// Unread numbers of one's rooms: beside their names, and in the tab's title and icon. One tab asks the
+// server and tells the others, as a browser has few connections to spare; the server holds its answer back
+// until there is something new.
+import { notify } from './notifications.js';
+import { attempt, make, pause, room as here, startOver, user } from './page.js';
+import { keys } from './storage.js';
+
+const AGAIN_MS = 3_000;
+
+/** Shows a number in a badge, or hides it. A browser that translates may have put anything in there. */
+function show(badge, count, says = ' unread') {
+  badge.hidden = count === 0;
+  let number = badge.querySelector('.number');
+  if (!number) {
+    number = make('span', { className: 'number' });
+    const hidden = badge.querySelector('.hidden') ?? make('span', { className: 'hidden', textContent: says });
+    badge.replaceChildren(number, hidden);
+  }
+  if (number.textContent !== String(count)) number.textContent = count;
+}
+
+function newBadge(item) {
+  const badge = make('span', { className: 'unread', hidden: true });
+  (item.closest('.side') ? item : item.querySelector('.name')).append(' ', badge);
+  return badge;
+}
+
+/** Marks the other rooms in which a message waits to be sent. */
+function markUnsent() {
+  for (const key of keys()) {
+    const [, of, room, kind] = key.split(':');
+    if (of !== user || kind !== 'out' || room === here) continue;
+    const item = document.querySelector(`li[data-room="${room}"] .name`);
+    if (!item || item.querySelector('.unsent')) continue;
+    item.append(' ', make('span', { className: 'unsent', textContent: 'not sent yet' }));
+  }
+}
+
+function watchRooms() {
+  if (!document.querySelector('li[data-room]')) return;
+  const title = document.title;
+  const icon = document.querySelector('link[rel=icon]');
+  const [plain, dotted] = [icon.href, icon.dataset.new];
+  const elsewhere = document.getElementById('elsewhere');
+  // Without a channel, or without locks (plain HTTP, by a name), each tab is on its own.
+  const tabs = window.BroadcastChannel && new BroadcastChannel(`parlor:${user}`);
+  const isShared = tabs && navigator.locks;
+  const nextLook = () => new Promise((done) => {
+    document.addEventListener('visibilitychange', done, { once: true });
+  });
+
+  // As the page has it.
+  let rooms = Array.from(document.querySelectorAll('li[data-room]'), (item) => (
+    { room: item.dataset.room, unread: parseInt(item.querySelector('.unread')?.textContent, 10) || 0 }
+  ));
+
+  const showAll = () => {
+    let sum = 0;
+    for (const { room, unread } of rooms) {
+      const isRead = unread === 0 || (room === here && !document.hidden);
+      if (!isRead) sum += unread;
+      const item = document.querySelector(`li[data-room="${room}"] a`);
+      if (item) show(item.querySelector('.unread') ?? newBadge(item), isRead ? 0 : unread);
+    }
+    document.title = sum ? `(${sum}) ${title}` : title;
+    icon.href = sum ? dotted : plain;
+    if (elsewhere) show(elsewhere, sum, ' unread in other rooms');
+  };
+  const hasRead = (read) => {
+    rooms = rooms.map((one) => (one.room === read ? { ...one, unread: 0 } : one));
+    showAll();
+  };
+  document.addEventListener('parlor:read', () => {
+    hasRead(here);
+    tabs?.postMessage({ read: here });
+  });
+  document.addEventListener('visibilitychange', showAll);
+  tabs?.addEventListener('message', ({ data }) => {
+    if (data.read) return hasRead(data.read);
+    rooms = data.rooms;
+    showAll();
+  });
+
+  // Each page asks once, and one page again and again, being answered when there is news.
+  const ask = async (query, signal) => {
+    const answer = await fetch(`/rooms?as=${user}${query}`, { headers: { Accept: 'application/json' }, signal });
+    // Its reader has signed out elsewhere; somebody else may have signed in.
+    if (answer.status === 401) startOver();
+    if (!answer.ok) throw new Error(answer.status);
+    return answer.json();
+  };
+  const lead = async () => {
+    let cursor = '';
+    for (;;) {
+      // On its own the tab that is looked at asks, and the others now and then, at once answered, so
+      // that they hold no connection.
+      if (!isShared && document.hidden) await Promise.race([nextLook(), pause(60_000)]);
+      const wait = isShared || !document.hidden ? 30 : 0;
+      const left = window.AbortController && new AbortController();
+      if (!isShared) nextLook().then(() => left?.abort());
+      try {
+        const lobby = await ask(`&wait=${wait}&after=${cursor}`, left?.signal);
+        if (cursor) notify(rooms, lobby.rooms).catch(console.error);
+        ({ rooms, cursor } = lobby);
+        showAll();
+        tabs?.postMessage({ rooms });
+        // Not all at once again after a message to many.
+        await pause(AGAIN_MS * (1 + Math.random() / 2));
+      } catch {
+        if (!left?.signal.aborted) await pause(3 * AGAIN_MS);
+      }
+    }
+  };
+
+  markUnsent();
+  showAll();
+  if (isShared) {
+    navigator.locks.request(`parlor:${user}:rooms`, lead).catch(console.error);
+    // The tab that leads may not know what was read on the page before this one.
+    ask('').then((lobby) => {
+      ({ rooms } = lobby);
+      showAll();
+    }, () => {});
+  } else lead();
+}
+
+attempt(watchRooms);
