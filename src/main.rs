@@ -202,7 +202,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
         None => absolute(&config.data_dir).display().to_string(),
     };
     tracing::info!(%address, url = %config.public_url, data, connections_max, "parlor is up");
-    let room = server::Room {
+    let capacity = server::Capacity {
         connections_max,
         stream_threads: config.stream_threads,
         trusted_proxies: config.trusted_proxies,
@@ -210,7 +210,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
     let stop = async {
         stop.heard().await;
     };
-    server::serve(listener, app, &hub, room, stop).await?;
+    server::serve(listener, app, &hub, capacity, stop).await?;
     match timeout(SHUTDOWN_MAX, store.shutdown()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(?error, "the store was not left in order"),

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::streams::Stream;
+use super::streams::StreamGuard;
 use crate::domain::RoomId;
 
 /// With more waiters than that nobody is woken for a room: each would read all of their rooms for
@@ -12,17 +12,17 @@ const CROWD: usize = 200;
 
 /// Requests that wait for any of several logs to grow, without reading them: for unread counts.
 #[derive(Clone, Default)]
-pub(super) struct LogWaiters(Arc<Mutex<Waiting>>);
+pub(super) struct LogWaiters(Arc<Mutex<Waits>>);
 
 #[derive(Default)]
-struct Waiting {
+struct Waits {
     last_number: u64,
     by_room: HashMap<RoomId, HashMap<u64, Arc<Notify>>>,
 }
 
 /// One wait for any of several logs to grow. It ends with its session, as a stream does.
 pub struct LogWait {
-    stream: Stream,
+    stream: StreamGuard,
     rooms: Vec<RoomId>,
     number: u64,
     has_grown: Arc<Notify>,
@@ -31,16 +31,16 @@ pub struct LogWait {
 
 impl LogWaiters {
     /// Waits for what is appended from now on.
-    pub(super) fn watch(&self, stream: Stream, rooms: Vec<RoomId>) -> LogWait {
+    pub(super) fn watch(&self, stream: StreamGuard, rooms: Vec<RoomId>) -> LogWait {
         let has_grown = Arc::new(Notify::new());
-        let mut waiting = self.waiting();
-        waiting.last_number += 1;
-        let number = waiting.last_number;
+        let mut waits = self.waits();
+        waits.last_number += 1;
+        let number = waits.last_number;
         for room in &rooms {
-            let of_room = waiting.by_room.entry(room.clone()).or_default();
+            let of_room = waits.by_room.entry(room.clone()).or_default();
             of_room.insert(number, Arc::clone(&has_grown));
         }
-        drop(waiting);
+        drop(waits);
         LogWait {
             stream,
             rooms,
@@ -52,7 +52,7 @@ impl LogWaiters {
 
     /// The room's log has grown.
     pub(super) fn wake(&self, room: &RoomId) {
-        if let Some(of_room) = self.waiting().by_room.get(room)
+        if let Some(of_room) = self.waits().by_room.get(room)
             && of_room.len() <= CROWD
         {
             // Kept for who does not wait yet, so that nothing falls in between.
@@ -60,7 +60,7 @@ impl LogWaiters {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waits(&self) -> MutexGuard<'_, Waits> {
         // Entries are put in and taken out whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,12 +78,12 @@ impl LogWait {
 
 impl Drop for LogWait {
     fn drop(&mut self) {
-        let mut waiting = self.waiters.waiting();
+        let mut waits = self.waiters.waits();
         for room in &self.rooms {
-            if let Some(of_room) = waiting.by_room.get_mut(room) {
+            if let Some(of_room) = waits.by_room.get_mut(room) {
                 of_room.remove(&self.number);
                 if of_room.is_empty() {
-                    waiting.by_room.remove(room);
+                    waits.by_room.remove(room);
                 }
             }
         }

@@ -15,10 +15,10 @@ const NAMES_MAX: usize = 30;
 /// Presence: each open stream here is a reason to show its user in the room, and so is each other node
 /// that shows them.
 #[derive(Default)]
-pub(super) struct Presence(Arc<Mutex<Rooms>>);
+pub(super) struct Presence(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct Rooms {
+struct State {
     rooms: HashMap<RoomId, People>,
     /// Where somebody may have come or gone since the last look.
     dirty: HashSet<RoomId>,
@@ -64,18 +64,19 @@ impl Person {
         }
     }
 
-    fn is_here(&self) -> bool {
-        self.streams > 0 || self.left_at.is_some_and(|at| at.elapsed() < GRACE)
+    fn is_here(&self, now: Instant) -> bool {
+        let is_leaving = |at| now.saturating_duration_since(at) < GRACE;
+        self.streams > 0 || self.left_at.is_some_and(is_leaving)
     }
 
-    fn is_shown(&self) -> bool {
-        self.is_here() || !self.elsewhere.is_empty()
+    fn is_shown(&self, now: Instant) -> bool {
+        self.is_here(now) || !self.elsewhere.is_empty()
     }
 }
 
 /// One reason to show somebody; gone when dropped.
 pub struct PresenceGuard {
-    presence: Arc<Mutex<Rooms>>,
+    presence: Arc<Mutex<State>>,
     room: RoomId,
     user: UserId,
 }
@@ -134,7 +135,7 @@ impl Presence {
     }
 
     /// Everything that the other nodes have to hear. To be confirmed with [`Self::mark_announced`].
-    pub(super) fn unannounced(&self) -> Unannounced {
+    pub(super) fn unannounced(&self, now: Instant) -> Unannounced {
         let rooms = locked(&self.0);
         let mut unannounced = Unannounced {
             here: Vec::new(),
@@ -142,7 +143,7 @@ impl Presence {
             generation: rooms.generation,
         };
         for (room, user) in &rooms.unannounced {
-            let person = rooms.find(room, *user).filter(|person| person.is_here());
+            let person = rooms.find(room, *user).filter(|person| person.is_here(now));
             let was_announced = rooms.announced.contains(&(room.clone(), *user));
             match person {
                 Some(person) if !was_announced => {
@@ -156,7 +157,7 @@ impl Presence {
     }
 
     /// The other nodes were told.
-    pub(super) fn mark_announced(&self, told: Unannounced) {
+    pub(super) fn mark_announced(&self, told: Unannounced, now: Instant) {
         let mut rooms = locked(&self.0);
         if told.generation != rooms.generation {
             // Forgotten already.
@@ -171,7 +172,7 @@ impl Presence {
         // People who have come or gone meanwhile are announced next time.
         let mut unannounced = std::mem::take(&mut rooms.unannounced);
         unannounced.retain(|(room, user)| {
-            let person = rooms.find(room, *user).filter(|person| person.is_here());
+            let person = rooms.find(room, *user).filter(|person| person.is_here(now));
             let is_leaving = person.is_some_and(|person| person.streams == 0);
             is_leaving || person.is_some() != rooms.announced.contains(&(room.clone(), *user))
         });
@@ -196,15 +197,15 @@ impl Presence {
     }
 
     /// The rooms in which others are shown now than at the last call.
-    pub(super) fn changed(&self) -> Vec<(RoomId, Arc<Roster>)> {
+    pub(super) fn changed(&self, now: Instant) -> Vec<(RoomId, Arc<Roster>)> {
         let mut changed = Vec::new();
         let mut rooms = locked(&self.0);
         for room in std::mem::take(&mut rooms.dirty) {
-            let Rooms { rooms, dirty, .. } = &mut *rooms;
+            let State { rooms, dirty, .. } = &mut *rooms;
             let Some(people) = rooms.get_mut(&room) else {
                 continue;
             };
-            people.here.retain(|_, person| person.is_shown());
+            people.here.retain(|_, person| person.is_shown(now));
             let present = people.present();
             if present != *people.shown {
                 people.shown = Arc::new(present);
@@ -224,7 +225,7 @@ impl Presence {
     }
 }
 
-impl Rooms {
+impl State {
     fn find(&self, room: &RoomId, user: UserId) -> Option<&Person> {
         self.rooms.get(room)?.here.get(&user)
     }
@@ -274,7 +275,111 @@ impl Drop for PresenceGuard {
     }
 }
 
-fn locked(rooms: &Mutex<Rooms>) -> MutexGuard<'_, Rooms> {
+fn locked(rooms: &Mutex<State>) -> MutexGuard<'_, State> {
     // Counts and entries change whole.
     rooms.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Username;
+
+    fn user(name: &str) -> User {
+        User {
+            id: UserId::new(),
+            username: Username::parse(name).unwrap(),
+        }
+    }
+
+    fn tea() -> RoomId {
+        RoomId::parse("tea").unwrap()
+    }
+
+    /// The names of each room's roster that has changed.
+    fn changes(presence: &Presence, now: Instant) -> Vec<Vec<String>> {
+        let names = |(_, roster): (RoomId, Arc<Roster>)| {
+            roster.names.iter().map(|name| name.to_string()).collect()
+        };
+        presence.changed(now).into_iter().map(names).collect()
+    }
+
+    fn later(seconds: u64) -> Instant {
+        Instant::now() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_reload_is_nobodys_business_and_leaving_is_shown_after_a_while() {
+        let presence = Presence::default();
+        let (ana, ben) = (user("ana"), user("ben"));
+        let anas = presence.arrive(&tea(), &ana);
+        let tab = presence.arrive(&tea(), &ana);
+        let bens = presence.arrive(&tea(), &ben);
+        assert_eq!(changes(&presence, later(0)), [["ana", "ben"]]);
+        assert_eq!(presence.of(&tea()).count, 2);
+        drop(tab);
+        assert_eq!(changes(&presence, later(60)), [[""; 0]; 0]);
+        drop(bens);
+        assert_eq!(
+            changes(&presence, later(5)),
+            [[""; 0]; 0],
+            "perhaps a reload"
+        );
+        let bens = presence.arrive(&tea(), &ben);
+        assert_eq!(changes(&presence, later(60)), [[""; 0]; 0]);
+        drop(bens);
+        // Looked at again without anybody moving.
+        assert_eq!(changes(&presence, later(5)), [[""; 0]; 0]);
+        assert_eq!(changes(&presence, later(13)), [["ana"]]);
+        drop(anas);
+        assert_eq!(changes(&presence, later(13)), [[""; 0]]);
+        assert_eq!(presence.of(&tea()).count, 0);
+    }
+
+    #[test]
+    fn other_nodes_reasons_count_and_end_with_them() {
+        let presence = Presence::default();
+        let (ana, node, other) = (user("ana"), NodeId::new(), NodeId::new());
+        presence.arrived(node, &tea(), &ana);
+        presence.arrived(other, &tea(), &ana);
+        assert_eq!(changes(&presence, later(0)), [["ana"]]);
+        presence.left(node, &tea(), ana.id);
+        assert_eq!(changes(&presence, later(0)), [[""; 0]; 0]);
+        presence.left(other, &tea(), ana.id);
+        // There is no grace for others: their node has waited.
+        assert_eq!(changes(&presence, later(0)), [[""; 0]]);
+        presence.arrived(node, &tea(), &ana);
+        presence.remote_roster(&[(node, tea(), user("ben"))]);
+        assert_eq!(changes(&presence, later(0)), [["ben"]]);
+    }
+
+    #[test]
+    fn everything_is_announced_once_and_anew_when_it_is_forgotten() {
+        let presence = Presence::default();
+        let ana = user("ana");
+        let before = presence.arrive(&tea(), &user("nobody"));
+        presence.announce_to_others();
+        let guard = presence.arrive(&tea(), &ana);
+        let announced = |presence: &Presence, now| {
+            let unannounced = presence.unannounced(now);
+            let counts = (unannounced.here.len(), unannounced.gone.len());
+            presence.mark_announced(unannounced, now);
+            counts
+        };
+        assert_eq!(announced(&presence, later(0)), (1, 0));
+        assert_eq!(announced(&presence, later(0)), (0, 0));
+        presence.reannounce();
+        assert_eq!(announced(&presence, later(0)), (1, 0));
+        // Forgotten while it was being said: said again.
+        presence.reannounce();
+        let saying = presence.unannounced(later(0));
+        presence.reannounce();
+        presence.mark_announced(saying, later(0));
+        assert_eq!(announced(&presence, later(0)), (1, 0));
+        drop(guard);
+        assert_eq!(announced(&presence, later(5)), (0, 0));
+        assert_eq!(announced(&presence, later(13)), (0, 1));
+        assert_eq!(announced(&presence, later(13)), (0, 0));
+        drop(before);
+    }
 }

@@ -339,12 +339,15 @@ pub(super) mod tests {
         })
     }
 
-    pub(in crate::live) fn room() -> Room {
-        let renderer = Renderer {
+    pub(in crate::live) fn renderer() -> Renderer {
+        Renderer {
             row: |event, _| format!("<li>{}</li>", event.seq),
             roster: |roster| format!("{} here", roster.count),
-        };
-        Room::new(RoomId::parse("tea").unwrap(), 0, renderer)
+        }
+    }
+
+    pub(in crate::live) fn room() -> Room {
+        Room::new(RoomId::parse("tea").unwrap(), 0, renderer())
     }
 
     fn taken(room: &Room, cursor: Seq) -> Option<(String, Seq)> {

@@ -45,7 +45,7 @@ struct Handle {
 }
 
 /// One open stream; closed when dropped.
-pub(super) struct Stream {
+pub(super) struct StreamGuard {
     pub(super) session: Session,
     number: u64,
     end: oneshot::Receiver<CloseReason>,
@@ -83,7 +83,7 @@ impl Streams {
 
     /// Registers a stream of the session's user, ending their oldest if they have too many. The
     /// session must be looked up once more after this: a revocation from before is not heard.
-    pub(super) fn open(&self, session: &Session) -> Stream {
+    pub(super) fn open(&self, session: &Session) -> StreamGuard {
         let (end, ended) = oneshot::channel();
         let mut open = self.open_streams();
         open.last_number += 1;
@@ -105,7 +105,7 @@ impl Streams {
         }
         drop(open);
         self.0.gauge.inc();
-        Stream {
+        StreamGuard {
             session: *session,
             number,
             end: ended,
@@ -147,7 +147,7 @@ impl Streams {
     }
 }
 
-impl Stream {
+impl StreamGuard {
     /// Waits until it is. Not to be called again afterwards.
     pub(super) async fn ended(&mut self) -> CloseReason {
         poll_fn(|cx| self.poll_ended(cx)).await
@@ -160,7 +160,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.streams.0.gauge.dec();
         let mut open = self.streams.open_streams();

@@ -16,7 +16,7 @@ use super::notice::{Notice, goodbye};
 use super::presence::PresenceGuard;
 use super::room::{Following, Names, Room, Signal, Taken};
 use super::room_view::RoomView;
-use super::streams::{CloseReason, Stream};
+use super::streams::{CloseReason, StreamGuard};
 use crate::domain::{RoomId, Roster, Seq, Timestamp};
 use crate::store::{Log, StoreError};
 
@@ -29,7 +29,7 @@ const READ_AGAIN_IN: Duration = Duration::from_secs(1);
 /// One open stream: a cursor into a room's log, and what ends it.
 pub struct Subscriber {
     log: Arc<dyn Log>,
-    stream: Stream,
+    stream: StreamGuard,
     /// Shows the user in the room for as long as the stream is open.
     _guard: PresenceGuard,
     following: Following,
@@ -63,7 +63,7 @@ pub enum Step {
 impl Subscriber {
     pub(super) fn new(
         log: Arc<dyn Log>,
-        stream: Stream,
+        stream: StreamGuard,
         guard: PresenceGuard,
         following: Following,
         format: Format,

@@ -85,7 +85,7 @@ struct ConnectionGuard {
 }
 
 /// How much [`serve`] makes room for.
-pub struct Room {
+pub struct Capacity {
     /// How many connections.
     pub connections_max: usize,
     /// On how many threads of their own streams are written.
@@ -101,14 +101,14 @@ pub async fn serve(
     listener: TcpListener,
     app: Router,
     hub: &Hub,
-    room: Room,
+    capacity: Capacity,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let stream_threads = match room.stream_threads {
+    let stream_threads = match capacity.stream_threads {
         0 => None,
         threads => Some(StreamThreads::start(threads, hub)?),
     };
-    let places = Places::new(room.connections_max, room.trusted_proxies);
+    let places = Places::new(capacity.connections_max, capacity.trusted_proxies);
     let (stopping, _) = watch::channel(());
     // Each connection holds a sender; when all are gone, all have ended.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);

@@ -74,14 +74,14 @@ impl Drop for Stream {
 }
 
 /// A room with streams on this thread.
-struct Room {
+struct ViewedRoom {
     /// As [`Subscriber::room_number`] has it.
     number: usize,
     view: RoomView,
     waker: Waker,
 }
 
-impl Room {
+impl ViewedRoom {
     /// Asks to be woken at the next change.
     fn register(&mut self) {
         self.view.register(&mut Context::from_waker(&self.waker));
@@ -94,7 +94,7 @@ struct EventLoop<'a> {
     registry: mio::Registry,
     heartbeat: Heartbeat,
     streams: Slab<Stream>,
-    rounds: Rounds<Room>,
+    rounds: Rounds<ViewedRoom>,
     /// Rooms by their numbers.
     rooms: HashMap<usize, usize>,
     /// The place a heartbeat under way goes on at.
@@ -284,7 +284,7 @@ impl EventLoop<'_> {
             return *at;
         }
         let at = self.rounds.vacant();
-        let mut room = Room {
+        let mut room = ViewedRoom {
             number,
             view: subscriber.view(),
             waker: self.inbox.waker(move || Message::RoomChanged(at)),

@@ -16,14 +16,14 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Rooms with their members, each with whatever else the caller keeps of a room.
 pub(super) struct Rounds<R> {
-    rooms: Slab<Room<R>>,
+    rooms: Slab<Members<R>>,
     /// The rooms whose round goes on, in turn.
     due: VecDeque<usize>,
     /// The rooms that pause, by the end of the pause.
     paused: BTreeSet<(Instant, usize)>,
 }
 
-struct Room<R> {
+struct Members<R> {
     room: R,
     /// The streams in it, by their places.
     members: Vec<usize>,
@@ -61,7 +61,7 @@ impl<R> Rounds<R> {
 
     /// Adds a room without members.
     pub(super) fn add(&mut self, room: R, now: Instant) -> usize {
-        self.rooms.insert(Room {
+        self.rooms.insert(Members {
             room,
             members: Vec::new(),
             served: 0,
@@ -179,7 +179,7 @@ impl<R> Rounds<R> {
     }
 }
 
-impl<R> Room<R> {
+impl<R> Members<R> {
     fn begin_round(&mut self, now: Instant) {
         self.is_queued = true;
         self.served = 0;

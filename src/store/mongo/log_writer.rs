@@ -47,10 +47,10 @@ struct Shared {
     metrics: Metrics,
     /// One entry per running writer. Sending happens under this lock, and so does a writer's
     /// decision to end, so nothing is sent to one that has ended.
-    writers: Mutex<HashMap<RoomId, Writer>>,
+    writers: Mutex<HashMap<RoomId, RoomWriter>>,
 }
 
-struct Writer {
+struct RoomWriter {
     queue: mpsc::Sender<Waiting>,
     /// The newest event that the change stream told of: only majority-committed ones come there.
     heard: watch::Sender<Option<Head>>,
@@ -116,7 +116,7 @@ impl Logs {
             let (queue, queued) = mpsc::channel(QUEUE_MAX);
             let (heard, hears) = watch::channel(None);
             tokio::spawn(write_room(Arc::clone(&self.0), room.clone(), queued, hears));
-            Writer { queue, heard }
+            RoomWriter { queue, heard }
         });
         match writer.queue.try_send(waiting) {
             Ok(()) => Ok(()),
@@ -134,7 +134,7 @@ impl Logs {
 }
 
 impl Shared {
-    fn writers(&self) -> MutexGuard<'_, HashMap<RoomId, Writer>> {
+    fn writers(&self) -> MutexGuard<'_, HashMap<RoomId, RoomWriter>> {
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::{Author, Epoch, Event, EventKind, NewEvent, RoomId, Seq, Time
 use crate::store::{Appended, Change, Log, PAGE_MAX, StoreError, repeated, within_bytes};
 
 /// The head of a log, which the next event builds on. All zero for an empty one.
-pub(super) struct Head {
+pub(super) struct LogHead {
     pub(super) seq: Seq,
     pub(super) messages: u64,
     at: Timestamp,
@@ -78,20 +78,20 @@ fn find_by_nonce(
         .optional()
 }
 
-pub(super) fn head(connection: &Connection, room: &RoomId) -> rusqlite::Result<Head> {
+pub(super) fn head(connection: &Connection, room: &RoomId) -> rusqlite::Result<LogHead> {
     let head = connection
         .prepare_cached(
             "SELECT seq, messages, at FROM events WHERE room = ?1 ORDER BY seq DESC LIMIT 1",
         )?
         .query_row([room.as_str()], |row| {
-            Ok(Head {
+            Ok(LogHead {
                 seq: row.get::<_, i64>("seq")?.unsigned_abs(),
                 messages: row.get::<_, i64>("messages")?.unsigned_abs(),
                 at: Timestamp::from_millis(row.get("at")?),
             })
         })
         .optional()?;
-    Ok(head.unwrap_or(Head {
+    Ok(head.unwrap_or(LogHead {
         seq: 0,
         messages: 0,
         at: Timestamp::from_millis(0),
