@@ -3,22 +3,28 @@
 //! A type with a rule has a private field and a `parse` as the only way in, so that whoever holds
 //! a [`RoomId`] holds a valid one.
 
+mod account;
 pub(crate) mod characters;
+mod email;
 mod event;
 mod id;
 mod message;
 mod room;
 mod roster;
+mod session;
 mod timestamp;
-mod user;
+mod username;
 
+pub use account::{Account, Login, NewUser, User};
+pub use email::Email;
 pub use event::{Author, Epoch, Event, EventId, EventKind, NewEvent, Nonce, Seq};
 pub use id::{MembershipId, NodeId, SessionId, UserId};
 pub use message::MessageBody;
 pub use room::{RoomId, RoomSummary};
 pub use roster::Roster;
+pub use session::Session;
 pub use timestamp::Timestamp;
-pub use user::{Account, Email, Login, NewUser, Session, User, Username};
+pub use username::Username;
 
 /// How often something may be done.
 #[derive(Debug, Clone, Copy)]

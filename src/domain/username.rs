@@ -1,6 +1,7 @@
+//! Usernames: letters of one script, and nothing that passes for another.
+
 use std::sync::Arc;
 
-use email_address::{EmailAddress, Options};
 use icu_properties::CodePointMapData;
 use icu_properties::props::{GeneralCategory, JoiningType, Script};
 use serde::{Serialize, Serializer};
@@ -9,7 +10,7 @@ use unicode_normalization::char::{canonical_combining_class, is_combining_mark};
 use unicode_security::general_security_profile::IdentifierType;
 use unicode_security::{GeneralSecurityProfile, MixedScript, skeleton};
 
-use super::{Invalid, SessionId, Timestamp, UserId};
+use super::Invalid;
 
 /// A name, as it was typed and as others see it: 2 to 32 letters (1 where a script has such names),
 /// digits, `-`, `_` and `.`, of one script.
@@ -196,111 +197,6 @@ impl Serialize for Username {
     }
 }
 
-/// A valid address, as typed; unique without regard to case. Nothing is sent to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Email(Arc<str>);
-
-impl Email {
-    /// # Errors
-    ///
-    /// [`Invalid`] for what RFC 5321 would not take as a mailbox (no display name, no address
-    /// in brackets).
-    pub fn parse(raw: &str) -> Result<Self, Invalid> {
-        let options = Options::default()
-            .without_display_text()
-            .without_domain_literal();
-        // As keyboards for East Asian scripts write it.
-        let email: String = raw.trim().replace('＠', "@").nfc().collect();
-        match EmailAddress::parse_with_options(&email, options) {
-            Ok(_) if !email.chars().any(char::is_control) => Ok(Self(email.into())),
-            _ => Err(Invalid("Type an email address, like ana@example.org.")),
-        }
-    }
-
-    /// An address that [`Self::parse`] took before it was stored.
-    pub(crate) fn stored(email: &str) -> Self {
-        Self(email.into())
-    }
-
-    /// The address as typed.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The same for every spelling: by case, by how accents are typed, and of the domain, which some
-    /// browsers send in its ASCII form (`müller.example` as `xn--mller-kva.example`).
-    pub fn key(&self) -> String {
-        let (local, domain) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
-        let local: String = local.to_lowercase().nfc().collect();
-        let ascii = idna::domain_to_ascii(domain);
-        let domain = ascii.unwrap_or_else(|_| domain.to_lowercase());
-        format!("{local}@{domain}")
-    }
-}
-
-/// A name or an address, typed to sign in. Neither form says whether there is such an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Login {
-    /// By [`Email::key`].
-    Email(String),
-    /// By [`Username::key`].
-    Username(String),
-}
-
-impl Login {
-    /// `None` when no account can have such a name or address.
-    pub fn parse(raw: &str) -> Option<Self> {
-        if raw.contains(['@', '＠']) {
-            Email::parse(raw).ok().map(|email| Self::Email(email.key()))
-        } else {
-            let name = Username::parse(raw).ok()?;
-            Some(Self::Username(name.key()))
-        }
-    }
-}
-
-/// An account, as others see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct User {
-    /// Names it for ever.
-    pub id: UserId,
-    /// The name that others see.
-    pub username: Username,
-}
-
-/// An account to be made.
-#[derive(Clone)]
-pub struct NewUser {
-    /// Id and name.
-    pub user: User,
-    /// The address.
-    pub email: Email,
-    /// A PHC string.
-    pub password_hash: String,
-}
-
-/// An account, with what signing in checks against.
-#[derive(Clone)]
-pub struct Account {
-    /// Id and name.
-    pub user: User,
-    /// A PHC string.
-    pub password_hash: String,
-}
-
-/// One sign-in of one user, until it is revoked or `expires_at` has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session {
-    /// The `sid` of its token.
-    pub id: SessionId,
-    /// The `sub` of its token.
-    pub user: UserId,
-    /// When it was made: the token's `iat`.
-    pub created_at: Timestamp,
-    /// When it ends by itself: the token's `exp`.
-    pub expires_at: Timestamp,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -414,41 +310,5 @@ mod tests {
         // Joiners are hardly seen.
         assert_eq!(name("علی\u{200c}رضا").key(), name("علیرضا").key());
         assert_eq!(name("علی\u{200c}رضا").shape(), name("علیرضا").shape());
-    }
-
-    #[test]
-    fn emails_are_addresses() {
-        for raw in [
-            "ana@example.org",
-            "a.b+c@sub.example.org",
-            "ana@home",
-            " a@b.c ",
-        ] {
-            assert!(Email::parse(raw).is_ok(), "{raw:?}");
-        }
-        for raw in [
-            "",
-            "ana",
-            "@b.c",
-            "a@",
-            "Ana <a@b.c>",
-            "a@b.c\r\nBcc: x@y.z",
-            "a b@c.d",
-        ] {
-            assert!(Email::parse(raw).is_err(), "{raw:?}");
-        }
-        let key = |raw| Email::parse(raw).unwrap().key();
-        assert_eq!(key("Ana@Example.ORG"), "ana@example.org");
-        for (a, b) in [
-            ("jorg@müller.example", "jorg@xn--mller-kva.example"),
-            ("jorg@MÜLLER.example", "Jorg@XN--MLLER-KVA.example"),
-            ("ana@mu\u{308}ller.example", "ana@m\u{fc}ller.example"),
-            ("jose\u{301}@example.org", "jos\u{e9}@example.org"),
-            ("ana＠example.org", "ana@example.org"),
-            ("ana@例え.jp", "ana@xn--r8jz45g.jp"),
-        ] {
-            assert_eq!(key(a), key(b), "{a}");
-        }
-        assert_ne!(key("ana@müller.example"), key("ana@muller.example"));
     }
 }

@@ -1,274 +1,23 @@
-//! Everything a store keeps, as lines of JSON: what `parlor export` writes and `parlor import`
-//! reads, whichever database is behind it.
-//!
-//! The order is fixed, so that equal stores have equal exports: a head, then memberships, sessions,
-//! rooms, events and users, each sorted by its key, then an end with the counts. Records refer
-//! to later ones and never the other way round. So an export of a store in use is
-//! whole: it has every user whom it mentions, and of each room a part of the log without gaps.
+//! The checker: whether records could have been written by this program or an earlier version.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, Read};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::ensure;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{ARGON2ID_IDENT, Params};
-use serde::{Deserialize, Serialize};
 use unicode_normalization::char::is_combining_mark;
 use unicode_security::GeneralSecurityProfile;
 
+use super::record::{Counts, EventRecord, Record, VERSION};
 use crate::domain::{
     Epoch, EventKind, MessageBody, Nonce, RoomId, Seq, SessionId, UserId, Username,
 };
-
-/// The format's number in [`Record::Parlor`]: one more for each change.
-pub const VERSION: u32 = 1;
-
-/// One line. Times are milliseconds since 1970.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Record {
-    /// The head.
-    Parlor {
-        /// [`VERSION`].
-        version: u32,
-        /// The store's, so that readers' places in the logs stay good.
-        epoch: Epoch,
-    },
-    /// Somebody is in a room.
-    Membership {
-        /// Who.
-        user: String,
-        /// Where.
-        room: String,
-        /// Since when.
-        joined_at: i64,
-        /// The last event they have read.
-        #[serde(default)]
-        read: Seq,
-    },
-    /// A sign-in that is neither revoked nor over.
-    Session {
-        /// Its id.
-        id: String,
-        /// Its user.
-        user: String,
-        /// When it was made.
-        created_at: i64,
-        /// When it ends by itself.
-        expires_at: i64,
-    },
-    /// A room.
-    Room {
-        /// Its id.
-        id: String,
-        /// When it was made.
-        created_at: i64,
-    },
-    /// An event of a room's log.
-    Event(EventRecord),
-    /// An account.
-    User {
-        /// Its id.
-        id: String,
-        /// As typed.
-        username: String,
-        /// As typed.
-        email: String,
-        /// A PHC string.
-        password_hash: String,
-        /// When it was made.
-        created_at: i64,
-    },
-    /// The end: an export that was cut off has none.
-    End(Counts),
-}
-
-/// An event as it is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EventRecord {
-    /// The room whose log it is in.
-    pub room: String,
-    /// Its number there.
-    pub seq: Seq,
-    /// When it was appended.
-    pub at: i64,
-    /// [`EventKind::name`].
-    pub r#type: String,
-    /// Its author's id.
-    pub author: String,
-    /// Their name then.
-    pub author_name: String,
-    /// The text.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub body: Option<String>,
-    /// The nonce, which makes repeating it safe.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub nonce: Option<String>,
-    /// How many messages the log holds up to here. Not written: it follows from the log.
-    #[serde(skip)]
-    pub messages: u64,
-}
-
-/// How many there are of each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct Counts {
-    pub memberships: u64,
-    pub sessions: u64,
-    pub rooms: u64,
-    pub events: u64,
-    pub users: u64,
-}
-
-impl Counts {
-    fn count(&mut self, record: &Record) {
-        match record {
-            Record::Parlor { .. } | Record::End(_) => {}
-            Record::Membership { .. } => self.memberships += 1,
-            Record::Session { .. } => self.sessions += 1,
-            Record::Room { .. } => self.rooms += 1,
-            Record::Event(_) => self.events += 1,
-            Record::User { .. } => self.users += 1,
-        }
-    }
-}
-
-impl std::fmt::Display for Counts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} users, {} rooms, {} events",
-            self.users, self.rooms, self.events
-        )
-    }
-}
-
-/// Takes the records of an export one by one, counts them, and adds the end.
-pub struct Exporter<'a> {
-    take: &'a mut (dyn FnMut(&Record, &Counts) -> anyhow::Result<()> + Send),
-    counts: Counts,
-}
-
-impl<'a> Exporter<'a> {
-    /// Passes each record, with the counts so far, to `take`.
-    pub fn new(take: &'a mut (dyn FnMut(&Record, &Counts) -> anyhow::Result<()> + Send)) -> Self {
-        Self {
-            take,
-            counts: Counts::default(),
-        }
-    }
-
-    /// Writes the first record.
-    pub(super) fn begin(&mut self, epoch: Epoch) -> anyhow::Result<()> {
-        self.put(&Record::Parlor {
-            version: VERSION,
-            epoch,
-        })
-    }
-
-    pub(super) fn put(&mut self, record: &Record) -> anyhow::Result<()> {
-        self.counts.count(record);
-        (self.take)(record, &self.counts)
-    }
-
-    /// Writes the last record.
-    pub(super) fn end(mut self) -> anyhow::Result<Counts> {
-        self.put(&Record::End(self.counts))?;
-        Ok(self.counts)
-    }
-}
-
-/// The most bytes of a line: a message of 4,000 characters, each escaped as a pair of surrogates, and
-/// everything else that an event has, twice over.
-const LINE_MAX: usize = 128 * 1024;
-
-/// Reads an export and checks it as it goes: nothing is missing, nothing is out of order, nothing is
-/// there that nobody could have typed.
-pub struct Importer<'a> {
-    input: &'a mut dyn BufRead,
-    text: Vec<u8>,
-    line: u64,
-    checker: Checker,
-    progress: &'a mut dyn FnMut(&Counts),
-}
-
-impl<'a> Importer<'a> {
-    /// Reads from `input`, telling `progress` of what was read.
-    pub fn new(input: &'a mut dyn BufRead, progress: &'a mut dyn FnMut(&Counts)) -> Self {
-        Self {
-            input,
-            text: Vec::new(),
-            line: 0,
-            checker: Checker::default(),
-            progress,
-        }
-    }
-
-    /// The first record: the epoch of the store that was exported.
-    pub(super) fn begin(&mut self) -> anyhow::Result<Epoch> {
-        match self.next_line()? {
-            Some(record @ Record::Parlor { epoch, .. }) => {
-                self.checker.check(&record)?;
-                Ok(epoch)
-            }
-            _ => bail!("this is not what parlor export writes"),
-        }
-    }
-
-    /// The next record, checked; `None` at the end, which is checked too.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Record>> {
-        let Some(mut record) = self.next_line()? else {
-            ensure!(
-                self.checker.is_over(),
-                "this export was cut off after line {}",
-                self.line
-            );
-            return Ok(None);
-        };
-        self.checker
-            .check(&record)
-            .with_context(|| format!("line {} of this export is wrong", self.line))?;
-        match &mut record {
-            Record::End(_) => return self.next(),
-            Record::Event(event) => event.messages = self.checker.messages(),
-            _ => {}
-        }
-        (self.progress)(&self.checker.counts);
-        Ok(Some(record))
-    }
-
-    /// The records read so far.
-    pub(super) fn counts(&self) -> Counts {
-        self.checker.counts
-    }
-
-    fn next_line(&mut self) -> anyhow::Result<Option<Record>> {
-        self.text.clear();
-        let mut line = (&mut *self.input).take(LINE_MAX as u64 + 1);
-        let read = line.read_until(b'\n', &mut self.text);
-        if read.context("cannot read the export")? == 0 {
-            return Ok(None);
-        }
-        self.line += 1;
-        ensure!(
-            self.text.len() <= LINE_MAX,
-            "line {} of this export is longer than any that parlor writes",
-            self.line
-        );
-        let record = serde_json::from_slice(&self.text)
-            .with_context(|| format!("line {} of this export cannot be read", self.line))?;
-        Ok(Some(record))
-    }
-}
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
 const MOMENT_MAX: i64 = 253_402_300_799_999;
 
 /// The highest epoch: they are seconds since 1970, or count up from 0.
-pub(super) const EPOCH_MAX: Epoch = MOMENT_MAX as u64 / 1_000;
+pub(in crate::store) const EPOCH_MAX: Epoch = MOMENT_MAX as u64 / 1_000;
 
 /// The longest address there is, in bytes (RFC 5321, 4.5.3.1).
 const EMAIL_BYTES_MAX: usize = 254;
@@ -280,9 +29,9 @@ const HASH_COST_MAX: (u32, u32, u32) = (64 * 1024, 4, 4);
 /// Checks the records of a store one by one, in the order of an export. An export or a backup may come
 /// from anywhere, so each must be one that this or an earlier version could have written.
 #[derive(Default)]
-pub(super) struct Checker {
+pub(in crate::store) struct Checker {
     stage: u8,
-    counts: Counts,
+    pub(super) counts: Counts,
     /// The key of the record before, within its stage.
     last: String,
     /// The log that is being read: its room, its head, and its messages up to there.
@@ -297,7 +46,7 @@ pub(super) struct Checker {
 
 impl Checker {
     /// Fails for a record that cannot follow those before.
-    pub(super) fn check(&mut self, record: &Record) -> anyhow::Result<()> {
+    pub(in crate::store) fn check(&mut self, record: &Record) -> anyhow::Result<()> {
         ensure!(!self.is_over(), "something follows the end");
         let stage = match record {
             Record::Parlor { .. } => 1,
@@ -386,11 +135,11 @@ impl Checker {
     }
 
     /// How many messages the log holds up to the event that was checked last.
-    pub(super) fn messages(&self) -> u64 {
+    pub(in crate::store) fn messages(&self) -> u64 {
         self.log.2
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.stage == 7
     }
 
@@ -529,16 +278,4 @@ fn is_password_hash(hash: &str) -> bool {
     costs.is_some_and(|costs| {
         costs.m_cost() <= memory && costs.t_cost() <= passes && costs.p_cost() <= lanes
     })
-}
-
-/// For a store that goes back in time: higher than the newest epoch that is known and, being the
-/// time, than those nobody remembers, of a store that went back before and is gone.
-pub(super) fn newer_epoch(newest: Epoch) -> Epoch {
-    seconds_since_1970().max(newest + 1)
-}
-
-pub(super) fn seconds_since_1970() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

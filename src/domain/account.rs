@@ -1,0 +1,55 @@
+//! Accounts: who somebody is, and what they sign in with.
+
+use serde::Serialize;
+
+use super::{Email, UserId, Username};
+
+/// A name or an address, typed to sign in. Neither form says whether there is such an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// By [`Email::key`].
+    Email(String),
+    /// By [`Username::key`].
+    Username(String),
+}
+
+impl Login {
+    /// `None` when no account can have such a name or address.
+    pub fn parse(raw: &str) -> Option<Self> {
+        if raw.contains(['@', '＠']) {
+            Email::parse(raw).ok().map(|email| Self::Email(email.key()))
+        } else {
+            let name = Username::parse(raw).ok()?;
+            Some(Self::Username(name.key()))
+        }
+    }
+}
+
+/// An account, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// Names it for ever.
+    pub id: UserId,
+    /// The name that others see.
+    pub username: Username,
+}
+
+/// An account to be made.
+#[derive(Clone)]
+pub struct NewUser {
+    /// Id and name.
+    pub user: User,
+    /// The address.
+    pub email: Email,
+    /// A PHC string.
+    pub password_hash: String,
+}
+
+/// An account, with what signing in checks against.
+#[derive(Clone)]
+pub struct Account {
+    /// Id and name.
+    pub user: User,
+    /// A PHC string.
+    pub password_hash: String,
+}
