@@ -77,7 +77,7 @@ pub struct EventRecord {
     pub seq: Seq,
     /// When it was appended.
     pub at: i64,
-    /// [`EventKind::name`].
+    /// [`EventKind::name`](crate::domain::EventKind::name).
     pub r#type: String,
     /// Its author's id.
     pub author: String,
