@@ -1,5 +1,6 @@
 //! The pages in real Chromium, as people use them.
 
+mod away;
 mod connection;
 mod firefox;
 mod keyboard;
