@@ -1,5 +1,7 @@
 //! The hub: which rooms have subscribers in this process, and what wakes them.
 
+mod builder;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,17 +9,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use self::builder::HubBuilder;
 use super::log_wait::{LogWait, LogWaiters};
 use super::presence::Presence;
 use super::renderer::Renderer;
 use super::room::{Accepted, Following, Room};
 use super::streams::Streams;
 use super::{Format, PresenceGuard, Subscriber};
-use crate::cluster::{Cluster, OnPeerChange, PeerChange};
+use crate::cluster::{Cluster, PeerChange};
 use crate::domain::{Event, RoomId, Roster, Seq, Session, SessionId, User, UserId};
-use crate::lasting;
-use crate::metrics::Metrics;
-use crate::store::{Change, Log, OnChange, PAGE_MAX, Sessions, StoreError};
+use crate::store::{Change, Log, PAGE_MAX, Sessions, StoreError};
 
 /// How often every stream says that it is alive: twice within the 30 to 60 seconds after which
 /// proxies cut silent connections.
@@ -33,15 +34,6 @@ pub const TYPING_LASTS: Duration = Duration::from_secs(5);
 
 /// How many typists are announced to other nodes at a time; the rest is not that important.
 const TYPISTS_MAX: usize = 500;
-
-/// A hub before there is a store: it takes changes, which the store needs to be opened, and reads
-/// nothing. [`Self::start`] makes it a [`Hub`].
-pub struct HubBuilder {
-    shared: Arc<Shared>,
-    /// Rooms that miss events.
-    gaps: mpsc::UnboundedReceiver<Arc<Room>>,
-    renderer: Renderer,
-}
 
 /// The part of a process that wakes streams when a log grows. Cheap to clone.
 #[derive(Clone)]
@@ -68,78 +60,6 @@ struct Shared {
     /// Notified when changes may have been missed.
     resync: Notify,
     gaps: mpsc::UnboundedSender<Arc<Room>>,
-}
-
-impl HubBuilder {
-    /// A hub that shows events and people on pages with `renderer`.
-    pub fn new(streams_per_user: usize, metrics: &Metrics, renderer: Renderer) -> Self {
-        let (gaps, found) = mpsc::unbounded_channel();
-        let shared = Shared {
-            rooms: Mutex::default(),
-            presence: Presence::default(),
-            typing: Mutex::default(),
-            waiters: LogWaiters::default(),
-            streams: Streams::new(streams_per_user, metrics.streams.clone()),
-            heartbeat: watch::Sender::new(()),
-            resync: Notify::new(),
-            gaps,
-        };
-        Self {
-            shared: Arc::new(shared),
-            gaps: found,
-            renderer,
-        }
-    }
-
-    /// For the store to call.
-    pub fn on_change(&self) -> OnChange {
-        let shared = Arc::clone(&self.shared);
-        Arc::new(move |change| shared.on_change(change))
-    }
-
-    /// For the cluster to call.
-    pub fn on_peer_change(&self) -> OnPeerChange {
-        let shared = Arc::clone(&self.shared);
-        Arc::new(move |change| shared.on_peer_change(change))
-    }
-
-    /// Starts the hub's tasks. Call it inside the runtime.
-    pub fn start(
-        self,
-        log: Arc<dyn Log>,
-        sessions: Arc<dyn Sessions>,
-        cluster: Option<Arc<dyn Cluster>>,
-    ) -> Hub {
-        let hub = Hub(Arc::new(Inner {
-            log,
-            sessions,
-            cluster,
-            renderer: self.renderer,
-            shared: self.shared,
-        }));
-        if let Some(cluster) = &hub.0.cluster {
-            hub.0.shared.presence.announce_to_others();
-            let (hub, cluster) = (hub.clone(), Arc::clone(cluster));
-            tokio::spawn(lasting::task("announcing presence", move || {
-                hub.clone().announce_loop(Arc::clone(&cluster))
-            }));
-        }
-        let (task, gaps) = (hub.clone(), Arc::new(tokio::sync::Mutex::new(self.gaps)));
-        tokio::spawn(lasting::task("filling gaps", move || {
-            task.clone().gap_loop(Arc::clone(&gaps))
-        }));
-        let task = hub.clone();
-        tokio::spawn(lasting::task("resync", move || task.clone().resync_loop()));
-        let task = hub.clone();
-        tokio::spawn(lasting::task("the heartbeat", move || {
-            task.clone().heartbeat_loop()
-        }));
-        let task = hub.clone();
-        tokio::spawn(lasting::task("presence", move || {
-            task.clone().presence_loop()
-        }));
-        hub
-    }
 }
 
 impl Shared {
@@ -407,211 +327,4 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use async_trait::async_trait;
-    use tokio::time::timeout;
-    use tokio_stream::StreamExt;
-
-    use super::*;
-    use crate::domain::{Epoch, NewEvent, Timestamp, Username};
-    use crate::live::ByteStream;
-    use crate::live::room::tests::{event, renderer};
-    use crate::store::Appended;
-
-    /// A log of which not everything is told, and sessions that end.
-    #[derive(Default)]
-    struct Fake {
-        head: Mutex<Seq>,
-        reads: Mutex<usize>,
-        has_ended: Mutex<bool>,
-    }
-
-    #[async_trait]
-    impl Log for Fake {
-        fn epoch(&self) -> Epoch {
-            0
-        }
-
-        async fn append(&self, _: &RoomId, _: NewEvent) -> Result<Appended, StoreError> {
-            Err(StoreError::Busy)
-        }
-
-        async fn reaches(&self, _: &RoomId, seq: Seq) -> Result<bool, StoreError> {
-            Ok(seq <= *self.head.lock().unwrap())
-        }
-
-        async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
-            Ok(vec![*self.head.lock().unwrap(); rooms.len()])
-        }
-
-        async fn page_after(
-            &self,
-            _: &RoomId,
-            after: Seq,
-            limit: usize,
-        ) -> Result<Vec<Arc<Event>>, StoreError> {
-            *self.reads.lock().unwrap() += 1;
-            let head = *self.head.lock().unwrap();
-            Ok((after + 1..=head).take(limit).map(event).collect())
-        }
-
-        async fn page_before(
-            &self,
-            _: &RoomId,
-            _: Seq,
-            _: usize,
-        ) -> Result<Vec<Arc<Event>>, StoreError> {
-            Ok(Vec::new())
-        }
-    }
-
-    #[async_trait]
-    impl Sessions for Fake {
-        async fn add_session(&self, _: Session) -> Result<(), StoreError> {
-            Ok(())
-        }
-
-        async fn find_session(&self, _: SessionId) -> Result<Option<(Session, User)>, StoreError> {
-            let has_ended = *self.has_ended.lock().unwrap();
-            Ok((!has_ended).then(|| (session(), ana())))
-        }
-
-        async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
-            let has_ended = *self.has_ended.lock().unwrap();
-            Ok(ids.iter().copied().filter(|_| !has_ended).collect())
-        }
-
-        async fn revoke_session(&self, _: SessionId) -> Result<(), StoreError> {
-            Ok(())
-        }
-    }
-
-    fn ana() -> User {
-        User {
-            id: UserId::new(),
-            username: Username::parse("ana").unwrap(),
-        }
-    }
-
-    fn session() -> Session {
-        Session {
-            id: SessionId::new(),
-            user: UserId::new(),
-            created_at: Timestamp::now(),
-            expires_at: Timestamp::now().after(Duration::from_secs(600)),
-        }
-    }
-
-    struct Started {
-        log: Arc<Fake>,
-        hub: Hub,
-        on_change: OnChange,
-    }
-
-    fn start(head: Seq) -> Started {
-        let log = Arc::new(Fake {
-            head: Mutex::new(head),
-            ..Fake::default()
-        });
-        let builder = HubBuilder::new(10, &Metrics::default(), renderer());
-        let on_change = builder.on_change();
-        let hub = builder.start(log.clone(), log.clone(), None);
-        Started {
-            log,
-            hub,
-            on_change,
-        }
-    }
-
-    impl Started {
-        async fn stream(&self) -> ByteStream {
-            let tea = RoomId::parse("tea").unwrap();
-            let subscriber = self
-                .hub
-                .follow(&tea, Format::Text, &ana(), &session())
-                .await;
-            ByteStream::new(subscriber.unwrap(), &self.hub)
-        }
-
-        /// Appends up to `head`, and tells of it only.
-        fn appends_telling(&self, head: Seq, told: &[Seq]) {
-            *self.log.head.lock().unwrap() = head;
-            for seq in told {
-                (self.on_change)(Change::Appended(event(*seq)));
-            }
-        }
-    }
-
-    /// The numbers that a stream brings until it has brought `last`.
-    async fn numbers(stream: &mut ByteStream, last: Seq) -> Vec<Seq> {
-        let mut numbers = Vec::new();
-        while numbers.last() != Some(&last) {
-            let next = timeout(Duration::from_secs(5), stream.next()).await;
-            let bytes = next.expect("it comes soon").expect("it goes on");
-            let text = std::str::from_utf8(&bytes).unwrap();
-            numbers.extend(text.lines().map(|line| {
-                let (_, number) = line.rsplit_once(' ').unwrap();
-                number.parse::<Seq>().unwrap()
-            }));
-        }
-        numbers
-    }
-
-    #[tokio::test]
-    async fn a_stream_brings_what_comes_after_it_was_opened() {
-        let started = start(7);
-        let mut stream = started.stream().await;
-        started.appends_telling(9, &[8, 8, 9, 8]);
-        assert_eq!(numbers(&mut stream, 9).await, [8, 9]);
-        assert_eq!(*started.log.reads.lock().unwrap(), 0);
-    }
-
-    #[tokio::test]
-    async fn what_nobody_told_of_is_read_once_for_all() {
-        let started = start(0);
-        let mut streams = Vec::new();
-        for _ in 0..5 {
-            streams.push(started.stream().await);
-        }
-        started.appends_telling(5, &[1, 4, 5]);
-        for stream in &mut streams {
-            assert_eq!(numbers(stream, 5).await, [1, 2, 3, 4, 5]);
-        }
-        assert_eq!(*started.log.reads.lock().unwrap(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_resync_finds_what_was_missed() {
-        let started = start(0);
-        let mut stream = started.stream().await;
-        started.appends_telling(3, &[]);
-        (started.on_change)(Change::Resync);
-        assert_eq!(numbers(&mut stream, 3).await, [1, 2, 3]);
-        *started.log.has_ended.lock().unwrap() = true;
-        (started.on_change)(Change::Resync);
-        let ended = timeout(Duration::from_secs(5), stream.next()).await;
-        assert!(ended.unwrap().is_none(), "its session was revoked");
-    }
-
-    #[tokio::test]
-    async fn at_the_end_a_stream_brings_what_was_acknowledged_before() {
-        let started = start(0);
-        let mut stream = started.stream().await;
-        started.appends_telling(2, &[1, 2]);
-        started.hub.streams().shut_down();
-        assert_eq!(numbers(&mut stream, 2).await, [1, 2]);
-        assert!(stream.next().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_room_without_subscribers_is_forgotten() {
-        let started = start(0);
-        let stream = started.stream().await;
-        assert_eq!(started.hub.0.shared.rooms().len(), 1);
-        drop(stream);
-        tokio::time::sleep(PRESENCE_EVERY * 2).await;
-        assert_eq!(started.hub.0.shared.rooms().len(), 0);
-    }
-}
+mod tests;

@@ -10,9 +10,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,18 +22,17 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Token};
 use slab::Slab;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 use super::Handoff;
 use super::chunked::{ChunkCache, LAST_CHUNK, put_chunk};
+use super::heartbeat::Heartbeat;
 use super::inbox::{INBOX, Inbox, Key, Message};
 use super::rounds::Rounds;
 use super::send_buffer::{Input, SendBuffer};
+use super::stream::{Stream, ViewedRoom};
 use crate::domain::Timestamp;
 use crate::lasting;
-use crate::live::{CloseReason, Hub, RoomView, Step, Subscriber};
-use crate::server::ConnectionGuard;
+use crate::live::{CloseReason, Hub, Step, Subscriber};
 use crate::web::OpenStream;
 
 /// How many streams are served before the loop looks at its sockets and its inbox again: some
@@ -47,46 +45,6 @@ const STUCK_BEATS: u8 = 3;
 
 /// How long a loop that has failed waits before it begins again.
 const BEGIN_AGAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// One open stream.
-struct Stream {
-    number: u64,
-    out: SendBuffer,
-    subscriber: Subscriber,
-    /// Its room, and its slot in there, as [`Rounds`] has them.
-    room: usize,
-    slot: usize,
-    /// Whether its client will ask no more.
-    is_half_closed: bool,
-    /// For how many heartbeats something has stood unsent.
-    stuck_beats: u8,
-    /// A read from the store that is under way.
-    reading: Option<AbortHandle>,
-    _guard: ConnectionGuard,
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if let Some(reading) = &self.reading {
-            reading.abort();
-        }
-    }
-}
-
-/// A room with streams on this thread.
-struct ViewedRoom {
-    /// As [`Subscriber::room_number`] has it.
-    number: usize,
-    view: RoomView,
-    waker: Waker,
-}
-
-impl ViewedRoom {
-    /// Asks to be woken at the next change.
-    fn register(&mut self) {
-        self.view.register(&mut Context::from_waker(&self.waker));
-    }
-}
 
 struct EventLoop<'a> {
     inbox: &'a Arc<Inbox>,
@@ -436,28 +394,5 @@ impl EventLoop<'_> {
         {
             moved.slot = stream.slot;
         }
-    }
-}
-
-/// The hub's heartbeat, as this thread hears it.
-struct Heartbeat {
-    /// Never resolves; being woken is the news.
-    changes: Pin<Box<dyn Future<Output = ()>>>,
-    waker: Waker,
-}
-
-impl Heartbeat {
-    fn new(mut beats: watch::Receiver<()>, inbox: &Arc<Inbox>) -> Self {
-        let mut heartbeat = Self {
-            changes: Box::pin(async move { while beats.changed().await.is_ok() {} }),
-            waker: inbox.waker(|| Message::Heartbeat),
-        };
-        heartbeat.register();
-        heartbeat
-    }
-
-    fn register(&mut self) {
-        let changes = self.changes.as_mut();
-        let _ = changes.poll(&mut Context::from_waker(&self.waker));
     }
 }

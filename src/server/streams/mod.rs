@@ -6,16 +6,18 @@
 //! them to one socket after the other. Figures are in `benches/NOTES.md`.
 //!
 //! - `inbox`: the mailbox through which everything else reaches a thread.
-//! - `event_loop`: the thread's loop over its sockets and its inbox.
+//! - `event_loop`: the thread's loop over its sockets and its inbox; `stream` and `heartbeat` are its parts.
 //! - `rounds`: which room's turn it is, and how far its round has come. No I/O, no clock.
 //! - `send_buffer`: a socket, and the bytes it has not taken yet.
 //! - `chunked`: the framing of a chunked body.
 
 mod chunked;
 mod event_loop;
+mod heartbeat;
 mod inbox;
 mod rounds;
 mod send_buffer;
+mod stream;
 
 use std::io;
 use std::sync::Arc;

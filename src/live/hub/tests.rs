@@ -1,0 +1,208 @@
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+
+use super::*;
+use crate::domain::{Epoch, NewEvent, Timestamp, Username};
+use crate::live::ByteStream;
+use crate::live::room::tests::{event, renderer};
+use crate::metrics::Metrics;
+use crate::store::Appended;
+use crate::store::OnChange;
+
+/// A log of which not everything is told, and sessions that end.
+#[derive(Default)]
+struct Fake {
+    head: Mutex<Seq>,
+    reads: Mutex<usize>,
+    has_ended: Mutex<bool>,
+}
+
+#[async_trait]
+impl Log for Fake {
+    fn epoch(&self) -> Epoch {
+        0
+    }
+
+    async fn append(&self, _: &RoomId, _: NewEvent) -> Result<Appended, StoreError> {
+        Err(StoreError::Busy)
+    }
+
+    async fn reaches(&self, _: &RoomId, seq: Seq) -> Result<bool, StoreError> {
+        Ok(seq <= *self.head.lock().unwrap())
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
+        Ok(vec![*self.head.lock().unwrap(); rooms.len()])
+    }
+
+    async fn page_after(
+        &self,
+        _: &RoomId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        *self.reads.lock().unwrap() += 1;
+        let head = *self.head.lock().unwrap();
+        Ok((after + 1..=head).take(limit).map(event).collect())
+    }
+
+    async fn page_before(
+        &self,
+        _: &RoomId,
+        _: Seq,
+        _: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Sessions for Fake {
+    async fn add_session(&self, _: Session) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn find_session(&self, _: SessionId) -> Result<Option<(Session, User)>, StoreError> {
+        let has_ended = *self.has_ended.lock().unwrap();
+        Ok((!has_ended).then(|| (session(), ana())))
+    }
+
+    async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
+        let has_ended = *self.has_ended.lock().unwrap();
+        Ok(ids.iter().copied().filter(|_| !has_ended).collect())
+    }
+
+    async fn revoke_session(&self, _: SessionId) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+fn ana() -> User {
+    User {
+        id: UserId::new(),
+        username: Username::parse("ana").unwrap(),
+    }
+}
+
+fn session() -> Session {
+    Session {
+        id: SessionId::new(),
+        user: UserId::new(),
+        created_at: Timestamp::now(),
+        expires_at: Timestamp::now().after(Duration::from_secs(600)),
+    }
+}
+
+struct Started {
+    log: Arc<Fake>,
+    hub: Hub,
+    on_change: OnChange,
+}
+
+fn start(head: Seq) -> Started {
+    let log = Arc::new(Fake {
+        head: Mutex::new(head),
+        ..Fake::default()
+    });
+    let builder = HubBuilder::new(10, &Metrics::default(), renderer());
+    let on_change = builder.on_change();
+    let hub = builder.start(log.clone(), log.clone(), None);
+    Started {
+        log,
+        hub,
+        on_change,
+    }
+}
+
+impl Started {
+    async fn stream(&self) -> ByteStream {
+        let tea = RoomId::parse("tea").unwrap();
+        let subscriber = self
+            .hub
+            .follow(&tea, Format::Text, &ana(), &session())
+            .await;
+        ByteStream::new(subscriber.unwrap(), &self.hub)
+    }
+
+    /// Appends up to `head`, and tells of it only.
+    fn appends_telling(&self, head: Seq, told: &[Seq]) {
+        *self.log.head.lock().unwrap() = head;
+        for seq in told {
+            (self.on_change)(Change::Appended(event(*seq)));
+        }
+    }
+}
+
+/// The numbers that a stream brings until it has brought `last`.
+async fn numbers(stream: &mut ByteStream, last: Seq) -> Vec<Seq> {
+    let mut numbers = Vec::new();
+    while numbers.last() != Some(&last) {
+        let next = timeout(Duration::from_secs(5), stream.next()).await;
+        let bytes = next.expect("it comes soon").expect("it goes on");
+        let text = std::str::from_utf8(&bytes).unwrap();
+        numbers.extend(text.lines().map(|line| {
+            let (_, number) = line.rsplit_once(' ').unwrap();
+            number.parse::<Seq>().unwrap()
+        }));
+    }
+    numbers
+}
+
+#[tokio::test]
+async fn a_stream_brings_what_comes_after_it_was_opened() {
+    let started = start(7);
+    let mut stream = started.stream().await;
+    started.appends_telling(9, &[8, 8, 9, 8]);
+    assert_eq!(numbers(&mut stream, 9).await, [8, 9]);
+    assert_eq!(*started.log.reads.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_nobody_told_of_is_read_once_for_all() {
+    let started = start(0);
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        streams.push(started.stream().await);
+    }
+    started.appends_telling(5, &[1, 4, 5]);
+    for stream in &mut streams {
+        assert_eq!(numbers(stream, 5).await, [1, 2, 3, 4, 5]);
+    }
+    assert_eq!(*started.log.reads.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_resync_finds_what_was_missed() {
+    let started = start(0);
+    let mut stream = started.stream().await;
+    started.appends_telling(3, &[]);
+    (started.on_change)(Change::Resync);
+    assert_eq!(numbers(&mut stream, 3).await, [1, 2, 3]);
+    *started.log.has_ended.lock().unwrap() = true;
+    (started.on_change)(Change::Resync);
+    let ended = timeout(Duration::from_secs(5), stream.next()).await;
+    assert!(ended.unwrap().is_none(), "its session was revoked");
+}
+
+#[tokio::test]
+async fn at_the_end_a_stream_brings_what_was_acknowledged_before() {
+    let started = start(0);
+    let mut stream = started.stream().await;
+    started.appends_telling(2, &[1, 2]);
+    started.hub.streams().shut_down();
+    assert_eq!(numbers(&mut stream, 2).await, [1, 2]);
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_room_without_subscribers_is_forgotten() {
+    let started = start(0);
+    let stream = started.stream().await;
+    assert_eq!(started.hub.0.shared.rooms().len(), 1);
+    drop(stream);
+    tokio::time::sleep(PRESENCE_EVERY * 2).await;
+    assert_eq!(started.hub.0.shared.rooms().len(), 0);
+}
