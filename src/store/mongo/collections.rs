@@ -147,9 +147,18 @@ impl Collections {
     }
 
     pub(super) async fn set(&self, what: Meta, value: i64) -> Result<(), StoreError> {
+        self.update(what, doc! { "$set": { "value": value } }).await
+    }
+
+    /// Sets a number, unless it is higher already: another node may know of more.
+    pub(super) async fn raise(&self, what: Meta, value: i64) -> Result<(), StoreError> {
+        self.update(what, doc! { "$max": { "value": value } }).await
+    }
+
+    async fn update(&self, what: Meta, update: Document) -> Result<(), StoreError> {
         retry("write what the database is", || {
-            let update = doc! { "$set": { "value": value } };
-            let set = self.meta.update_one(doc! { "_id": what.name() }, update);
+            let by_name = doc! { "_id": what.name() };
+            let set = self.meta.update_one(by_name, update.clone());
             set.upsert(true)
         })
         .await

@@ -50,11 +50,10 @@ pub(super) async fn migrate(collections: &Collections) -> Done {
             continue;
         }
         step(collections).await?;
-        let own = ParlorVersion::OWN.to_number();
-        collections.set(Meta::Parlor, own).await?;
-        let number = number.cast_signed();
-        collections.set(Meta::Schema, number).await?;
-        tracing::info!(schema = number, "moved the database to a newer schema");
+        let (own, number) = (ParlorVersion::OWN.to_number(), number.cast_signed());
+        collections.raise(Meta::Parlor, own).await?;
+        collections.raise(Meta::Schema, number).await?;
+        tracing::info!(schema = number, "the database has a new schema");
     }
     Ok(())
 }
