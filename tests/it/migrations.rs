@@ -218,6 +218,40 @@ async fn who_is_a_member_anew_joins_anew(backend: Backend) {
     assert_eq!(kinds, ["joined", "joined"]);
 }
 
+/// A node died while somebody joined: they are no member yet, and the next join finishes it with one event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_was_cut_off_is_finished_by_the_next() {
+    let server = Server::start(Backend::MongoDb).await;
+    let (ana, ben) = (server.person("ana").await, server.person("ben").await);
+    ben.enters("tea").await;
+    let database = database(server.mongodb_uri()).await;
+    let memberships = database.collection::<Document>("memberships");
+    let of_ana = doc! { "user": &ana.id, "room": "tea" };
+
+    // Before its event.
+    let mut begun = of_ana.clone();
+    begun.insert("joining", "0b6a1f3e-5f0e-4a44-9d3c-2a7f5d1c9e11");
+    memberships.insert_one(begun).await.unwrap();
+    let refused = ana.get_as("application/json", "/rooms/tea").await;
+    assert_eq!(refused.status(), 403);
+    assert_eq!(ana.json("/rooms").await["rooms"], serde_json::json!([]));
+    ana.enters("tea").await;
+    let joined = |log: Vec<Value>| log.iter().filter(|event| event["type"] == "joined").count();
+    assert_eq!(joined(ana.log("tea").await), 2, "ben and ana");
+
+    // After its event.
+    let back = doc! {
+        "$set": { "joining": "0b6a1f3e-5f0e-4a44-9d3c-2a7f5d1c9e11" },
+        "$unset": { "joined_at": "", "read": "" },
+    };
+    let changed = memberships.update_one(of_ana, back).await.unwrap();
+    assert_eq!(changed.modified_count, 1);
+    let refused = ana.get_as("application/json", "/rooms/tea").await;
+    assert_eq!(refused.status(), 403);
+    ana.enters("tea").await;
+    assert_eq!(joined(ana.log("tea").await), 2, "it is in the log already");
+}
+
 /// The way back: a file of an earlier schema is copied before it is moved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_copied_before_it_is_moved() {
