@@ -84,43 +84,6 @@ fn a_path_is_taken_as_it_is_written() {
 }
 
 #[test]
-fn dot_env_is_taken_as_it_is_written() {
-    for (line, value) in [
-        ("N=pa$word$HOME", "pa$word$HOME"),
-        ("N=${HOME}", "${HOME}"),
-        ("N=a#b\\n\\$", "a#b\\n\\$"),
-        ("N = two words \r", "two words"),
-        ("export N=x", "x"),
-        ("N=\"a # $b 'c'\"", "a # $b 'c'"),
-        ("N='a \"\\ b'", "a \"\\ b"),
-        ("N=a=b==", "a=b=="),
-        ("N=#1", "#1"),
-        ("N=it's", "it's"),
-        ("N=", ""),
-        ("N=\"\"", ""),
-        ("\u{feff}N=x", "x"),
-        ("# N=y\r\n\r\nN=x\r\n", "x"),
-    ] {
-        let read = DotEnv::parse(line).unwrap_or_else(|why| panic!("{line:?}: {why:?}"));
-        assert_eq!(read.0["N"], value, "{line:?}");
-    }
-    for (text, line) in [
-        ("N", 1),
-        ("\n=x", 2),
-        ("two words=x", 1),
-        ("N=x # a comment", 1),
-        ("N=\"x", 1),
-        ("N=\"x\" # a comment", 1),
-        ("N=\"a\"b\"", 1),
-        ("N=\"pa\\$word\"", 1),
-        ("N=x\nM=y\nN=z", 3),
-    ] {
-        let refused = DotEnv::parse(text).err().map(|(line, _)| line);
-        assert_eq!(refused, Some(line), "{text:?}");
-    }
-}
-
-#[test]
 fn secrets_are_not_printed() {
     let config = read(&[
         ("MONGODB_URI", "mongodb://ana:hunter2@db"),
