@@ -1,3 +1,5 @@
+//! Events: what stands in a room's log, and the ids of places in it.
+
 use std::fmt;
 use std::sync::Arc;
 

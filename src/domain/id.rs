@@ -1,3 +1,5 @@
+//! Ids: UUIDs, a type for each thing that has one.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! Message bodies.
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -12,6 +12,8 @@ mod message;
 mod room;
 mod roster;
 mod session;
+#[cfg(test)]
+pub(crate) mod testing;
 mod timestamp;
 mod username;
 

@@ -1,3 +1,5 @@
+//! Room ids, and a room as the lobby lists it.
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Timestamps: milliseconds since 1970, in UTC.
+
 use std::fmt;
 use std::time::Duration;
 

@@ -252,7 +252,8 @@ async fn read_on(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::room::tests::{event, room};
+    use crate::domain::testing::event;
+    use crate::live::room::tests::room;
 
     fn text(step: Step) -> String {
         match step {

@@ -5,9 +5,10 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
 use super::*;
+use crate::domain::testing::event;
 use crate::domain::{Epoch, NewEvent, Timestamp, Username};
 use crate::live::ByteStream;
-use crate::live::room::tests::{event, renderer};
+use crate::live::room::tests::renderer;
 use crate::metrics::Metrics;
 use crate::store::Appended;
 use crate::store::OnChange;

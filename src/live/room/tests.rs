@@ -1,21 +1,5 @@
 use super::*;
-use crate::domain::{Author, EventKind, MessageBody, Timestamp, UserId};
-
-pub(in crate::live) fn event(seq: Seq) -> Arc<Event> {
-    Arc::new(Event {
-        room: RoomId::parse("tea").unwrap(),
-        seq,
-        messages: seq,
-        at: Timestamp::from_millis(0),
-        author: Author {
-            id: UserId::new(),
-            username: "ana".into(),
-        },
-        kind: EventKind::Message {
-            body: MessageBody::parse(&format!("number {seq}")).unwrap(),
-        },
-    })
-}
+use crate::domain::testing::event;
 
 pub(in crate::live) fn renderer() -> Renderer {
     Renderer {

@@ -1,5 +1,6 @@
 use super::super::{SqliteStore, log, rooms};
 use super::*;
+use crate::domain::testing::event;
 use crate::domain::{Author, Email, MessageBody, NewEvent, NewUser, Username};
 use crate::store::{Access, Accounts, Log, Rooms, Sessions};
 
@@ -87,22 +88,6 @@ async fn what_is_kept_is_what_the_file_says() {
             assert_eq!(kept, file.await.unwrap(), "round {round}");
         }
     }
-}
-
-fn event(seq: Seq) -> Arc<Event> {
-    Arc::new(Event {
-        room: RoomId::parse("tea").unwrap(),
-        seq,
-        messages: seq,
-        at: Timestamp::from_millis(0),
-        author: Author {
-            id: UserId::new(),
-            username: "ana".into(),
-        },
-        kind: EventKind::Message {
-            body: MessageBody::parse("hello").unwrap(),
-        },
-    })
 }
 
 fn end(head: Seq) -> LogEnd {
