@@ -1,7 +1,7 @@
 //! The cost of a delivery: `cargo bench --bench delivery`. Opens thousands of streams at a release
 //! build of the server, posts, and checks that every stream gets every message once and in order;
 //! then does the same with the floor, a bare epoll loop that sends the same bytes with one `send`
-//! per delivery. What counts are the ratios: the load shares the machine with both.
+//! per delivery. The ratios count: the load shares the machine with both.
 
 #![expect(
     clippy::unwrap_used,

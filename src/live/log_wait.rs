@@ -1,3 +1,5 @@
+//! Log waits: requests that are answered when a log grows.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! Streams: who follows which log, how they are woken, and who is here.
+//! Streams: subscribers of rooms' logs, what wakes them, and presence.
 //!
 //! A stream is a [`Subscriber`]: a cursor into a room's log. The [`Hub`] keeps the newest events of
 //! each followed room, encoded, and wakes the subscribers when there are more; what a subscriber has

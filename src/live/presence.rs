@@ -1,3 +1,5 @@
+//! Presence: which people are in which rooms, on this node and on others.
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

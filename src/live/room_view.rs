@@ -1,4 +1,4 @@
-//! A room as it was at one moment, for many subscribers at once.
+//! The room view: a snapshot of a room for many subscribers at once.
 
 use std::pin::Pin;
 use std::sync::Arc;

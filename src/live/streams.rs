@@ -1,3 +1,5 @@
+//! The registry of open streams, by user and session, and what ends them.
+
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;

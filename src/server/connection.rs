@@ -94,8 +94,8 @@ pub(super) async fn serve(
                     tokio::spawn(timeout(UNWANTED_MAX, forget(body)));
                 }
             }
-            let handed_over = response.extensions_mut().remove::<HandedOff>();
-            if let Some(stream) = handed_over.and_then(|handed_over| handed_over.take()) {
+            let handed_off = response.extensions_mut().remove::<HandedOff>();
+            if let Some(stream) = handed_off.and_then(|handed_off| handed_off.take()) {
                 leaving.set(response.into_parts().0, stream);
                 // hyper waits for an answer, and is left waiting.
                 return pending().await;

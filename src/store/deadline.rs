@@ -1,4 +1,4 @@
-//! How long a caller waits for a database that is not answering.
+//! The deadline of a request that waits for the database.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Which version of this program wrote a store.
+//! The version of the program that wrote a store.
 
 use std::fmt;
 

@@ -1,3 +1,5 @@
+//! Avatars: pictures made from names.
+
 use askama::Template;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 

@@ -76,7 +76,7 @@ impl Field<'_> {
 
 /// `GET /signup`, and again with errors.
 #[derive(Template)]
-#[template(path = "users/new.html")]
+#[template(path = "accounts/new.html")]
 pub struct SignUpPage<'a> {
     /// Name, address, password.
     pub fields: [Field<'a>; 3],

@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! The client's network address, as the connection and trusted proxies give it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Gives an [`AppError`] the form its request asked for.
+//! Error responses: an [`AppError`] in the format that its request asked for.
 
 use std::sync::Arc;
 

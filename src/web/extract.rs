@@ -1,4 +1,4 @@
-//! Guards: a handler that takes one of these runs only for who may be there.
+//! Extractors that guard: a handler that takes one runs only for users who may be there.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams};
 use axum::http::request::Parts;

@@ -1,3 +1,5 @@
+//! Health checks: whether the process lives, and whether it is ready.
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -1,3 +1,5 @@
+//! Messages: pages of a room's log, single messages, posting.
+
 use std::sync::Arc;
 use std::time::Duration;
 

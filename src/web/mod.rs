@@ -1,5 +1,6 @@
 //! HTTP: the routes, the layers around them, and a handler for each.
 
+mod accounts;
 mod assets;
 mod avatars;
 mod client;
@@ -20,7 +21,6 @@ mod room_events;
 mod rooms;
 mod sessions;
 mod typing;
-mod users;
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub fn app(state: AppState) -> Router {
 
     let pages = Router::new()
         .route("/", get(home))
-        .route("/signup", get(users::new).post(users::create))
+        .route("/signup", get(accounts::new).post(accounts::create))
         .route("/login", get(sessions::new).post(sessions::create))
         .route("/logout", post(sessions::destroy))
         .route("/rooms", get(rooms::index).post(rooms::create))

@@ -1,4 +1,4 @@
-//! In which form a request wants its answer, and answers in those forms.
+//! Response formats: which one a request wants, and responses in each.
 
 use std::convert::Infallible;
 

@@ -1,3 +1,5 @@
+//! Rooms: the lobby, entering a room, a room's page.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Sign-in and sign-out.
+
 use std::net::IpAddr;
 
 use axum::extract::State;

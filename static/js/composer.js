@@ -27,7 +27,7 @@ text.addEventListener('input', () => {
   changed();
   tellTyping();
 });
-// Whichever of these a browser tells of first; each has the text that would come in.
+// Browsers differ in which of these events comes first; each has the text that would come in.
 text.addEventListener('paste', (event) => refuseLong(event, event.clipboardData?.getData('text/plain')));
 text.addEventListener('drop', (event) => refuseLong(event, event.dataTransfer?.getData('text/plain')));
 text.addEventListener('beforeinput', (event) => {

@@ -144,7 +144,7 @@ async function post({ body, nonce }) {
   }
 }
 
-/** What an answer means. Only ours can say that a message was taken, or that it never will be. */
+/** The outcome of a post, read from its answer. Only our own answers say that a message was taken, or never will be. */
 function answerOf({ status, headers }, answer) {
   const wait = Math.min(Number(headers.get('Retry-After')) || 0, 60);
   const [, seq] = headers.get('Location')?.match(`^/rooms/${room}/messages/(?:\\d+-)?(\\d+)$`) ?? [];

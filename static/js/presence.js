@@ -1,4 +1,4 @@
-// Who is here, and who is typing: said for some seconds at a time, and over with their message.
+// Presence and typing: shows who is here, and for a few seconds who is typing.
 import { attempt, log, name as own } from './page.js';
 
 function showPresence() {

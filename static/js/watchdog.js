@@ -8,7 +8,7 @@
   var waited = 0;
   var added = [];
 
-  // What `static/stream.js` says of itself.
+  // The state that `stream.js` reports.
   function state(log) {
     return log.getAttribute('data-state');
   }
@@ -17,7 +17,7 @@
     return state(log) === 'stream' || state(log) === 'poll';
   }
 
-  // What stands in the page for browsers that run no scripts.
+  // Puts in the parts that stand in the page for browsers without scripts.
   function fallBack() {
     var parts = document.querySelectorAll('main noscript');
     for (var i = 0; i < parts.length; i += 1) {

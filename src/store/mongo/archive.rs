@@ -1,4 +1,4 @@
-//! Moving a database on MongoDB: out as an export and in again.
+//! Exports of a MongoDB database, and imports.
 
 use anyhow::{Context, ensure};
 use mongodb::Collection;

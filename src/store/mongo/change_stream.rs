@@ -1,4 +1,4 @@
-//! How a node hears of what other nodes did: one change stream over the deployment's oplog.
+//! The change stream over the deployment's oplog, by which a node hears of other nodes' writes.
 //!
 //! It is a wake-up and not the truth. Whenever it was interrupted, and every few seconds in any
 //! case, the process is told [`Change::Resync`] and compares the heads of the logs it

@@ -1,4 +1,4 @@
-//! Trying again through an election or a cut connection.
+//! Retries: attempts with backoff, through an election or a cut connection.
 
 use std::time::Duration;
 

@@ -104,10 +104,10 @@ pub(super) fn export_from(
 /// With `new_epoch` the store gets a new epoch, and everybody has to sign in.
 pub fn import(dir: &Path, mut importer: Importer<'_>, new_epoch: bool) -> anyhow::Result<Counts> {
     make_data_dir(dir)?;
-    let (mut lock, seal) = lock(dir)?;
+    let (mut lock, marker) = lock(dir)?;
     let path = dir.join(DATABASE);
-    seal.fits(&path)?;
-    if seal != ShutdownMarker::New {
+    marker.fits(&path)?;
+    if marker != ShutdownMarker::New {
         ShutdownMarker::InUse(None).put(&mut lock, dir)?;
     }
     let mut connection = open_prepared(&path)?;

@@ -49,10 +49,10 @@ pub fn restore(dir: &Path, file: &Path) -> anyhow::Result<Option<PathBuf>> {
         );
     }
     make_data_dir(dir)?;
-    let (_lock, seal) = lock(dir)?;
+    let (_lock, marker) = lock(dir)?;
     let path = dir.join(DATABASE);
     let mut part = Part::beside_for_folder(&path)?;
-    let owns_log = seal.owns_log(&path).is_ok();
+    let owns_log = marker.owns_log(&path).is_ok();
     // SQLite would write another file's log into this one as soon as it is opened.
     let old = if owns_log { open } else { open_immutable };
     let newest = old(&path).and_then(|old| epoch(&old)).unwrap_or(0);
@@ -120,9 +120,9 @@ fn rekey(connection: &Connection) -> anyhow::Result<()> {
 
 /// Makes an embedded store one that has gone back in time: after its file was put back by hand.
 pub fn start_new_epoch(dir: &Path) -> anyhow::Result<()> {
-    let (mut lock, seal) = lock(dir)?;
+    let (mut lock, marker) = lock(dir)?;
     let mut connection = open_existing(dir)?;
-    if seal != ShutdownMarker::New {
+    if marker != ShutdownMarker::New {
         ShutdownMarker::InUse(None).put(&mut lock, dir)?;
     }
     migrate(&mut connection)?;

@@ -1,4 +1,4 @@
-//! Whether a database file is whole.
+//! Integrity checks of a database file.
 
 use anyhow::{Context, bail, ensure};
 use rusqlite::config::DbConfig;

@@ -1,3 +1,5 @@
+//! The pool of read-only connections.
+
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;

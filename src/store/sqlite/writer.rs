@@ -1,4 +1,4 @@
-//! The one thread that writes.
+//! The writer: one thread that commits whatever waits in one transaction.
 //!
 //! It takes everything that waits, runs each piece of work in a savepoint of its own, commits all
 //! of it in one transaction, and only then tells the process what changed and answers the

@@ -137,7 +137,7 @@ const SCRIPTS: [&str; 18] = [
     "hx-sse.min",
 ];
 
-/// Those that others import, or that nothing goes on without.
+/// The scripts that others import or depend on.
 const CORE: [&str; 8] = [
     "watchdog", "app", "page", "log", "stream", "composer", "unread", "htmx.min",
 ];

@@ -73,7 +73,7 @@ impl Proxy {
         self.cuts.send_replace(());
     }
 
-    /// From now on. What is open is cut: only a connection's first request is looked at.
+    /// Sets the mood from now on. Open connections are cut: only a connection's first request is looked at.
     pub fn is(&self, mood: Mood) {
         self.mood.send_replace(mood);
         self.cut();

@@ -1,3 +1,5 @@
+//! Sign-up: the form, and making an account.
+
 use std::net::IpAddr;
 
 use axum::extract::State;
