@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
 
+use super::Hub;
 use super::room_view::RoomView;
 use super::streams::CloseReason;
 use super::subscriber::{ReadOn, Step, Subscriber};
-use super::{Format, Hub};
 use crate::domain::{Seq, Timestamp};
 
 /// The bytes of one stream, to their end.
@@ -40,11 +40,6 @@ impl ByteStream {
     /// The last event that was taken.
     pub fn cursor(&self) -> Seq {
         self.subscriber.cursor()
-    }
-
-    /// In which format it is sent.
-    pub fn format(&self) -> Format {
-        self.subscriber.format()
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Step {

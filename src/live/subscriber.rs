@@ -17,7 +17,7 @@ use super::presence::PresenceGuard;
 use super::room::{Following, Names, Room, Signal, Taken};
 use super::room_view::RoomView;
 use super::streams::{CloseReason, StreamGuard};
-use crate::domain::{RoomId, Roster, Seq, Timestamp};
+use crate::domain::{Roster, Seq, Timestamp};
 use crate::store::{Log, StoreError};
 
 /// How many events a stream that is behind reads at a time: about one write of ordinary ones.
@@ -88,11 +88,6 @@ impl Subscriber {
         self.position.cursor
     }
 
-    /// The room whose log it follows.
-    pub fn room(&self) -> &RoomId {
-        &self.following.room().id
-    }
-
     /// In which format it is sent.
     pub fn format(&self) -> Format {
         self.position.format
@@ -106,7 +101,7 @@ impl Subscriber {
     /// When the store does not tell the log's head.
     pub async fn start_after(&mut self, seq: Seq) -> Result<bool, StoreError> {
         // Another node may be ahead of what this one has heard.
-        if seq > self.head() && !self.log.reaches(self.room(), seq).await? {
+        if seq > self.head() && !self.log.reaches(&self.following.room().id, seq).await? {
             return Ok(false);
         }
         self.position.cursor = seq;
