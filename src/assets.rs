@@ -1,6 +1,6 @@
 //! The files of `static/`, inside the binary: named by their content, so cached for ever.
 
-/// One file in the forms it is sent in. Made by `build.rs`.
+/// One file in the forms it is sent in. Made by `build/main.rs`.
 pub(crate) struct Asset {
     /// Its name in `static/`.
     pub(crate) name: &'static str,

@@ -478,9 +478,7 @@ async fn a_room_is_light_and_comes_without_a_jerk() {
             )
             .await;
         let bytes: Vec<(String, u64)> = serde_json::from_value(bytes).unwrap();
-        for script in [
-            "watchdog", "page", "log", "stream", "composer", "times", "unread", "htmx", "hx-sse",
-        ] {
+        for script in ["watchdog", "room", "htmx", "hx-sse"] {
             let came = bytes
                 .iter()
                 .any(|(name, size)| name.contains(&format!("/{script}.")) && *size > 0);
@@ -507,11 +505,10 @@ async fn rows_are_put_together_as_the_shared_cases_say() {
     let zone = json!({ "timezoneId": "UTC" });
     ana.devtools("Emulation.setTimezoneOverride", zone).await;
     let shared: serde_json::Value = serde_json::from_str(include_str!("../../rows.json")).unwrap();
+    let rule = include_str!("../../../static/js/rows.js").replace("export function", "function");
     let shown = ana
         .evaluate(&format!(
-            "(async () => {{ \
-             const {{ name }} = performance.getEntriesByType('resource').find((one) => one.name.includes('/rows.')); \
-             const {{ arrange }} = await import(name); \
+            "(() => {{ {rule}\n\
              return {}.map((rows) => {{ \
                const list = document.createElement('ol'); \
                list.innerHTML = rows.map(({{ at, by, joined }}, n) => `<li id=\"m-${{n}}\" data-author=\"${{by}}\" \

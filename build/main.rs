@@ -1,5 +1,7 @@
 //! Prepares `static/` for being served, once at build time so that no request pays for it: style sheets
-//! joined into one, comments left out, names with a hash of the content, compressed copies.
+//! and scripts joined into few, comments left out, names with a hash of the content, compressed copies.
+
+mod bundle;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 fn main() -> std::io::Result<()> {
     println!("cargo::rerun-if-changed=static");
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
 
     let mut table = String::from("[\n");
@@ -28,7 +30,7 @@ fn main() -> std::io::Result<()> {
             "    Asset {{ name: {name:?}, path: {:?}, \
              etag: \"\\\"{hash}\\\"\", content_type: {:?}, \
              plain: include_bytes!({:?}), br: include_bytes!({:?}), gzip: include_bytes!({:?}) }},",
-            format!("/static/{}", address(&name, &content)),
+            format!("/static/{stem}.{hash}.{extension}"),
             content_type(extension).expect("an ending we serve"),
             copy("", &content)?,
             copy(".br", &brotli(&content)?)?,
@@ -54,37 +56,10 @@ fn assets() -> std::io::Result<BTreeMap<String, Vec<u8>>> {
             assets.insert(name, fs::read(&path)?);
         }
     }
-    for name in modules.keys() {
-        add_module(name, &modules, &mut assets);
+    for (name, bundle) in bundle::all(&modules) {
+        assets.insert(name, bundle.into_bytes());
     }
     Ok(assets)
-}
-
-/// Adds a module and those it imports, which come first: their addresses stand in it.
-fn add_module(
-    name: &str,
-    modules: &BTreeMap<String, String>,
-    assets: &mut BTreeMap<String, Vec<u8>>,
-) {
-    if assets.contains_key(name) {
-        return;
-    }
-    // Stands for itself while it is looked at: a circle ends here, and is not served.
-    assets.insert(name.to_owned(), Vec::new());
-    let mut module = modules[name].clone();
-    for imported in modules.keys() {
-        let specifier = format!("'./{imported}'");
-        if module.contains(&specifier) {
-            add_module(imported, modules, assets);
-            let content = &assets[imported];
-            assert!(
-                !content.is_empty(),
-                "{name} and {imported} import each other"
-            );
-            module = module.replace(&specifier, &format!("'./{}'", address(imported, content)));
-        }
-    }
-    assets.insert(name.to_owned(), module.into_bytes());
 }
 
 /// All style sheets as one, the one that orders their layers first.
@@ -119,12 +94,6 @@ fn without_comments(source: &str) -> String {
         is_in_comment &= !text.ends_with("*/");
     }
     kept
-}
-
-/// A file's name with the hash of its content.
-fn address(name: &str, content: &[u8]) -> String {
-    let (stem, extension) = name.rsplit_once('.').expect("a name with an ending");
-    format!("{stem}.{}.{extension}", hash(content))
 }
 
 fn hash(content: &[u8]) -> String {

@@ -1,0 +1,3 @@
+// A room's earlier messages: what runs there, in this order.
+import './log.js';
+import './times.js';

@@ -1,0 +1,9 @@
+// A room's page: what runs there, in this order.
+import './log.js';
+import './stream.js';
+import './composer.js';
+import './times.js';
+import './unread.js';
+import './presence.js';
+import './older.js';
+import './keys.js';
