@@ -210,6 +210,7 @@ async fn typing_is_told_until_it_is_sent(backend: Backend) {
         assert_eq!(types().await, StatusCode::NO_CONTENT);
         ben.says("tea", &format!("sent {number}")).await;
     }
+    anas.numbers(5).await;
     let told = timeout(Duration::from_secs(3), anas.next_notice("typing")).await;
     assert!(told.is_err(), "{told:?}");
 

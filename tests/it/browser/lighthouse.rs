@@ -60,7 +60,7 @@ async fn falls_short(
         .arg("--only-categories=performance,accessibility,best-practices")
         .arg(format!("--extra-headers={headers}"))
         // A room's stream never ends, so nothing says that it has loaded but the time.
-        .arg("--max-wait-for-load=12000")
+        .arg("--max-wait-for-load=6000")
         .arg(
             "--chrome-flags=--headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
              --disable-background-networking --disable-component-update --disable-sync \
