@@ -20,15 +20,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use mongodb::bson::{Document, doc};
+use mongodb::options::{Acknowledgment, WriteConcern};
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use cluster::Cluster;
 use support::Person;
 
 const CONNECTIONS: usize = 33;
 const MEASURED_FOR: Duration = Duration::from_secs(8);
+const PEOPLE: u64 = 500;
+const POSTS_EVERY: Duration = Duration::from_secs(20);
+const STAYS: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() {
@@ -70,13 +75,93 @@ async fn main() {
     });
     tokio::time::sleep(Duration::from_secs(3)).await;
     let primary = cluster.primary().await.unwrap();
+    let killed_at = Instant::now();
     cluster.kill_member(primary);
+    // Nobody can write before: an election, and a majority that follows whoever was elected.
+    write_until_acknowledged(&cluster.admin).await;
+    let election = killed_at.elapsed();
     let delays = reading.await.unwrap();
     println!(
-        "the longest delay while the primary is killed, 50 posts/s: {:.1} s ({} posts, none lost)",
+        "the longest delay while the primary is killed, 50 posts/s: {:.1} s; a bare client’s write took \
+         {:.1} s ({} posts, none lost)",
         at_share(&delays, 1.0) / 1_000.0,
+        election.as_secs_f64(),
         delays.len()
     );
+    mixed(&ana, &at).await;
+}
+
+/// Writes to a majority as any client does, until that is acknowledged.
+async fn write_until_acknowledged(client: &mongodb::Client) {
+    let writes = client.database("floor").collection::<Document>("writes");
+    let majority = WriteConcern::builder().w(Acknowledgment::Majority);
+    let majority = majority.journal(true).build();
+    loop {
+        let write = writes.insert_one(doc! {}).write_concern(majority.clone());
+        let write = timeout(Duration::from_millis(500), write.into_future());
+        if write.await.is_ok_and(|written| written.is_ok()) {
+            return;
+        }
+    }
+}
+
+/// People who read, write now and then, and come back at another node now and then.
+async fn mixed(ana: &Person, at: &[Person]) {
+    ana.enters("mixed").await;
+    let until = Instant::now() + MEASURED_FOR * 3;
+    let mut people = JoinSet::new();
+    for number in 0..PEOPLE {
+        let at = at.to_vec();
+        people.spawn(async move {
+            let mut choices = fastrand::Rng::with_seed(number);
+            let mut after = 1;
+            let mut delays = Vec::new();
+            tokio::time::sleep(Duration::from_secs(3).mul_f64(choices.f64())).await;
+            let mut says_at = Instant::now() + POSTS_EVERY.mul_f64(choices.f64());
+            while Instant::now() < until {
+                let there = &at[choices.usize(..at.len())];
+                let page = there.get_as("text/html", "/rooms/mixed").await;
+                assert_eq!(page.status(), StatusCode::OK);
+                let mut stream = there.listens("mixed", after).await;
+                let leaves_at = Instant::now() + STAYS.mul_f64(0.5 + choices.f64());
+                // What was said before it came is no delay.
+                let came_at = now_us();
+                while Instant::now() < leaves_at.min(until) {
+                    if Instant::now() >= says_at {
+                        says_at += POSTS_EVERY;
+                        there.says("mixed", &now_us().to_string()).await;
+                    }
+                    let wait = says_at.min(leaves_at).min(until);
+                    let next = tokio::time::timeout_at(wait.into(), stream.next_event());
+                    let Ok(event) = next.await else { continue };
+                    let event = event.expect("the stream ended");
+                    after = event.seq();
+                    let said_at: Option<u64> =
+                        event.json()["body"].as_str().and_then(|at| at.parse().ok());
+                    if let Some(said_at) = said_at.filter(|said_at| *said_at > came_at) {
+                        delays.push((now_us() - said_at) as f64 / 1_000.0);
+                    }
+                }
+            }
+            delays
+        });
+    }
+    let mut delays: Vec<f64> = people.join_all().await.into_iter().flatten().collect();
+    delays.sort_by(f64::total_cmp);
+    println!(
+        "{PEOPLE} people on three nodes, each posting every {} s, coming back every {} s: p50 {:.1} ms, p99 \
+         {:.1} ms, {} deliveries",
+        POSTS_EVERY.as_secs(),
+        STAYS.as_secs(),
+        at_share(&delays, 0.5),
+        at_share(&delays, 0.99),
+        delays.len()
+    );
+}
+
+fn now_us() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    u64::try_from(since.as_micros()).unwrap()
 }
 
 /// How many each node takes, when each connection posts, waits for the answer and posts again.

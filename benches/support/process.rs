@@ -107,11 +107,7 @@ impl Served {
 
     /// CPU time spent so far.
     pub fn cpu(&self) -> Duration {
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let stat = self.read("stat");
-        let after_name = stat.rsplit(") ").next().unwrap();
-        let field = |at: usize| -> f64 { after_name.split(' ').nth(at).unwrap().parse().unwrap() };
-        Duration::from_secs_f64((field(11) + field(12)) / TICKS_PER_SECOND)
+        cpu_of(self.process.id())
     }
 
     /// Memory of its own.
@@ -170,6 +166,15 @@ pub fn parlor(dir: &Path) -> Command {
     parlor
 }
 
+/// CPU time that a process has spent.
+pub fn cpu_of(pid: u32) -> Duration {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit(") ").next().unwrap();
+    let field = |at: usize| -> f64 { after_name.split(' ').nth(at).unwrap().parse().unwrap() };
+    Duration::from_secs_f64((field(11) + field(12)) / TICKS_PER_SECOND)
+}
+
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
@@ -224,12 +229,17 @@ pub fn page_request(served: &Served, path: &str) -> Vec<u8> {
 /// A message of 100 bytes.
 #[allow(dead_code, reason = "each bench uses some of it")]
 pub fn post_request(served: &Served, room: &str) -> Vec<u8> {
-    let body = format!("body={}", "x".repeat(100));
+    post_of(served, room, &format!("body={}", "x".repeat(100)))
+}
+
+/// A message in a form.
+#[allow(dead_code, reason = "each bench uses some of it")]
+pub fn post_of(served: &Served, room: &str, form: &str) -> Vec<u8> {
     format!(
         "POST /rooms/{room}/messages HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n{}\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
         served.authorization,
-        body.len()
+        form.len()
     )
     .into_bytes()
 }

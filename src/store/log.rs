@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{Freshness, StoreError};
 use crate::domain::{Epoch, Event, MessageBody, NewEvent, RoomId, Seq};
 
 /// How an append ended.
@@ -83,6 +83,14 @@ pub trait Log: Send + Sync {
         room: &RoomId,
         after: Seq,
         limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError>;
+
+    /// The last events, oldest first, at most `limit` and [`PAGE_MAX`]; fewer when they are long.
+    async fn newest(
+        &self,
+        room: &RoomId,
+        limit: usize,
+        freshness: &Freshness,
     ) -> Result<Vec<Arc<Event>>, StoreError>;
 
     /// The last events before number `before`, oldest first, at most `limit` and [`PAGE_MAX`];

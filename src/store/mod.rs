@@ -13,8 +13,10 @@ use crate::domain::{Event, SessionId};
 mod accounts;
 pub mod archive;
 mod buckets;
+mod cache;
 pub(crate) mod deadline;
 mod error;
+mod freshness;
 mod log;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
@@ -26,6 +28,7 @@ mod version;
 pub use accounts::{Accounts, UserField};
 pub use buckets::{Bucket, Buckets};
 pub use error::StoreError;
+pub use freshness::{Freshness, Seen};
 pub use log::{Appended, Log, PAGE_MAX};
 use log::{repeated, within_bytes};
 use rooms::newest_first;
@@ -57,6 +60,9 @@ pub type OnChange = Arc<dyn Fn(Change) + Send + Sync>;
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
 pub trait Store: Log + Accounts + Sessions + Rooms + Buckets {
+    /// Whether other processes may write too, so that answers may lag behind theirs; see [`Freshness`].
+    fn is_shared(&self) -> bool;
+
     /// Answers if the database does.
     async fn ready(&self) -> Result<(), StoreError>;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{Freshness, StoreError};
 use crate::domain::{RoomId, RoomSummary, Seq, Timestamp, User};
 
 /// The most rooms one user is in, so that nobody's lobby grows without end.
@@ -32,18 +32,24 @@ pub enum Access {
 #[async_trait]
 pub trait Rooms: Send + Sync {
     /// Makes the room if there is none, and `user` a member; the first time, a `joined` event is
-    /// appended, once however often and wherever this is called.
+    /// appended, once however often and wherever this is called. How far one must see the room to see
+    /// it is answered; 0 for who was a member.
     ///
     /// # Errors
     ///
     /// [`StoreError::TooManyRooms`] when the user would be in one too many.
-    async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError>;
+    async fn join(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError>;
 
-    /// The relation of `user` to `room`.
+    /// The relation of `user` to `room`. A membership that has ended elsewhere may hold for up to two
+    /// seconds; one that has begun is there at once.
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError>;
 
     /// The rooms `user` is a member of, those with the newest message first.
-    async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError>;
+    async fn rooms_of(
+        &self,
+        user: &User,
+        freshness: &Freshness,
+    ) -> Result<Arc<[RoomSummary]>, StoreError>;
 
     /// Notes that `user`, a member, has read the room's log up to `seq`, or its head if that is
     /// lower. It never goes back.

@@ -19,7 +19,8 @@ pub trait Sessions: Send + Sync {
     /// Keeps a new session.
     async fn add_session(&self, session: Session) -> Result<(), StoreError>;
 
-    /// A session that is neither revoked nor over, with its user.
+    /// A session that is neither revoked nor over, with its user. One that was revoked elsewhere may be
+    /// found for up to two seconds.
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError>;
 
     /// The sessions among `ids` that are neither revoked nor over.

@@ -1,4 +1,4 @@
-//! The cookies that Parlor sets, and the one it reads: a session's token.
+//! The cookies that Parlor sets, and their attributes.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -54,59 +54,65 @@ impl SessionCookies {
 
     /// Has the browser keep a session's token, for as long as the session lasts.
     pub(super) fn keep(&self, token: String, lifetime: Duration) -> SetCookies {
-        let mut kept = self.cookie(self.name.clone(), token, "/", self.is_https);
+        let mut kept = cookie(self.name.clone(), token, "/", self.is_https);
         kept.set_max_age(CookieDuration::seconds(lifetime.as_secs().cast_signed()));
-        set([kept, self.say(Said::SignedIn)])
+        set([kept, Self::say(Said::SignedIn)])
     }
 
     /// Has the browser forget the session's token.
     pub(super) fn drop_token(&self) -> SetCookies {
-        let mut gone = self.cookie(self.name.clone(), String::new(), "/", self.is_https);
+        let mut gone = cookie(self.name.clone(), String::new(), "/", self.is_https);
         gone.make_removal();
-        set([gone, self.forget(Said::SignedIn), self.say(Said::SignedOut)])
+        set([
+            gone,
+            Self::forget(Said::SignedIn),
+            Self::say(Said::SignedOut),
+        ])
     }
 
     /// The notice, and the cookie that takes it back, so that it is shown once.
     pub(super) fn take_said(&self) -> (Option<Said>, SetCookies) {
-        let forgotten = self.said.iter().map(|said| self.forget(*said));
+        let forgotten = self.said.iter().map(|said| Self::forget(*said));
         (self.said.first().copied(), set(forgotten))
     }
 
     /// Not a Secure cookie, even where the session's is one: a browser that drops that one should still
     /// bring this, so that the sign-in page can say what is wrong.
-    fn say(&self, said: Said) -> Cookie<'static> {
+    fn say(said: Said) -> Cookie<'static> {
         const LASTS: CookieDuration = CookieDuration::seconds(30);
         let name = said.cookie_name().to_owned();
-        let mut marker = self.cookie(name, "1".to_owned(), "/login", false);
+        let mut marker = cookie(name, "1".to_owned(), "/login", false);
         marker.set_max_age(LASTS);
         marker
     }
 
-    fn forget(&self, said: Said) -> Cookie<'static> {
+    fn forget(said: Said) -> Cookie<'static> {
         let name = said.cookie_name().to_owned();
-        let mut gone = self.cookie(name, String::new(), "/login", false);
+        let mut gone = cookie(name, String::new(), "/login", false);
         gone.make_removal();
         gone
     }
-
-    /// The one place that decides a cookie's attributes.
-    fn cookie(
-        &self,
-        name: String,
-        value: String,
-        path: &'static str,
-        is_secure: bool,
-    ) -> Cookie<'static> {
-        Cookie::build((name, value))
-            .http_only(true)
-            .same_site(SameSite::Lax)
-            .path(path)
-            .secure(is_secure)
-            .build()
-    }
 }
 
-fn set(cookies: impl IntoIterator<Item = Cookie<'static>>) -> SetCookies {
+/// A cookie that is no secret and is of use for a few seconds.
+pub(super) fn passing(name: &str, value: String) -> Cookie<'static> {
+    const LASTS: CookieDuration = CookieDuration::seconds(10);
+    let mut passing = cookie(name.to_owned(), value, "/", false);
+    passing.set_max_age(LASTS);
+    passing
+}
+
+/// The one place that decides a cookie's attributes.
+fn cookie(name: String, value: String, path: &'static str, is_secure: bool) -> Cookie<'static> {
+    Cookie::build((name, value))
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .path(path)
+        .secure(is_secure)
+        .build()
+}
+
+pub(super) fn set(cookies: impl IntoIterator<Item = Cookie<'static>>) -> SetCookies {
     let header = |cookie: Cookie<'_>| (SET_COOKIE, cookie.to_string());
     AppendHeaders(cookies.into_iter().map(header).collect())
 }

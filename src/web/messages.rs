@@ -15,6 +15,7 @@ use super::form::{Input, Payload};
 use super::query::{self, Query};
 use super::read_markers::note_read;
 use super::respond::{self, ResponseFormat};
+use super::seen::Seeing;
 use crate::domain::{
     Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq,
     User,
@@ -49,6 +50,7 @@ struct Range {
 
 #[derive(Clone, Copy)]
 enum End {
+    Newest,
     Before(Seq),
     After(Seq),
 }
@@ -62,7 +64,7 @@ impl Range {
             ))
         };
         let mut range = Self {
-            end: End::Before(Seq::MAX),
+            end: End::Newest,
             limit: PAGE,
             wait: Duration::ZERO,
         };
@@ -88,11 +90,16 @@ pub(super) async fn index(
     RoomMember {
         signed_in, room, ..
     }: RoomMember,
+    seeing: Seeing,
     query: Query,
 ) -> Result<Response, AppError> {
     let epoch = app.store.epoch();
     let range = Range::parse(&query, epoch)?;
     let events = match range.end {
+        End::Newest => {
+            let freshness = seeing.freshness();
+            app.store.newest(&room, range.limit, &freshness).await?
+        }
         End::Before(before) => app.store.page_before(&room, before, range.limit).await?,
         End::After(after) => {
             let events = app.store.page_after(&room, after, range.limit).await?;
@@ -109,7 +116,7 @@ pub(super) async fn index(
         seq: match (events.last(), range.end) {
             (Some(last), _) => last.seq,
             (None, End::After(after)) => after,
-            (None, End::Before(_)) => 0,
+            (None, End::Newest | End::Before(_)) => 0,
         },
     };
     match format {
@@ -119,7 +126,7 @@ pub(super) async fn index(
                 room: &room,
                 rows: rows(&events, epoch),
                 older: match range.end {
-                    End::Before(_) => older(&events, epoch),
+                    End::Newest | End::Before(_) => older(&events, epoch),
                     End::After(_) => None,
                 },
             };
@@ -253,6 +260,7 @@ pub(super) async fn create(
     format: ResponseFormat,
     Path(room): Path<String>,
     member: Result<RoomMember, AppError>,
+    seeing: Seeing,
     headers: HeaderMap,
     Payload(sent): Payload<NewMessage>,
 ) -> Result<Response, AppError> {
@@ -281,7 +289,8 @@ pub(super) async fn create(
             if format == ResponseFormat::Page || !sent.seen.is_empty() {
                 note_read(&app, &room, &user, event.seq);
             }
-            Ok(posted(format, app.store.epoch(), &event))
+            let seen = seeing.having_shown(&room, event.seq);
+            Ok((seen, posted(format, app.store.epoch(), &event)).into_response())
         }
         Err(error) if format.is_html() => Ok(refused(format, &room, typed, nonce, &error)),
         Err(error) => Err(error),

@@ -19,6 +19,7 @@ mod read_markers;
 mod respond;
 mod room_events;
 mod rooms;
+mod seen;
 mod sessions;
 mod typing;
 

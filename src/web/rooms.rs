@@ -8,17 +8,19 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::extract::{RoomMember, SignedIn};
 use super::form::{Input, Payload};
 use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
+use super::seen::Seeing;
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, Seq, User};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::text_line;
 use crate::state::AppState;
+use crate::store::{Freshness, Seen};
 use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, RoomPage};
 
 /// The lobby as JSON.
@@ -59,12 +61,20 @@ pub(super) async fn index(
     State(app): State<AppState>,
     format: ResponseFormat,
     signed_in: SignedIn,
+    mut seeing: Seeing,
     query: Query,
 ) -> Result<Response, AppError> {
     let wait = query::wait(&query)?;
     let user = &signed_in.user;
-    let mut rooms = app.store.rooms_of(user).await?;
-    if let Some(after) = query.find("after")
+    let after = query.find("after");
+    if after.is_some() {
+        seeing.has_cursor();
+    }
+    let mut rooms = app.store.rooms_of(user, &seeing.freshness()).await?;
+    if after.is_some_and(|after| is_behind(&rooms, after)) {
+        rooms = app.store.rooms_of(user, &Freshness::Now).await?;
+    }
+    if let Some(after) = after
         && !wait.is_zero()
         && cursor(&rooms) == after
     {
@@ -100,6 +110,12 @@ fn cursor(rooms: &[RoomSummary]) -> String {
     rooms.iter().map(|room| room.head).sum::<Seq>().to_string()
 }
 
+/// Whether these are from before what the sender of a cursor has seen.
+fn is_behind(rooms: &[RoomSummary], after: &str) -> bool {
+    let known = rooms.iter().map(|room| room.head).sum::<Seq>();
+    after.parse::<Seq>().is_ok_and(|after| known < after)
+}
+
 /// The rooms once something has been said in one of them, or `longest` is over.
 async fn rooms_beyond(
     app: &AppState,
@@ -115,14 +131,19 @@ async fn rooms_beyond(
     if !signed_in.is_still(app).await? {
         return Err(AppError::SignedOut);
     }
-    let rooms = app.store.rooms_of(user).await?;
-    if cursor(&rooms) != after {
-        return Ok(rooms);
-    }
-    let _ = timeout(longest, growth.changed()).await;
-    match signed_in.is_still(app).await? {
-        true => Ok(app.store.rooms_of(user).await?),
-        false => Err(AppError::SignedOut),
+    // What wakes us is known here already.
+    let known = Freshness::Seen(Seen::default());
+    let until = Instant::now() + longest;
+    loop {
+        let rooms = app.store.rooms_of(user, &known).await?;
+        // An event of before may be told again.
+        if cursor(&rooms) != after || Instant::now() >= until {
+            return Ok(rooms);
+        }
+        let _ = timeout_at(until, growth.changed()).await;
+        if !signed_in.is_still(app).await? {
+            return Err(AppError::SignedOut);
+        }
     }
 }
 
@@ -140,13 +161,14 @@ pub(super) async fn create(
     State(app): State<AppState>,
     format: ResponseFormat,
     SignedIn { user, .. }: SignedIn,
+    seeing: Seeing,
     Payload(sent): Payload<NewRoom>,
 ) -> Result<Response, AppError> {
     let typed = &sent.room;
     let room = match RoomId::parse(typed) {
         Ok(room) => room,
         Err(invalid) if format.is_html() => {
-            let rooms = app.store.rooms_of(&user).await?;
+            let rooms = app.store.rooms_of(&user, &seeing.freshness()).await?;
             let (status, error) = (StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string());
             let rooms = shown(&app, &user, &rooms);
             return Ok(lobby(status, &user, rooms, typed, Some(&error)));
@@ -154,9 +176,10 @@ pub(super) async fn create(
         Err(invalid) => return Err(invalid.into()),
     };
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    app.store.join(&room, &user).await?;
+    let joined = app.store.join(&room, &user).await?;
     let path = format!("/rooms/{room}");
-    Ok(match format {
+    let seen = seeing.having_shown(&room, joined);
+    let response = match format {
         ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to(&path).into_response(),
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let location = [(header::LOCATION, path)];
@@ -164,7 +187,8 @@ pub(super) async fn create(
             (location, respond::json(StatusCode::CREATED, &room)).into_response()
         }
         ResponseFormat::Text => respond::text(StatusCode::CREATED, format!("{path}\n")),
-    })
+    };
+    Ok((seen, response).into_response())
 }
 
 /// `GET /rooms/{room}`.
@@ -176,17 +200,19 @@ pub(super) async fn show(
         room,
         read,
     }: RoomMember,
+    seeing: Seeing,
 ) -> Result<Response, AppError> {
     let user = &signed_in.user;
-    let events = app.store.page_before(&room, u64::MAX, NEWEST).await?;
+    let freshness = seeing.freshness();
+    let events = app.store.newest(&room, NEWEST, &freshness).await?;
     let (epoch, head) = (
         app.store.epoch(),
         events.last().map_or(0, |event| event.seq),
     );
     let present = app.hub.present(&room);
-    Ok(match format {
+    let response = match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
-            let rooms = app.store.rooms_of(user).await?;
+            let rooms = app.store.rooms_of(user, &freshness).await?;
             let read = EventId { epoch, seq: read };
             let page = RoomPage {
                 user,
@@ -222,7 +248,8 @@ pub(super) async fn show(
             let lines = events.iter().map(|event| text_line(event));
             respond::text(StatusCode::OK, lines.collect())
         }
-    })
+    };
+    Ok((seeing.having_shown(&room, head), response).into_response())
 }
 
 fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<CachedHtml> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -98,6 +98,73 @@ pub async fn writer(
     acknowledged
 }
 
+/// Asks for a room's page at any node, as a browser behind a balancer does, and posts now and then: the log
+/// never shrinks, and what it has posted is there. It carries the cookie from node to node.
+pub async fn visitor(
+    name: String,
+    room: &'static str,
+    at: Vec<Person>,
+    history: History,
+    stop: Arc<AtomicBool>,
+) -> usize {
+    let mut choices = history.choices(&name);
+    let (mut seen, mut cookie, mut pages) = (0, String::new(), 0);
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let node = choices.usize(..at.len());
+        let is_post = number % 4 == 0;
+        let request = match is_post {
+            true => {
+                let body = format!("{name} {number}");
+                let nonce = body.replace(' ', "-");
+                let form = [("body", body), ("nonce", nonce)];
+                let post = at[node].request(Method::POST, &format!("/rooms/{room}/messages"));
+                post.header("accept", "application/json").form(&form)
+            }
+            false => {
+                let page = at[node].request(Method::GET, &format!("/rooms/{room}"));
+                page.header("accept", "text/html")
+            }
+        };
+        let asking = request.header("cookie", &cookie).send();
+        let Ok(Ok(answer)) = timeout(Duration::from_secs(5), asking).await else {
+            pause(&mut choices).await;
+            continue;
+        };
+        let status = answer.status();
+        if let Some(set) = answer.headers().get("set-cookie") {
+            let set = set.to_str().unwrap().split(';').next().unwrap();
+            set.clone_into(&mut cookie);
+        }
+        let Ok(text) = answer.text().await else {
+            continue;
+        };
+        match status {
+            StatusCode::CREATED => {
+                let said: Value = serde_json::from_str(&text).unwrap();
+                seen = seen.max(said["seq"].as_u64().unwrap());
+            }
+            StatusCode::OK => {
+                let ids = text.split("id=\"m-").skip(1);
+                let ids = ids.filter_map(|id| id.split('"').next()?.parse().ok());
+                let head: u64 = ids.max().unwrap_or(0);
+                if head < seen {
+                    let how = format!("node {node} shows {head} after {seen} ({cookie})");
+                    history.broken(&name, how);
+                }
+                seen = seen.max(head);
+                pages += 1;
+            }
+            StatusCode::SERVICE_UNAVAILABLE => pause(&mut choices).await,
+            _ => history.broken(&name, format!("node {node}: {status} {text}")),
+        }
+        sleep(Duration::from_millis(choices.u64(1..30))).await;
+    }
+    pages
+}
+
 async fn pause(choices: &mut fastrand::Rng) {
     sleep(Duration::from_millis(choices.u64(20..300))).await;
 }
@@ -162,7 +229,7 @@ async fn read_on(
         headers.insert("last-event-id", read.len().to_string().parse().unwrap());
     }
     let path = format!("/rooms/{room}/events?after=0");
-    let request = person.request(reqwest::Method::GET, &path);
+    let request = person.request(Method::GET, &path);
     let Ok(answer) = request.headers(headers).send().await else {
         return;
     };

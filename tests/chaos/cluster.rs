@@ -28,7 +28,8 @@ pub struct Cluster {
     net: Option<Net>,
     members: Vec<Process>,
     pub nodes: Vec<Process>,
-    admin: Client,
+    /// Anybody’s client of the replica set.
+    pub admin: Client,
     _dir: TempDir,
 }
 

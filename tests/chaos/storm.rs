@@ -1,5 +1,6 @@
-//! The suite: eight writers, twelve readers, one fault after another. After each fault: every
-//! acknowledged message is in the log once, the logs have no gap, every reader has read the log.
+//! The suite: eight writers, twelve readers, four visitors, one fault after another. After each fault:
+//! every acknowledged message is in the log once, the logs have no gap, every reader has read the log, and
+//! no visitor has seen one shrink.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::actors::{Acknowledged, Orders, ROOMS, reader, writer};
+use crate::actors::{Acknowledged, Orders, ROOMS, reader, visitor, writer};
 use crate::cluster::{Cluster, Shared};
 use crate::faults::{Fault, break_things};
 use crate::history::History;
 use crate::support::{Person, eventually};
 
 const WRITERS: usize = 8;
+const VISITORS: usize = 4;
 const NODES: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,6 +97,13 @@ impl Storm<'_> {
             let at = self.everywhere(person);
             writers.spawn(writer(name, at, self.history.clone(), Arc::clone(&stop)));
         }
+        let mut visitors = JoinSet::new();
+        for (number, room) in ROOMS.into_iter().cycle().take(VISITORS).enumerate() {
+            let name = format!("{:?}-v{number}", self.fault);
+            let at = self.everywhere(&self.people[number % WRITERS]);
+            let (history, stop) = (self.history.clone(), Arc::clone(&stop));
+            visitors.spawn(visitor(name, room, at, history, stop));
+        }
         let orders = ROOMS.map(|_| {
             Arc::new(Orders {
                 until: AtomicU64::new(0),
@@ -121,6 +130,12 @@ impl Storm<'_> {
         break_things(self.fault, longest, self.cluster, self.history).await;
         self.cluster.lock().await.is_ready().await;
         stop.store(true, Ordering::Relaxed);
+        let pages: usize = visitors.join_all().await.into_iter().sum();
+        eprintln!("{:?}: {pages} pages", self.fault);
+        if pages == 0 {
+            self.history
+                .broken("visitors", "have seen no page".to_owned());
+        }
         acknowledged.extend(writers.join_all().await.into_iter().flatten());
 
         let mut logs = Vec::new();

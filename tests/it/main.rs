@@ -42,6 +42,7 @@ mod limits;
 mod logging;
 mod messages;
 mod migrations;
+mod node_caches;
 mod nodes;
 mod pages;
 mod process;

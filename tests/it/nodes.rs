@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Bson, doc};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
+use tokio::time::sleep;
 
-use crate::support::{Backend, Listener, MongoDb, PASSWORD, Person, Server, eventually, free_port};
+use crate::support::{
+    Backend, Listener, MongoDb, PASSWORD, Person, Server, assert_contains, eventually, free_port,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_show_each_others_messages() {
@@ -292,6 +295,16 @@ async fn without_its_change_stream_a_node_reads_the_logs() {
     ana.says("tea", "heard").await;
     assert_eq!(stream.numbers(1).await, [2]);
     assert_eq!(metric(&metrics, "parlor_change_stream_up").await, 1);
+    // The node knows a session and a page.
+    let leaves = ana.signs_in_again().await;
+    let leaves_there = leaves.at(&bad.base);
+    let newest = async |person: &Person| {
+        let part = person.request(Method::GET, "/rooms/tea/messages");
+        let part = part.header("HX-Request", "true");
+        let part = part.header("HX-Request-Type", "partial");
+        part.send().await.unwrap()
+    };
+    assert_eq!(newest(&leaves_there).await.status(), StatusCode::OK);
 
     // Its answers do not come any more.
     let stall = doc! {
@@ -301,6 +314,14 @@ async fn without_its_change_stream_a_node_reads_the_logs() {
     };
     set.fails("stalls", Bson::String("alwaysOn".to_owned()), stall)
         .await;
+    // Within two seconds it trusts nothing that it keeps: not who is signed in, nor what was said.
+    leaves.post("/logout", &[]).await;
+    ana.says("tea", "unheard").await;
+    sleep(Duration::from_secs(2)).await;
+    let refused = newest(&leaves_there).await.status();
+    assert_eq!(refused, StatusCode::UNAUTHORIZED);
+    let shown = newest(&there).await.text().await.unwrap();
+    assert_contains(&shown, "unheard");
     let nobody = Person::nobody(&bad.base);
     let is_unready =
         async || nobody.get("/readyz").await.status() == StatusCode::SERVICE_UNAVAILABLE;
@@ -321,6 +342,7 @@ async fn without_its_change_stream_a_node_reads_the_logs() {
     eventually("it is ready again", Duration::from_secs(30), is_ready).await;
     let is_up = async || metric(&metrics, "parlor_change_stream_up").await == 1;
     eventually("the stream is up", Duration::from_secs(10), is_up).await;
+    assert_eq!(stream.numbers(1).await, [3]);
 
     // Where it was has left the oplog.
     let lost = doc! { "failCommands": ["getMore"], "errorCode": 286 };
@@ -332,7 +354,7 @@ async fn without_its_change_stream_a_node_reads_the_logs() {
     eventually("the stream is lost", Duration::from_secs(10), is_lost).await;
     let began = Instant::now();
     ana.says("tea", "read").await;
-    assert_eq!(stream.numbers(1).await, [3]);
+    assert_eq!(stream.numbers(1).await, [4]);
     assert!(
         began.elapsed() < Duration::from_secs(8),
         "{:?}",
@@ -346,7 +368,7 @@ async fn without_its_change_stream_a_node_reads_the_logs() {
     set.works().await;
     eventually("the stream is up again", Duration::from_secs(10), is_up).await;
     ana.says("tea", "heard again").await;
-    assert_eq!(stream.numbers(1).await, [4]);
+    assert_eq!(stream.numbers(1).await, [5]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use parlor::domain::{
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::SqliteStore;
-use parlor::store::{Access, Appended, Change, PAGE_MAX, Store, StoreError, UserField};
+use parlor::store::{Access, Appended, Change, Freshness, PAGE_MAX, Store, StoreError, UserField};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -285,7 +285,7 @@ async fn unread_is_the_difference_of_two_counts(backend: Backend) {
     let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
     let tea = room("tea");
     let unread = async |user: &User| {
-        let rooms = opened.store.rooms_of(user).await.unwrap();
+        let rooms = opened.store.rooms_of(user, &Freshness::Now).await.unwrap();
         rooms.first().unwrap().unread
     };
     opened.store.join(&tea, &ana).await.unwrap();
@@ -396,7 +396,13 @@ async fn the_lobby_is_sorted_by_what_was_said_last(backend: Backend) {
     let opened = open(backend).await;
     let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
     let store = &opened.store;
-    assert!(store.rooms_of(&ana).await.unwrap().is_empty());
+    assert!(
+        store
+            .rooms_of(&ana, &Freshness::Now)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     for id in ["silent", "first", "second", "bens"] {
         let who = if id == "bens" { &ben } else { &ana };
         store.join(&room(id), who).await.unwrap();
@@ -410,7 +416,7 @@ async fn the_lobby_is_sorted_by_what_was_said_last(backend: Backend) {
             .unwrap();
     }
     store.join(&room("first"), &ben).await.unwrap();
-    let lobby = store.rooms_of(&ana).await.unwrap();
+    let lobby = store.rooms_of(&ana, &Freshness::Now).await.unwrap();
     let lines: Vec<(&str, u64, Option<&str>)> = lobby
         .iter()
         .map(|line| {

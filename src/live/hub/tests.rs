@@ -10,8 +10,8 @@ use crate::domain::{Epoch, NewEvent, Timestamp, Username};
 use crate::live::ByteStream;
 use crate::live::room::tests::renderer;
 use crate::metrics::Metrics;
-use crate::store::Appended;
 use crate::store::OnChange;
+use crate::store::{Appended, Freshness};
 
 /// A log of which not everything is told, and sessions that end.
 #[derive(Default)]
@@ -48,6 +48,15 @@ impl Log for Fake {
         *self.reads.lock().unwrap() += 1;
         let head = *self.head.lock().unwrap();
         Ok((after + 1..=head).take(limit).map(event).collect())
+    }
+
+    async fn newest(
+        &self,
+        _: &RoomId,
+        _: usize,
+        _: &Freshness,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn page_before(

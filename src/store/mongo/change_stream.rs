@@ -4,116 +4,63 @@
 //! case, the process is told [`Change::Resync`] and compares the heads of the logs it
 //! follows, so a stream that fails in a way nobody thought of delays messages and loses none.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
-use mongodb::change_stream::event::ResumeToken;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::errors::unreadable;
+use super::liveness::Liveness;
 use super::log;
 use super::log_writer::Logs;
 use super::nodes::Nodes;
+use super::retry::Backoff;
+use super::rooms::ReadMark;
+use super::tail::{Batch, Tail};
 use crate::cluster::PeerChange;
 use crate::domain::SessionId;
 use crate::metrics::Metrics;
+use crate::store::cache::{Durable, ReadCache};
 use crate::store::{Change, OnChange, StoreError};
 
 /// How often the heads are compared whatever the stream says.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// The same while the stream does not answer.
-const SWEEP_EVERY_WHEN_STALLED: Duration = Duration::from_secs(1);
+const SWEEP_EVERY_WHEN_LATE: Duration = Duration::from_millis(500);
 
-/// How long MongoDB holds an empty answer back. It is what shows that the stream is alive.
-const AWAIT_MAX: Duration = Duration::from_secs(1);
-
-/// A stream that is late with saying "nothing new". Revocations are to be heard within two seconds.
-const LATE_AFTER: Duration = Duration::from_secs(2);
-
-/// A stream that has not even said that for so long has stalled.
-const STALLED_AFTER: Duration = Duration::from_secs(8);
+/// How often it is looked whether the stream is late.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The change stream and its followers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct ChangeStream {
-    database: Database,
-    nodes: Nodes,
-    logs: Logs,
-    on_change: OnChange,
-    metrics: Metrics,
-    liveness: Arc<Liveness>,
+    pub(super) database: Database,
+    pub(super) nodes: Nodes,
+    pub(super) logs: Logs,
+    pub(super) cache: Arc<ReadCache>,
+    pub(super) on_change: OnChange,
+    pub(super) metrics: Metrics,
+    pub(super) liveness: Arc<Liveness>,
 }
 
 /// A change, read from one document of the stream.
 enum Heard {
     Store(Change),
+    Membership(Durable),
     Peer(PeerChange),
 }
 
-/// When the stream last answered.
-pub(super) struct Liveness {
-    epoch: Instant,
-    beat_ms: AtomicU64,
-}
-
-impl Liveness {
-    /// Fails while other nodes' messages come only with the sweep.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        match self.age() > STALLED_AFTER {
-            true => Err(StoreError::backend(
-                "follow the change stream",
-                "it has stalled",
-            )),
-            false => Ok(()),
-        }
-    }
-
-    fn age(&self) -> Duration {
-        let beat = Duration::from_millis(self.beat_ms.load(Ordering::Relaxed));
-        self.epoch.elapsed().saturating_sub(beat)
-    }
-
-    fn beat(&self) {
-        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.beat_ms.store(now, Ordering::Relaxed);
-    }
-}
-
 impl ChangeStream {
-    pub(super) fn new(
-        database: Database,
-        nodes: Nodes,
-        logs: Logs,
-        on_change: OnChange,
-        metrics: Metrics,
-    ) -> Self {
-        Self {
-            database,
-            nodes,
-            logs,
-            on_change,
-            metrics,
-            liveness: Arc::new(Liveness {
-                epoch: Instant::now(),
-                beat_ms: AtomicU64::new(0),
-            }),
-        }
-    }
-
-    pub(super) fn liveness(&self) -> Arc<Liveness> {
-        Arc::clone(&self.liveness)
-    }
-
     /// Has the logs read now and then, whatever the stream says; oftener while it says nothing.
     pub(super) async fn sweep(self) {
         let mut was_stalled = false;
         let mut swept_at = Instant::now();
         loop {
-            sleep(SWEEP_EVERY_WHEN_STALLED).await;
+            sleep(LOOK_EVERY).await;
             let is_stalled = self.liveness.check().is_err();
             if is_stalled && !was_stalled {
                 tracing::warn!("the change stream has stalled: reading the logs instead");
@@ -122,22 +69,18 @@ impl ChangeStream {
                 tracing::info!("the change stream answers again");
             }
             was_stalled = is_stalled;
+            let since = swept_at.elapsed();
+            if since < SWEEP_EVERY_WHEN_LATE || (since < SWEEP_EVERY && !self.liveness.is_late()) {
+                continue;
+            }
+            swept_at = Instant::now();
             if is_stalled {
                 self.metrics.log_sweeps.inc();
+                if let Ok(elsewhere) = self.nodes.elsewhere().await {
+                    self.nodes.heard(PeerChange::RemoteRoster(elsewhere));
+                }
             }
-            let is_due = swept_at.elapsed() >= SWEEP_EVERY;
-            if is_due {
-                swept_at = Instant::now();
-            }
-            if is_due || self.liveness.age() > LATE_AFTER {
-                (self.on_change)(Change::Resync);
-            }
-            if is_due
-                && is_stalled
-                && let Ok(elsewhere) = self.nodes.elsewhere().await
-            {
-                self.nodes.heard(PeerChange::RemoteRoster(elsewhere));
-            }
+            (self.on_change)(Change::Resync);
         }
     }
 
@@ -145,8 +88,10 @@ impl ChangeStream {
     pub(super) async fn follow(self) {
         // Where the last stream was, so that the next one goes on there.
         let mut place = None;
+        let mut backoff = Backoff::new();
         loop {
-            let ended = self.follow_once(&mut place).await;
+            let began = Instant::now();
+            let Err(ended) = self.follow_once(&mut place).await;
             tracing::warn!(
                 error = ?ended,
                 "the change stream ended: opening a new one, reading the logs meanwhile"
@@ -155,65 +100,57 @@ impl ChangeStream {
             self.metrics.change_stream_restarts.inc();
             self.metrics.log_sweeps.inc();
             (self.on_change)(Change::Resync);
-            sleep(AWAIT_MAX).await;
+            if began.elapsed() > SWEEP_EVERY {
+                backoff = Backoff::new();
+            }
+            backoff.pause().await;
         }
     }
 
-    /// Follows one stream to its end, and says why it ended.
-    async fn follow_once(
-        &self,
-        place: &mut Option<ResumeToken>,
-    ) -> Box<dyn std::error::Error + Send + Sync> {
-        let ours = doc! { "$match": { "$or": [
+    /// Follows one stream to its end.
+    async fn follow_once(&self, place: &mut Option<Document>) -> Result<Infallible, StoreError> {
+        let ours = doc! { "$or": [
             { "ns.coll": "events", "operationType": "insert" },
-            { "ns.coll": "sessions", "operationType": "update" },
+            { "ns.coll": "sessions", "operationType": { "$in": ["update", "delete"] } },
+            { "ns.coll": "memberships", "operationType": { "$ne": "insert" } },
             { "ns.coll": "presence", "operationType": { "$in": ["insert", "delete"] } },
             { "ns.coll": "typing", "operationType": { "$in": ["insert", "replace"] } },
-        ] } };
-        let watch = self
-            .database
-            .watch()
-            .pipeline([ours])
-            .max_await_time(AWAIT_MAX)
-            // Taken: should it be what the stream cannot be opened at, the next try does without,
-            // and the sweep finds what was missed.
-            .resume_after(place.take());
-        let mut stream = match timeout(STALLED_AFTER, watch).await {
-            // Untyped: a document that cannot be read must not take the stream with it.
-            Ok(Ok(stream)) => stream.with_type::<Document>(),
-            Ok(Err(error)) => return error.into(),
-            Err(late) => return late.into(),
-        };
-        // First the stream, then the logs: what is appended between the two is in both.
+        ] };
+        // Taken: should it be what the stream cannot be opened at, the next try does without,
+        // and the sweep finds what was missed.
+        let (mut tail, batch) = Tail::open(&self.database, ours, place.take()).await?;
+        // First the stream, then what is read: what is written between the two is in both. What was
+        // kept may be from a primary that had been replaced.
+        self.cache.forget_all();
         (self.on_change)(Change::Resync);
-        match self.nodes.elsewhere().await {
-            Ok(elsewhere) => self.nodes.heard(PeerChange::RemoteRoster(elsewhere)),
-            Err(error) => return error.into(),
-        }
+        let elsewhere = self.nodes.elsewhere().await?;
+        self.nodes.heard(PeerChange::RemoteRoster(elsewhere));
+        self.take_in(&batch);
+        *place = batch.place;
         loop {
-            let next = match timeout(STALLED_AFTER, stream.next_if_any()).await {
-                Ok(Ok(next)) => next,
-                Ok(Err(error)) => return error.into(),
-                // The future of a stream given up on must not be polled again: drop it all.
-                Err(late) => return late.into(),
-            };
-            if !stream.is_alive() {
-                // Its database was dropped, say. There is no going on from there.
-                *place = None;
-                return "the server closed it".into();
-            }
-            self.liveness.beat();
-            self.metrics.change_stream_up.set(1);
-            // Also after an answer without changes: a quiet night's token stays young.
-            *place = stream.resume_token();
-            match next.map(|change| self.changes_from(&change)).transpose() {
-                Ok(changes) => {
-                    for heard in changes.unwrap_or_default() {
-                        self.pass_on(heard);
-                    }
+            let batch = match tail.next().await {
+                Ok(batch) => batch,
+                Err(error) => {
+                    tail.close().await;
+                    return Err(error);
                 }
+            };
+            self.take_in(&batch);
+            self.metrics.change_stream_up.set(1);
+            if let Some(moment) = batch.complete_since {
+                self.liveness.has_heard_until(moment);
+            }
+            *place = batch.place;
+        }
+    }
+
+    fn take_in(&self, batch: &Batch) {
+        for change in &batch.changes {
+            match self.changes_from(change) {
+                Ok(changes) => changes.into_iter().for_each(|heard| self.pass_on(heard)),
                 Err(error) => {
                     tracing::error!(?error, "cannot read what the change stream tells");
+                    self.cache.forget_all();
                     (self.on_change)(Change::Resync);
                 }
             }
@@ -222,12 +159,8 @@ impl ChangeStream {
 
     fn pass_on(&self, heard: Heard) {
         match heard {
-            Heard::Store(change) => {
-                if let Change::Appended(event) = &change {
-                    self.logs.hear(event);
-                }
-                (self.on_change)(change);
-            }
+            Heard::Store(change) => (self.on_change)(change),
+            Heard::Membership(change) => self.cache.apply(&change),
             Heard::Peer(change) => self.nodes.heard(change),
         }
     }
@@ -237,10 +170,13 @@ impl ChangeStream {
         let namespace = change.get_document("ns").map_err(&missing)?;
         let change = match namespace.get_str("coll").map_err(&missing)? {
             "events" => {
-                let event =
-                    log::event_from(change.get_document("fullDocument").map_err(&missing)?)?;
+                let document = change.get_document("fullDocument").map_err(&missing)?;
+                let event = log::event_from(document)?;
+                self.logs
+                    .hear(&event.room, log::head_from(document, &event));
                 Some(Heard::Store(Change::Appended(Arc::new(event))))
             }
+            "memberships" => Some(Heard::Membership(membership_change(change))),
             "presence" => match change.get_document("fullDocument") {
                 Ok(shown) => {
                     let arrived = self.nodes.arrived(shown)?;
@@ -281,11 +217,22 @@ pub(super) async fn sweep_alone(on_change: OnChange) {
     }
 }
 
-/// The session that an update of its document revoked.
+/// What an update or deletion of a membership changed.
+fn membership_change(change: &Document) -> Durable {
+    let updated = change.get_document("updateDescription");
+    let fields = updated.and_then(|updated| updated.get_document("updatedFields"));
+    let mark = fields.ok().and_then(ReadMark::of);
+    mark.map_or(Durable::Memberships, Durable::from)
+}
+
+/// The session that an update of its document revoked, or that was deleted.
 fn revoked(change: &Document) -> Option<SessionId> {
-    let updated = change.get_document("updateDescription").ok()?;
-    let fields = updated.get_document("updatedFields").ok()?;
-    fields.get("revoked_at")?;
+    if let Ok(updated) = change.get_document("updateDescription") {
+        updated
+            .get_document("updatedFields")
+            .ok()?
+            .get("revoked_at")?;
+    }
     let key = change.get_document("documentKey").ok()?;
     SessionId::parse(key.get_str("_id").ok()?).ok()
 }

@@ -97,6 +97,13 @@ pub(super) async fn wait_for_primary(
     }
 }
 
+/// The router of a sharded cluster.
+pub(super) fn is_router(hello: &Document) -> bool {
+    hello
+        .get_str("msg")
+        .is_ok_and(|message| message == "isdbgrid")
+}
+
 /// A member of a replica set says so, or the router of a sharded cluster.
 pub(super) fn is_replicated(hello: &Document) -> bool {
     hello.contains_key("setName") || hello.contains_key("msg")

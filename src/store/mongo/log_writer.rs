@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
 
 use super::errors::DUPLICATE_KEY;
-use super::log::{document_from, event_from};
+use super::log::{document_from, event_from, head_from};
 use super::numbering::{Found, Head, Inserted, Numbering, Settled, Step, Waiting};
 use super::retry::{Backoff, attempt};
 use crate::domain::{Event, NewEvent, RoomId, Seq};
@@ -72,12 +72,12 @@ impl Logs {
     }
 
     /// Hears of a durable event of any node's, which spares a writer that lost a race the reading.
-    pub(super) fn hear(&self, event: &Event) {
-        if let Some(writer) = self.0.writers().get(&event.room) {
+    pub(super) fn hear(&self, room: &RoomId, head: Head) {
+        if let Some(writer) = self.0.writers().get(room) {
             writer.heard.send_if_modified(|heard| {
-                let is_newer = heard.is_none_or(|heard| heard.seq < event.seq);
+                let is_newer = heard.is_none_or(|heard| heard.seq < head.seq);
                 if is_newer {
-                    *heard = Some(Head::from(event));
+                    *heard = Some(head);
                 }
                 is_newer
             });
@@ -226,8 +226,16 @@ impl RoomLog {
     }
 
     async fn insert(&mut self, events: Vec<Arc<Event>>) -> Result<Did, StoreError> {
-        let waiting = self.numbering.waiting().iter();
-        let documents = waiting.zip(&events).map(document_from);
+        let mut last_message = self.numbering.last_message();
+        let waiting = self.numbering.waiting().iter().zip(&events);
+        let documents = waiting.map(|(waiting, event)| {
+            let document = document_from(waiting, event, last_message);
+            if event.kind.is_message() {
+                last_message = Some(event.seq);
+            }
+            document
+        });
+        let documents: Vec<Document> = documents.collect();
         let insert = self.shared.events.insert_many(documents).ordered(true);
         let (how, error) = inserted(attempt("append an event", insert).await);
         let settled = self.numbering.inserted(events, &how);
@@ -304,7 +312,7 @@ impl RoomLog {
         let find = self.shared.events.find_one(room).sort(doc! { "seq": -1 });
         let newest = attempt("read a log’s head", find).await?;
         newest.map_or(Ok(Head::EMPTY), |newest| {
-            Ok(Head::from(&event_from(&newest)?))
+            Ok(head_from(&newest, &event_from(&newest)?))
         })
     }
 }

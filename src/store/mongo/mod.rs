@@ -6,7 +6,6 @@
 //! uses transactions or counters. How a log is numbered: `log.rs`; how other nodes hear: `change_stream.rs`.
 
 mod accounts;
-mod aggregate;
 pub mod archive;
 mod batch_loader;
 mod change_stream;
@@ -14,6 +13,7 @@ mod collections;
 mod connect;
 mod errors;
 mod limits;
+mod liveness;
 mod log;
 mod log_writer;
 mod migrations;
@@ -25,6 +25,7 @@ mod refusal;
 mod retry;
 mod rooms;
 mod sessions;
+mod tail;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,11 +37,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::batch_loader::BatchLoader;
-use self::change_stream::{ChangeStream, Liveness};
+use self::change_stream::ChangeStream;
 use self::collections::{Collections, Meta};
-use self::connect::{connect, is_replicated};
+use self::connect::{connect, is_replicated, is_router};
+use self::liveness::Liveness;
 use self::log_writer::Logs;
 use self::nodes::Nodes;
+use super::cache::{Durable, ReadCache};
 use super::{OnChange, Store, StoreError};
 use crate::cluster::{Cluster, OnPeerChange};
 use crate::domain::{Epoch, RoomId, Seq, Session, SessionId, User, UserId};
@@ -54,6 +57,7 @@ const READY_WITHIN: Duration = Duration::from_secs(3);
 pub struct MongoStore {
     collections: Collections,
     logs: Logs,
+    cache: Arc<ReadCache>,
     /// `None` on a standalone `mongod`, which has no oplog and serves one node.
     peers: Option<Peers>,
     /// End when this is dropped, or at an orderly end.
@@ -115,6 +119,14 @@ impl MongoStore {
             );
         }
         let epoch = collections.epoch().await?;
+        let cache = Arc::<ReadCache>::default();
+        let applying = Arc::clone(&cache);
+        // First the cache, so that whoever is woken finds what woke them.
+        let on_change: OnChange = Arc::new(move |change| {
+            let durable = Durable::Change(change.clone());
+            applying.apply(&durable);
+            on_change(change);
+        });
         let logs = Logs::new(
             collections.events.clone(),
             Arc::clone(&on_change),
@@ -123,14 +135,16 @@ impl MongoStore {
         let mut tasks = JoinSet::new();
         let peers = if is_replicated {
             let nodes = Nodes::join(&collections, on_peer_change).await?;
-            let change_stream = ChangeStream::new(
-                collections.database.clone(),
-                nodes.clone(),
-                logs.clone(),
+            let liveness = Arc::new(Liveness::new(!is_router(&hello)));
+            let change_stream = ChangeStream {
+                database: collections.database.clone(),
+                nodes: nodes.clone(),
+                logs: logs.clone(),
+                cache: Arc::clone(&cache),
                 on_change,
                 metrics,
-            );
-            let liveness = change_stream.liveness();
+                liveness: Arc::clone(&liveness),
+            };
             let sweeping = change_stream.clone();
             tasks.spawn(lasting::task("the sweep", move || sweeping.clone().sweep()));
             tasks.spawn(lasting::task("the change stream", move || {
@@ -152,12 +166,19 @@ impl MongoStore {
         Ok(Self {
             peers,
             logs,
+            cache,
             collections,
             live_sessions: BatchLoader::start(&mut tasks, find_sessions),
             members: BatchLoader::start(&mut tasks, find_members),
             tasks: Mutex::new(tasks),
             epoch,
         })
+    }
+
+    /// What the node keeps, if it is new enough to be answered.
+    fn trusted_cache(&self) -> Option<&ReadCache> {
+        let peers = self.peers.as_ref()?;
+        peers.liveness.is_trusted().then_some(&*self.cache)
     }
 
     /// The other nodes, where there may be some.
@@ -169,6 +190,10 @@ impl MongoStore {
 
 #[async_trait]
 impl Store for MongoStore {
+    fn is_shared(&self) -> bool {
+        self.peers.is_some()
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         if let Some(peers) = &self.peers {
             peers.liveness.check()?;

@@ -39,6 +39,8 @@ pub(super) struct Head {
     pub(super) seq: Seq,
     pub(super) messages: u64,
     pub(super) at: Timestamp,
+    /// The number of the last message up to it; `None` when there is none, or nobody knows.
+    pub(super) last_message: Option<Seq>,
 }
 
 impl Head {
@@ -47,12 +49,29 @@ impl Head {
         seq: 0,
         messages: 0,
         at: Timestamp::from_millis(0),
+        last_message: None,
     };
+
+    /// The head once this event stands after it.
+    pub(super) fn with(self, event: &Event) -> Self {
+        let is_message = event.kind.is_message();
+        Self {
+            seq: event.seq,
+            messages: event.messages,
+            at: event.at,
+            last_message: if is_message {
+                Some(event.seq)
+            } else {
+                self.last_message
+            },
+        }
+    }
 }
 
 impl From<&Event> for Head {
     fn from(event: &Event) -> Self {
         Self {
+            last_message: event.kind.is_message().then_some(event.seq),
             seq: event.seq,
             messages: event.messages,
             at: event.at,
@@ -134,6 +153,11 @@ impl Numbering {
         self.waiting.push_back(waiting);
     }
 
+    /// The last message before those that [`Step::Insert`] names.
+    pub(super) fn last_message(&self) -> Option<Seq> {
+        self.head?.last_message
+    }
+
     /// The waiting events, first come first.
     pub(super) fn waiting(&self) -> &VecDeque<Waiting> {
         &self.waiting
@@ -179,10 +203,11 @@ impl Numbering {
     /// The insert of `events` ended like this.
     pub(super) fn inserted(&mut self, events: Vec<Arc<Event>>, how: &Inserted) -> Vec<Settled> {
         // Until proven otherwise.
-        self.head = None;
+        let head = self.head.take();
         let durable = match how {
             Inserted::All => {
-                self.head = events.last().map(|last| Head::from(&**last));
+                let with = |head: Head, event: &Arc<Event>| head.with(event);
+                self.head = head.map(|head| events.iter().fold(head, with));
                 events.len()
             }
             Inserted::LostRace { durable } => {

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
 use tokio_stream::StreamExt;
 
-use super::aggregate::{aggregate, first, newest};
 use super::batch_loader::BATCH_MAX;
 use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
@@ -15,9 +14,10 @@ use super::log_writer::Logs;
 use super::retry::{attempt, retry};
 use super::{MongoStore, log};
 use crate::domain::{
-    Author, Event, EventKind, MembershipId, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
+    Author, EventKind, MembershipId, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
 };
-use crate::store::{Access, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
+use crate::store::cache::{CachedList, Durable, LogEnd, Membership};
+use crate::store::{Access, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
 
 /// The operation's name in errors.
 const JOIN: &str = "join a room";
@@ -28,15 +28,21 @@ pub(super) const JOINING: &str = "joining";
 /// Four writes, each of which may be repeated, in an order that leaves nothing half done that joining
 /// again would not finish: the room, a membership that is still [`JOINING`], its event, and the
 /// membership as it stays. Nodes that do this at the same time share the membership's id, so they append
-/// one event.
+/// one event. Answers how far the user has read the room by having joined it: nothing, who was a member.
 pub(super) async fn join(
     collections: &Collections,
     logs: &Logs,
     room: &RoomId,
     user: &User,
-) -> Result<(), StoreError> {
+) -> Result<ReadMark, StoreError> {
+    let mut mark = ReadMark {
+        user: user.id,
+        room: room.clone(),
+        seq: 0,
+        messages: 0,
+    };
     if let Access::Member { .. } = access(collections, room, user).await? {
-        return Ok(());
+        return Ok(mark);
     }
     let own = doc! { "user": user.id.to_string() };
     let count = || collections.memberships.count_documents(own.clone());
@@ -59,7 +65,7 @@ pub(super) async fn join(
         let begun = find_linearizable(JOIN, &collections, memberships, key.clone()).await?;
         let Some(id) = begun.as_ref().and_then(|begun| begun.get_str(JOINING).ok()) else {
             // Another node has finished it, or the user has left already.
-            return Ok(());
+            return Ok(mark);
         };
         let id = MembershipId::parse(id).map_err(|error| StoreError::backend(JOIN, error))?;
 
@@ -73,16 +79,15 @@ pub(super) async fn join(
         let mut begun = key;
         begun.insert(JOINING, id.to_string());
         // Earlier messages are history to them.
-        let read = log::signed(joined.event().seq);
-        let finish = doc! {
-            "$set": { "joined_at": DateTime::now(), "read": read },
-            "$unset": { JOINING: "" },
-        };
+        (mark.seq, mark.messages) = (joined.event().seq, joined.event().messages);
+        let mut fields = mark.fields();
+        fields.insert("joined_at", DateTime::now());
+        let finish = doc! { "$set": fields, "$unset": { JOINING: "" } };
         retry(JOIN, || {
             memberships.update_one(begun.clone(), finish.clone())
         })
         .await
-        .map(drop)
+        .map(|_| mark)
     });
     entering
         .await
@@ -145,96 +150,242 @@ fn read_from(membership: &Document) -> Seq {
     membership.get_i64("read").map_or(0, i64::unsigned_abs)
 }
 
+/// How far somebody has read a room: the field of a membership that is written whenever `read` is. Of an
+/// update the change stream tells what was set, so this says whose it is; and it saves looking up how many
+/// messages that are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ReadMark {
+    user: UserId,
+    room: RoomId,
+    seq: Seq,
+    messages: u64,
+}
+
+impl ReadMark {
+    const FIELD: &str = "read_mark";
+
+    /// The one among these fields.
+    pub(super) fn of(fields: &Document) -> Option<Self> {
+        let mut parts = fields.get_str(Self::FIELD).ok()?.split(' ');
+        Some(Self {
+            user: UserId::parse(parts.next()?).ok()?,
+            room: RoomId::parse(parts.next()?).ok()?,
+            seq: parts.next()?.parse().ok()?,
+            messages: parts.next()?.parse().ok()?,
+        })
+    }
+
+    fn fields(&self) -> Document {
+        let Self {
+            user,
+            room,
+            seq,
+            messages,
+        } = self;
+        doc! {
+            "read": log::signed(*seq),
+            Self::FIELD: format!("{user} {room} {seq} {messages}"),
+        }
+    }
+}
+
+impl From<ReadMark> for Durable {
+    fn from(mark: ReadMark) -> Self {
+        Self::Read {
+            room: mark.room,
+            user: mark.user,
+            seq: mark.seq,
+            messages: mark.messages,
+        }
+    }
+}
+
+/// Answers what is so now, if that is more than it was.
 pub(super) async fn mark_read(
     collections: &Collections,
     room: &RoomId,
     user: &User,
     seq: Seq,
-) -> Result<(), StoreError> {
-    let heads = log::heads(collections, std::slice::from_ref(room)).await?;
-    let seq = seq.min(heads.first().copied().unwrap_or(0));
-    let own = doc! { "user": user.id.to_string(), "room": room.as_str() };
-    let read = doc! { "$max": { "read": log::signed(seq) } };
-    retry("mark as read", || {
+) -> Result<Option<Durable>, StoreError> {
+    let up_to = doc! { "room": room.as_str(), "seq": { "$lte": log::signed(seq) } };
+    let find = || {
+        let newest = collections.events.find_one(up_to.clone());
+        newest
+            .sort(doc! { "seq": -1 })
+            .projection(doc! { "_id": 0, "seq": 1, "messages": 1 })
+    };
+    let Some(event) = retry("mark as read", find).await? else {
+        return Ok(None);
+    };
+    let mark = ReadMark {
+        user: user.id,
+        room: room.clone(),
+        seq: log::seq_from(&event)?,
+        messages: event.get_i64("messages").map_or(0, i64::unsigned_abs),
+    };
+    // It never goes back.
+    let own = doc! {
+        "user": user.id.to_string(),
+        "room": room.as_str(),
+        "read": { "$not": { "$gte": log::signed(mark.seq) } },
+    };
+    let read = doc! { "$set": mark.fields() };
+    let update = || {
         collections
             .memberships
             .update_one(own.clone(), read.clone())
-    })
-    .await
-    .map(drop)
+    };
+    let updated = retry("mark as read", update).await?;
+    Ok((updated.modified_count > 0).then(|| mark.into()))
 }
 
+/// The memberships of `user`, by room.
+pub(super) async fn memberships(
+    collections: &Collections,
+    user: UserId,
+) -> Result<Vec<Membership>, StoreError> {
+    const OPERATION: &str = "list the rooms";
+    let own = doc! { "user": user.to_string() };
+    let fields = doc! { "_id": 0, "room": 1, "read": 1, ReadMark::FIELD: 1, JOINING: 1 };
+    let found = retry(OPERATION, || async {
+        let found = collections.memberships.find(own.clone());
+        let found = found
+            .sort(doc! { "user": 1, "room": 1 })
+            .projection(fields.clone());
+        let found = found.batch_size(ROOMS_PER_USER_MAX as u32).await?;
+        found.collect::<Result<Vec<Document>, _>>().await
+    });
+    let mut memberships = Vec::new();
+    // Read to a place whose messages nobody has noted: by a version before this one.
+    let mut uncounted = Vec::new();
+    for membership in found.await?.iter().filter(|found| has_joined(found)) {
+        let room = membership.get_str("room").map_err(unreadable(OPERATION))?;
+        let room = RoomId::parse(room).map_err(|error| StoreError::backend(OPERATION, error))?;
+        let read = read_from(membership);
+        let mark = ReadMark::of(membership).filter(|mark| mark.seq == read);
+        if mark.is_none() && read > 0 {
+            uncounted.push((room.clone(), read));
+        }
+        memberships.push(Membership {
+            room,
+            read,
+            read_messages: mark.map_or(0, |mark| mark.messages),
+        });
+    }
+    let counted = log::events_at(&collections.events, &uncounted).await?;
+    for membership in &mut memberships {
+        if let Some(event) = counted.get(&membership.room) {
+            membership.read_messages = event.messages;
+        }
+    }
+    Ok(memberships)
+}
+
+/// The lobby, read all at once.
 pub(super) async fn of(
     collections: &Collections,
-    user: &User,
-) -> Result<Arc<[RoomSummary]>, StoreError> {
-    let pipeline = [
-        doc! { "$match": { "user": user.id.to_string(), JOINING: { "$exists": false } } },
-        newest("room", "head", doc! {}),
-        newest(
-            "room",
-            "last",
-            doc! { "kind": "message", "body": { "$exists": true } },
-        ),
-        doc! { "$lookup": {
-            "from": "events",
-            "let": { "room": "$room", "read": { "$ifNull": ["$read", 0_i64] } },
-            "pipeline": [ { "$match": { "$expr": { "$and": [
-                { "$eq": ["$room", "$$room"] }, { "$eq": ["$seq", "$$read"] },
-            ] } } } ],
-            "as": "read_event",
-        } },
-    ];
-    let mut rooms = aggregate(&collections.memberships, pipeline)
-        .await?
-        .iter()
-        .map(|found| {
-            let room = found
-                .get_str("room")
-                .map_err(unreadable("read a membership"))?;
-            let room = RoomId::parse(room)
-                .map_err(|error| StoreError::backend("read a membership", error))?;
-            let newest = first(found, "head").map(log::event_from).transpose()?;
-            let read = first(found, "read_event")
-                .map(log::event_from)
-                .transpose()?;
-            let messages = |event: Option<&Event>| event.map_or(0, |event| event.messages);
-            let unread = messages(newest.as_ref()).saturating_sub(messages(read.as_ref()));
-            let head = newest.map_or(0, |newest| newest.seq);
-            let last = first(found, "last")
-                .map(log::event_from)
-                .transpose()?
-                .map(Arc::new);
-            Ok(RoomSummary {
-                room,
-                head,
-                last,
-                unread,
-            })
+    user: UserId,
+) -> Result<Vec<RoomSummary>, StoreError> {
+    let memberships = memberships(collections, user).await?;
+    let rooms: Vec<RoomId> = { memberships.iter() }
+        .map(|membership| membership.room.clone())
+        .collect();
+    let mut ends: HashMap<RoomId, LogEnd> = { log::ends(collections, &rooms).await? }
+        .into_iter()
+        .collect();
+    let mut summaries: Vec<RoomSummary> = { memberships.into_iter() }
+        .map(|membership| {
+            let end = ends.remove(&membership.room).unwrap_or_default();
+            RoomSummary {
+                head: end.head,
+                last: end.last_message,
+                unread: end.messages.saturating_sub(membership.read_messages),
+                room: membership.room,
+            }
         })
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    newest_first(&mut rooms);
-    Ok(rooms.into())
+        .collect();
+    newest_first(&mut summaries);
+    Ok(summaries)
+}
+
+/// Whether a list is new enough.
+fn has_seen(list: &[RoomSummary], freshness: &Freshness) -> bool {
+    let Freshness::Seen(seen) = freshness else {
+        return false;
+    };
+    let mut rooms = seen.rooms();
+    rooms.all(|seen| {
+        let listed = list.iter().find(|listed| listed.room == *seen);
+        listed.is_some_and(|listed| freshness.allows(seen, listed.head))
+    })
 }
 
 #[async_trait]
 impl Rooms for MongoStore {
-    async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
-        join(&self.collections, &self.logs, room, user).await
+    async fn join(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
+        let mark = join(&self.collections, &self.logs, room, user).await?;
+        let seq = mark.seq;
+        self.cache.apply(&mark.into());
+        Ok(seq)
     }
 
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
+        if let Some(cache) = self.trusted_cache() {
+            if let Some(read) = cache.read_by(user.id, room) {
+                return Ok(Access::Member { read });
+            }
+            if !cache.knows(user.id) {
+                let token = cache.token();
+                let memberships = memberships(&self.collections, user.id).await?;
+                let member = memberships.iter().find(|member| member.room == *room);
+                let read = member.map(|member| member.read);
+                cache.keep_memberships(&token, user.id, memberships);
+                if let Some(read) = read {
+                    return Ok(Access::Member { read });
+                }
+            }
+        }
+        // Somebody may have joined elsewhere a moment ago: that they are no member is read.
         match self.members.find((user.id, room.clone())).await {
             Some(read) => Ok(Access::Member { read }),
             None => access(&self.collections, room, user).await,
         }
     }
 
-    async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError> {
-        of(&self.collections, user).await
+    async fn rooms_of(
+        &self,
+        user: &User,
+        freshness: &Freshness,
+    ) -> Result<Arc<[RoomSummary]>, StoreError> {
+        if let Some(cache) = self.trusted_cache() {
+            // Once to know which, once to know their ends, and once more if one of them has changed.
+            for _ in 0..4 {
+                let token = cache.token();
+                match cache.rooms_of(user.id) {
+                    CachedList::List(list) => {
+                        if has_seen(&list, freshness) {
+                            return Ok(list);
+                        }
+                        break;
+                    }
+                    CachedList::Nothing => {
+                        let read = memberships(&self.collections, user.id).await?;
+                        cache.keep_memberships(&token, user.id, read);
+                    }
+                    CachedList::AllBut(rooms) => {
+                        let ends = log::ends(&self.collections, &rooms).await?;
+                        cache.keep_ends(&token, user.id, ends);
+                    }
+                }
+            }
+        }
+        Ok(of(&self.collections, user.id).await?.into())
     }
 
     async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError> {
-        mark_read(&self.collections, room, user, seq).await
+        if let Some(read) = mark_read(&self.collections, room, user, seq).await? {
+            self.cache.apply(&read);
+        }
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use super::errors::unreadable;
 use super::retry::{attempt, retry};
 use super::{MongoStore, accounts};
 use crate::domain::{Session, SessionId, Timestamp, User, UserId};
+use crate::store::cache::Durable;
 use crate::store::{Change, Sessions, StoreError};
 
 pub(super) async fn add(collections: &Collections, session: Session) -> Result<(), StoreError> {
@@ -34,7 +35,7 @@ pub(super) async fn find(
     let by_id = doc! { "_id": id.to_string() };
     let session =
         find_linearizable("find a session", collections, &collections.sessions, by_id).await?;
-    // Revoked ones are kept until they expire, so that revoking is an update the feed can match.
+    // Revoked ones are kept until they expire, so that revoking is an update the change stream tells.
     let Some(session) = session.filter(|session| !session.contains_key("revoked_at")) else {
         return Ok(None);
     };
@@ -143,14 +144,27 @@ impl Sessions for MongoStore {
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {
-        match self.live_sessions.find(id).await {
-            Some(found) => Ok(Some(found)),
-            None => find(&self.collections, id).await,
+        if let Some(found) = self.trusted_cache().and_then(|cache| cache.session(id)) {
+            return Ok(Some(found));
         }
+        let token = self.cache.token();
+        let found = match self.live_sessions.find(id).await {
+            Some(found) => Some(found),
+            None => find(&self.collections, id).await?,
+        };
+        if let Some((session, user)) = &found {
+            self.cache.keep_session(&token, *session, user.clone());
+        }
+        Ok(found)
     }
 
     async fn live_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
-        live(&self.collections, ids).await
+        let live = live(&self.collections, ids).await?;
+        for over in ids.iter().filter(|id| !live.contains(id)) {
+            self.cache
+                .apply(&Durable::Change(Change::SessionRevoked(*over)));
+        }
+        Ok(live)
     }
 
     async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError> {

@@ -6,10 +6,12 @@ use async_trait::async_trait;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::cache::{Durable, LogEnd, NEWEST_MAX};
 use super::{SqliteStore, accounts};
 use crate::domain::{Author, Epoch, Event, EventKind, NewEvent, RoomId, Seq, Timestamp};
-use crate::store::{Appended, Change, Log, PAGE_MAX, StoreError, repeated, within_bytes};
+use crate::store::cache::{Durable, LogEnd, NEWEST_MAX};
+use crate::store::{
+    Appended, Change, Freshness, Log, PAGE_MAX, StoreError, repeated, within_bytes,
+};
 
 /// The head of a log, which the next event builds on. All zero for an empty one.
 pub(super) struct LogHead {
@@ -270,28 +272,34 @@ impl Log for SqliteStore {
         before: Seq,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
-        let id = room.clone();
-        if before < Seq::MAX || limit > NEWEST_MAX {
-            return self
-                .readers
-                .read("read a log", move |connection| {
-                    page_before(connection, &id, before, limit)
-                })
-                .await;
+        let room = room.clone();
+        self.readers
+            .read("read a log", move |connection| {
+                page_before(connection, &room, before, limit)
+            })
+            .await
+    }
+
+    async fn newest(
+        &self,
+        room: &RoomId,
+        limit: usize,
+        _: &Freshness,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        if limit > NEWEST_MAX {
+            return self.page_before(room, Seq::MAX, limit).await;
         }
         if let Some(newest) = self.cache.newest(room, limit) {
             return Ok(newest);
         }
-        let token = self.cache.token();
+        let (token, id) = (self.cache.token(), room.clone());
         let end = self
             .readers
             .read("read a log", move |connection| {
                 end_with_page(connection, &id)
             })
             .await?;
-        let newest = end.newest.iter().flatten();
-        let skip = newest.clone().count().saturating_sub(limit);
-        let newest = newest.skip(skip).cloned().collect();
+        let newest = end.last(limit);
         self.cache.keep_page(&token, room, end);
         Ok(newest)
     }

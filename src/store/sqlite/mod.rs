@@ -7,7 +7,6 @@
 mod accounts;
 pub mod archive;
 pub mod backup;
-mod cache;
 mod connection;
 mod epoch;
 mod integrity;
@@ -29,11 +28,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use async_trait::async_trait;
 
-use self::cache::{Durable, ReadCache};
 use self::connection::{checkpointer, open_prepared, open_reader};
 use self::lock::{Marking, Marks, ShutdownMarker, lock, log_beside};
 use self::readers::Readers;
 use self::writer::Writer;
+use super::cache::{Durable, ReadCache};
 use super::{OnChange, Store, StoreError};
 use crate::domain::Epoch;
 use crate::files;
@@ -125,6 +124,10 @@ pub fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         self.writer.ready()?;
         self.readers
@@ -145,3 +148,6 @@ impl Store for SqliteStore {
             .map_err(|error| StoreError::backend("note the orderly end", error))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::cache::{CachedList, Durable, Membership};
 use super::{SqliteStore, log};
 use crate::domain::{
     Author, EventKind, MembershipId, NewEvent, Nonce, RoomId, RoomSummary, Seq, Timestamp, User,
     UserId,
 };
-use crate::store::{Access, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
+use crate::store::cache::{CachedList, Durable, Membership};
+use crate::store::{Access, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
 
 pub(super) fn join(
     connection: &Connection,
     changes: &mut Vec<Durable>,
     room: &RoomId,
     user: &User,
-) -> Result<(), StoreError> {
+) -> Result<Seq, StoreError> {
     let now = Timestamp::now().as_millis();
     let add = |statement: &str, params: &[&dyn rusqlite::ToSql]| {
         connection
@@ -35,28 +35,28 @@ pub(super) fn join(
          ON CONFLICT DO NOTHING",
         &[&user.id.to_string(), &room.as_str(), &now],
     )?;
-    if joined == 1 {
-        let rooms: usize = connection
-            .prepare_cached("SELECT count(*) FROM memberships WHERE user = ?1")
-            .and_then(|mut count| {
-                count.query_row([user.id.to_string()], |row| row.get::<_, u32>(0))
-            })
-            .map_err(|error| StoreError::backend("join a room", error))?
-            as usize;
-        if rooms > ROOMS_PER_USER_MAX {
-            return Err(StoreError::TooManyRooms);
-        }
-        let event = NewEvent {
-            author: Author::from(user),
-            kind: EventKind::Joined,
-            // A membership and its event are one transaction: nobody else tries the same one.
-            nonce: Some(Nonce::joined(MembershipId::new())),
-        };
-        let joined = log::append(connection, changes, room, event)?;
-        // Earlier messages are history to them.
-        mark_read(connection, changes, room, user.id, joined.event().seq)?;
+    if joined == 0 {
+        return Ok(0);
     }
-    Ok(())
+    let rooms: usize = connection
+        .prepare_cached("SELECT count(*) FROM memberships WHERE user = ?1")
+        .and_then(|mut count| count.query_row([user.id.to_string()], |row| row.get::<_, u32>(0)))
+        .map_err(|error| StoreError::backend("join a room", error))?
+        as usize;
+    if rooms > ROOMS_PER_USER_MAX {
+        return Err(StoreError::TooManyRooms);
+    }
+    let event = NewEvent {
+        author: Author::from(user),
+        kind: EventKind::Joined,
+        // A membership and its event are one transaction: nobody else tries the same one.
+        nonce: Some(Nonce::joined(MembershipId::new())),
+    };
+    let joined = log::append(connection, changes, room, event)?;
+    // Earlier messages are history to them.
+    let seq = joined.event().seq;
+    mark_read(connection, changes, room, user.id, seq)?;
+    Ok(seq)
 }
 
 pub(super) fn mark_read(
@@ -151,7 +151,7 @@ pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<
 
 #[async_trait]
 impl Rooms for SqliteStore {
-    async fn join(&self, room: &RoomId, user: &User) -> Result<(), StoreError> {
+    async fn join(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
         let (room, user) = (room.clone(), user.clone());
         self.writer
             .write("join a room", move |connection, changes| {
@@ -182,7 +182,7 @@ impl Rooms for SqliteStore {
         Ok(access)
     }
 
-    async fn rooms_of(&self, user: &User) -> Result<Arc<[RoomSummary]>, StoreError> {
+    async fn rooms_of(&self, user: &User, _: &Freshness) -> Result<Arc<[RoomSummary]>, StoreError> {
         let id = user.id;
         // Once to know which, once to know their ends, and once more if one of them has changed.
         for _ in 0..4 {

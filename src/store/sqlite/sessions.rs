@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::cache::Durable;
 use super::{SqliteStore, accounts};
 use crate::domain::{Session, SessionId, Timestamp, User};
+use crate::store::cache::Durable;
 use crate::store::{Change, Sessions, StoreError};
 
 pub(super) fn add(connection: &Connection, session: Session) -> Result<(), StoreError> {

@@ -16,10 +16,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::cache::Durable;
 use super::lock::Marking;
 use crate::lasting;
 use crate::store::StoreError;
+use crate::store::cache::Durable;
 
 /// How many writes may wait. One waits for a few milliseconds at most, so a full queue means a
 /// disk that hangs; it is better to say so than to let memory grow.

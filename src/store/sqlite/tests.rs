@@ -1,8 +1,11 @@
-use super::super::{SqliteStore, log, rooms};
-use super::*;
-use crate::domain::testing::event;
-use crate::domain::{Author, Email, MessageBody, NewEvent, NewUser, Username};
-use crate::store::{Access, Accounts, Log, Rooms, Sessions};
+use std::sync::Arc;
+
+use super::{SqliteStore, log, rooms};
+use crate::domain::{
+    Author, Email, EventKind, MessageBody, NewEvent, NewUser, RoomId, Seq, Session, SessionId,
+    Timestamp, User, UserId, Username,
+};
+use crate::store::{Access, Accounts, Freshness, Log, Rooms, Seen, Sessions};
 
 async fn somebody(store: &SqliteStore, name: &str) -> User {
     let user = User {
@@ -26,6 +29,10 @@ fn says(user: &User, text: &str) -> NewEvent {
         },
         nonce: None,
     }
+}
+
+fn kept() -> Freshness {
+    Freshness::Seen(Seen::default())
 }
 
 /// Invariant: whatever is read while whatever is written, what is kept afterwards is in the
@@ -53,7 +60,7 @@ async fn what_is_kept_is_what_the_file_says() {
                 let said = says(&user, &format!("round {round}"));
                 let said = writes.append(&room, said).await.unwrap();
                 let seq = said.event().seq;
-                let page = writes.page_before(&room, Seq::MAX, 50).await.unwrap();
+                let page = writes.newest(&room, 50, &kept()).await.unwrap();
                 assert!(
                     page.iter().any(|event| event.seq == seq),
                     "it reads its own"
@@ -64,8 +71,8 @@ async fn what_is_kept_is_what_the_file_says() {
             });
             tasks.spawn(async move {
                 for _ in 0..4 {
-                    reads.rooms_of(&reader).await.unwrap();
-                    reads.page_before(&there, Seq::MAX, 50).await.unwrap();
+                    reads.rooms_of(&reader, &kept()).await.unwrap();
+                    reads.newest(&there, 50, &kept()).await.unwrap();
                     reads.access(&there, &reader).await.unwrap();
                 }
             });
@@ -75,111 +82,19 @@ async fn what_is_kept_is_what_the_file_says() {
         }
         for user in &users {
             let id = user.id;
-            let kept = store.rooms_of(user).await.unwrap();
+            let kept = store.rooms_of(user, &self::kept()).await.unwrap();
             let file = store.readers.read("", move |file| rooms::of(file, id));
             assert_eq!(*kept, file.await.unwrap(), "round {round}");
         }
         for room in &rooms {
             let id = room.clone();
-            let kept = store.page_before(room, Seq::MAX, 20).await.unwrap();
+            let kept = store.newest(room, 20, &self::kept()).await.unwrap();
             let file = store
                 .readers
                 .read("", move |file| log::page_before(file, &id, Seq::MAX, 20));
             assert_eq!(kept, file.await.unwrap(), "round {round}");
         }
     }
-}
-
-fn end(head: Seq) -> LogEnd {
-    LogEnd {
-        head,
-        messages: head,
-        last_message: Some(event(head)),
-        newest: Some((1..=head).map(event).collect()),
-    }
-}
-
-/// A commit can be read a moment before it is told.
-#[test]
-fn an_event_is_in_a_page_once_whoever_read_it_before_it_was_told() {
-    let tea = RoomId::parse("tea").unwrap();
-    let ana = UserId::new();
-    let membership = Membership {
-        room: tea.clone(),
-        read: 1,
-        read_messages: 1,
-    };
-    let appended = |seq| Durable::Change(Change::Appended(event(seq)));
-    // Two reads: first an end for somebody's list, then a page.
-    for (of_list, of_page) in [(5, 5), (5, 6), (6, 5), (6, 6)] {
-        let cache = ReadCache::default();
-        let token = cache.token();
-        cache.keep_memberships(&token, ana, vec![membership.clone()]);
-        let listed = LogEnd {
-            newest: None,
-            ..end(of_list)
-        };
-        cache.keep_ends(&token, ana, vec![(tea.clone(), listed)]);
-        cache.keep_page(&token, &tea, end(of_page));
-        cache.apply(&appended(6));
-        cache.apply(&appended(7));
-        if let Some(page) = cache.newest(&tea, 50) {
-            let seqs: Vec<Seq> = page.iter().map(|event| event.seq).collect();
-            assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7], "{of_list} {of_page}");
-        }
-        let CachedList::List(list) = cache.rooms_of(ana) else {
-            panic!("the list is kept");
-        };
-        assert_eq!(
-            (list[0].head, list[0].unread),
-            (7, 6),
-            "{of_list} {of_page}"
-        );
-    }
-}
-
-#[test]
-fn who_has_entered_is_known_even_if_they_joined_before() {
-    let cache = ReadCache::default();
-    let (ana, token) = (UserId::new(), cache.token());
-    cache.keep_memberships(&token, ana, Vec::new());
-    cache.apply(&Durable::Read {
-        room: RoomId::parse("tea").unwrap(),
-        user: ana,
-        seq: 1,
-        messages: 0,
-    });
-    assert!(!cache.knows(ana), "it is read again");
-}
-
-#[test]
-fn a_page_that_makes_place_is_forgotten_whoever_holds_its_room() {
-    let cache = ReadCache::default();
-    let (ana, token) = (UserId::new(), cache.token());
-    let rooms: Vec<RoomId> = (0..PAGES_MAX.get() + 50)
-        .map(|n| RoomId::parse(&format!("room-{n:04}")).unwrap())
-        .collect();
-    let membership = |room: &RoomId| Membership {
-        room: room.clone(),
-        read: 0,
-        read_messages: 0,
-    };
-    cache.keep_memberships(&token, ana, rooms.iter().map(membership).collect());
-    let listed = |room: &RoomId| {
-        let end = LogEnd {
-            newest: None,
-            ..end(3)
-        };
-        (room.clone(), end)
-    };
-    cache.keep_ends(&token, ana, rooms.iter().map(listed).collect());
-    for room in &rooms {
-        cache.keep_page(&token, room, end(3));
-    }
-    let state = cache.state();
-    let pages = state.rooms.values().filter_map(Weak::upgrade);
-    let pages = pages.filter(|room| room.end().newest.is_some()).count();
-    assert_eq!(pages, PAGES_MAX.get());
 }
 
 #[tokio::test]

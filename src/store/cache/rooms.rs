@@ -12,7 +12,7 @@ use crate::store::newest_first;
 pub(super) const PAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// How many events the newest page has.
-pub(in super::super) const NEWEST_MAX: usize = 50;
+pub(in crate::store) const NEWEST_MAX: usize = 50;
 
 /// A user's rooms, by id.
 pub(super) struct UserRooms {
@@ -29,27 +29,28 @@ pub(super) struct Member {
 
 /// A user's membership of a room.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Membership {
-    pub(in super::super) room: RoomId,
+pub(in crate::store) struct Membership {
+    pub(in crate::store) room: RoomId,
     /// How far they have read it, and how many messages that are.
-    pub(in super::super) read: Seq,
-    pub(in super::super) read_messages: u64,
+    pub(in crate::store) read: Seq,
+    pub(in crate::store) read_messages: u64,
 }
 
 pub(super) struct CachedRoom {
-    pub(super) end: Mutex<LogEnd>,
+    /// `None` when it must be read again: something between two events was not heard.
+    pub(super) end: Mutex<Option<LogEnd>>,
     pub(super) version: AtomicU64,
 }
 
 /// The end of a room's log.
 #[derive(Debug, Clone, Default)]
-pub(in super::super) struct LogEnd {
-    pub(in super::super) head: Seq,
+pub(in crate::store) struct LogEnd {
+    pub(in crate::store) head: Seq,
     /// How many messages the log has.
-    pub(in super::super) messages: u64,
-    pub(in super::super) last_message: Option<Arc<Event>>,
+    pub(in crate::store) messages: u64,
+    pub(in crate::store) last_message: Option<Arc<Event>>,
     /// The newest events, oldest first, if they were read.
-    pub(in super::super) newest: Option<VecDeque<Arc<Event>>>,
+    pub(in crate::store) newest: Option<VecDeque<Arc<Event>>>,
 }
 
 impl UserRooms {
@@ -72,6 +73,7 @@ impl UserRooms {
             let Some(room) = room else { continue };
             *listed_at = room.version.load(Ordering::Relaxed);
             let end = room.end();
+            let Some(end) = &*end else { continue };
             list.push(RoomSummary {
                 room: membership.room.clone(),
                 head: end.head,
@@ -98,28 +100,56 @@ impl CachedRoom {
     /// yet, so it may be of another moment than ours. `false` when it is of an earlier one.
     pub(super) fn take_page(&self, read: LogEnd) -> bool {
         let mut end = self.end();
-        if read.head < end.head {
+        let known = end.as_ref().map(|end| end.head);
+        if known.is_some_and(|known| read.head < known) {
             return false;
         }
-        if read.head > end.head {
+        if known != Some(read.head) {
             self.version.fetch_add(1, Ordering::Relaxed);
         }
-        *end = read;
+        *end = Some(read);
         true
     }
 
-    pub(super) fn end(&self) -> MutexGuard<'_, LogEnd> {
+    /// The end without its page, likewise: only one that is not known, or is of an earlier moment,
+    /// makes way for it.
+    pub(super) fn take_end(&self, read: LogEnd) {
+        let mut end = self.end();
+        if end.as_ref().is_none_or(|known| known.head < read.head) {
+            *end = Some(read);
+            self.version.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The log has grown by an event. What is between it and the head, if anything, is not known.
+    pub(super) fn append(&self, event: &Arc<Event>) {
+        let mut end = self.end();
+        match &mut *end {
+            Some(known) if event.seq == known.head + 1 => known.append(event),
+            end => *end = None,
+        }
+        self.version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether an event was in what was read, or was told before.
+    pub(super) fn has(&self, event: &Event) -> bool {
+        let end = self.end();
+        end.as_ref().is_some_and(|end| event.seq <= end.head)
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.end().is_some()
+    }
+
+    pub(super) fn end(&self) -> MutexGuard<'_, Option<LogEnd>> {
         // Changed under the lock of all, which sees to what a panic leaves.
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LogEnd {
-    /// The event after the head; an earlier one was in what was read.
-    pub(super) fn append(&mut self, event: &Arc<Event>) {
-        if event.seq <= self.head {
-            return;
-        }
+    /// The event after the head.
+    fn append(&mut self, event: &Arc<Event>) {
         self.head = event.seq;
         self.messages = event.messages;
         if event.kind.is_message() {
@@ -137,6 +167,13 @@ impl LogEnd {
         }
     }
 
+    /// The last so many of the newest events; none where they were not read.
+    pub(in crate::store) fn last(&self, limit: usize) -> Vec<Arc<Event>> {
+        let newest = self.newest.iter().flatten();
+        let skip = newest.clone().count().saturating_sub(limit);
+        newest.skip(skip).cloned().collect()
+    }
+
     pub(super) fn page_bytes(&self) -> usize {
         self.newest
             .iter()
@@ -148,10 +185,4 @@ impl LogEnd {
 
 fn body_bytes(event: &Event) -> usize {
     event.kind.body().map_or(0, |body| body.as_str().len())
-}
-
-/// The last so many of the newest events.
-pub(super) fn last(newest: &VecDeque<Arc<Event>>, limit: usize) -> Vec<Arc<Event>> {
-    let from = newest.len().saturating_sub(limit);
-    newest.range(from..).cloned().collect()
 }

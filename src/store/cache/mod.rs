@@ -1,9 +1,14 @@
-//! A read cache over the database file.
+//! A read cache over the database, the same for both.
 //!
-//! One process has the file, and its one writer [applies](ReadCache::apply) each change here after the
-//! commit and before the write is answered. So an entry changes with the row it came from, and a caller
-//! that was answered finds its own write. A reader may come back with a row from before such a change:
-//! it takes a [`ReadToken`] before it reads, and an entry that changed since then is not kept.
+//! Every change is [applied](ReadCache::apply) here after it is durable, and this process's own before
+//! they are answered, so a caller that was answered finds its own write. A reader may come back with a
+//! row from before such a change: it takes a [`ReadToken`] before it reads, and an entry that changed since
+//! then is not kept.
+//!
+//! To the embedded store every change is its own. To one of several nodes the change stream tells of the
+//! others', a moment later and perhaps twice: every change says what is so now, so that repeating it does
+//! no harm. Whether the stream is near enough for anything in here to be believed is asked before
+//! (`mongo/freshness.rs`); what may have been missed is [forgotten](ReadCache::forget_all).
 
 mod rooms;
 #[cfg(test)]
@@ -12,12 +17,12 @@ mod tests;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use lru::LruCache;
 
-use self::rooms::{CachedRoom, Member, PAGE_BYTES_MAX, UserRooms, last};
+use self::rooms::{CachedRoom, Member, PAGE_BYTES_MAX, UserRooms};
 pub(super) use self::rooms::{LogEnd, Membership, NEWEST_MAX};
 use crate::domain::{
     Event, EventKind, RoomId, RoomSummary, Seq, Session, SessionId, Timestamp, User, UserId,
@@ -34,6 +39,7 @@ const MEMBERSHIPS_MAX: usize = 20_000;
 
 /// How many rooms' newest pages are kept.
 const PAGES_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
+
 /// A durable change.
 pub(super) enum Durable {
     /// Something that the process hears of.
@@ -45,6 +51,9 @@ pub(super) enum Durable {
         seq: Seq,
         messages: u64,
     },
+    /// Some membership has changed, nobody can tell whose.
+    #[cfg(feature = "mongodb")]
+    Memberships,
 }
 
 /// The cache.
@@ -56,17 +65,22 @@ struct State {
     memberships: usize,
     /// Every room that an entry below holds, once, so that a change reaches all of them.
     rooms: HashMap<RoomId, Weak<CachedRoom>>,
-    /// The rooms whose newest page is state.
+    /// The rooms whose newest page is kept.
     pages: LruCache<RoomId, Arc<CachedRoom>>,
     hasher: RandomState,
     changes: Changes,
+    /// How often everything was forgotten.
+    generation: u64,
 }
 
 /// Counts the changes to entries, by their hash. Entries that share a counter are only read once more.
 type Changes = [u32; 256];
 
-/// When somebody token to read.
-pub(super) struct ReadToken(Changes);
+/// The moment before a read.
+pub(super) struct ReadToken {
+    changes: Changes,
+    generation: u64,
+}
 
 /// How much of a user's list of rooms is in the cache.
 pub(super) enum CachedList {
@@ -88,6 +102,7 @@ impl Default for ReadCache {
             pages: at_most(PAGES_MAX),
             hasher: RandomState::new(),
             changes: [0; 256],
+            generation: 0,
         }))
     }
 }
@@ -100,12 +115,22 @@ fn at_most<K: Hash + Eq, V>(entries: NonZero<usize>) -> LruCache<K, V> {
 }
 
 impl ReadCache {
-    /// To be called before something is read that may be state.
+    /// To be called before something is read that may be kept.
     pub(super) fn token(&self) -> ReadToken {
-        ReadToken(self.state().changes)
+        let state = self.state();
+        ReadToken {
+            changes: state.changes,
+            generation: state.generation,
+        }
     }
 
-    /// Takes apply of what the writer has written.
+    /// Forgets everything, also what is being read.
+    #[cfg(feature = "mongodb")]
+    pub(super) fn forget_all(&self) {
+        self.state().forget_all();
+    }
+
+    /// Takes in what has changed.
     pub(super) fn apply(&self, durable: &Durable) {
         let mut state = self.state();
         match durable {
@@ -115,6 +140,8 @@ impl ReadCache {
                 state.sessions.pop(id);
             }
             Durable::Change(_) => {}
+            #[cfg(feature = "mongodb")]
+            Durable::Memberships => state.forget_memberships(),
             Durable::Read {
                 room,
                 user,
@@ -145,7 +172,7 @@ impl ReadCache {
         Some(member.membership.read)
     }
 
-    /// Whether the user's memberships are state.
+    /// Whether the user's memberships are kept.
     pub(super) fn knows(&self, user: UserId) -> bool {
         self.state().users.contains(&user)
     }
@@ -202,7 +229,7 @@ impl ReadCache {
             if member.room.is_none() {
                 member.room = state.rooms.get(id).and_then(Weak::upgrade);
             }
-            if member.room.is_none() {
+            if !member.room.as_ref().is_some_and(|room| room.is_known()) {
                 missing.push(id.clone());
             }
         }
@@ -216,8 +243,8 @@ impl ReadCache {
     pub(super) fn newest(&self, room: &RoomId, limit: usize) -> Option<Vec<Arc<Event>>> {
         let mut state = self.state();
         let end = state.pages.get(room)?.end();
-        let newest = end.newest.as_ref()?;
-        Some(last(newest, limit))
+        let end = end.as_ref()?;
+        end.newest.is_some().then(|| end.last(limit))
     }
 
     /// How the logs of some of a user's rooms end.
@@ -229,7 +256,10 @@ impl ReadCache {
                 continue;
             }
             let room = match state.room(&id) {
-                Some(room) => room,
+                Some(room) => {
+                    room.take_end(end);
+                    room
+                }
                 None => state.add_room(&id, end),
             };
             if let Some(member) = state.users.get_mut(&user).and_then(|user| user.member(&id)) {
@@ -256,8 +286,9 @@ impl ReadCache {
         // Somebody else may hold the one that must make place, without its page.
         if let Some((other, pushed_out)) = state.pages.push(id.clone(), room)
             && other != *id
+            && let Some(end) = pushed_out.end().as_mut()
         {
-            pushed_out.end().newest = None;
+            end.newest = None;
         }
     }
 
@@ -284,16 +315,19 @@ impl State {
         }
     }
 
-    fn is_current(&mut self, ReadToken(changes): &ReadToken, what: &impl Hash) -> bool {
+    fn is_current(&mut self, token: &ReadToken, what: &impl Hash) -> bool {
         let at = self.bucket(what);
-        self.changes.get(at) == changes.get(at)
+        self.generation == token.generation && self.changes.get(at) == token.changes.get(at)
     }
 
     fn append(&mut self, event: &Arc<Event>) {
+        let room = self.room(&event.room);
+        if room.as_ref().is_some_and(|room| room.has(event)) {
+            return;
+        }
         self.has_changed(&event.room);
-        if let Some(room) = self.room(&event.room) {
-            room.end().append(event);
-            room.version.fetch_add(1, Ordering::Relaxed);
+        if let Some(room) = room {
+            room.append(event);
         }
         // With it somebody became a member.
         if event.kind == EventKind::Joined {
@@ -325,7 +359,7 @@ impl State {
 
     fn add_room(&mut self, id: &RoomId, end: LogEnd) -> Arc<CachedRoom> {
         let room = Arc::new(CachedRoom {
-            end: Mutex::new(end),
+            end: Mutex::new(Some(end)),
             version: AtomicU64::new(0),
         });
         if self.rooms.len() == self.rooms.capacity() {
@@ -342,7 +376,18 @@ impl State {
         }
     }
 
+    #[cfg(feature = "mongodb")]
+    fn forget_memberships(&mut self) {
+        self.users.clear();
+        self.memberships = 0;
+        // Also those of users that are being read.
+        for times in &mut self.changes {
+            *times = times.wrapping_add(1);
+        }
+    }
+
     fn forget_all(&mut self) {
+        self.generation += 1;
         self.sessions.clear();
         self.users.clear();
         self.memberships = 0;

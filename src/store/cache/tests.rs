@@ -1,0 +1,137 @@
+use super::*;
+use crate::domain::testing::event;
+
+fn end(head: Seq) -> LogEnd {
+    LogEnd {
+        head,
+        messages: head,
+        last_message: Some(event(head)),
+        newest: Some((1..=head).map(event).collect()),
+    }
+}
+
+/// A commit can be read a moment before it is told.
+#[test]
+fn an_event_is_in_a_page_once_whoever_read_it_before_it_was_told() {
+    let tea = RoomId::parse("tea").unwrap();
+    let ana = UserId::new();
+    let membership = Membership {
+        room: tea.clone(),
+        read: 1,
+        read_messages: 1,
+    };
+    let appended = |seq| Durable::Change(Change::Appended(event(seq)));
+    // Two reads: first an end for somebody's list, then a page.
+    for (of_list, of_page) in [(5, 5), (5, 6), (6, 5), (6, 6)] {
+        let cache = ReadCache::default();
+        let token = cache.token();
+        cache.keep_memberships(&token, ana, vec![membership.clone()]);
+        let listed = LogEnd {
+            newest: None,
+            ..end(of_list)
+        };
+        cache.keep_ends(&token, ana, vec![(tea.clone(), listed)]);
+        cache.keep_page(&token, &tea, end(of_page));
+        cache.apply(&appended(6));
+        cache.apply(&appended(7));
+        if let Some(page) = cache.newest(&tea, 50) {
+            let seqs: Vec<Seq> = page.iter().map(|event| event.seq).collect();
+            assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7], "{of_list} {of_page}");
+        }
+        let CachedList::List(list) = cache.rooms_of(ana) else {
+            panic!("the list is kept");
+        };
+        assert_eq!(
+            (list[0].head, list[0].unread),
+            (7, 6),
+            "{of_list} {of_page}"
+        );
+    }
+}
+
+#[test]
+fn who_has_entered_is_known_even_if_they_joined_before() {
+    let cache = ReadCache::default();
+    let (ana, token) = (UserId::new(), cache.token());
+    cache.keep_memberships(&token, ana, Vec::new());
+    cache.apply(&Durable::Read {
+        room: RoomId::parse("tea").unwrap(),
+        user: ana,
+        seq: 1,
+        messages: 0,
+    });
+    assert!(!cache.knows(ana), "it is read again");
+}
+
+#[test]
+fn a_page_that_makes_place_is_forgotten_whoever_holds_its_room() {
+    let cache = ReadCache::default();
+    let (ana, token) = (UserId::new(), cache.token());
+    let rooms: Vec<RoomId> = (0..PAGES_MAX.get() + 50)
+        .map(|n| RoomId::parse(&format!("room-{n:04}")).unwrap())
+        .collect();
+    let membership = |room: &RoomId| Membership {
+        room: room.clone(),
+        read: 0,
+        read_messages: 0,
+    };
+    cache.keep_memberships(&token, ana, rooms.iter().map(membership).collect());
+    let listed = |room: &RoomId| {
+        let end = LogEnd {
+            newest: None,
+            ..end(3)
+        };
+        (room.clone(), end)
+    };
+    cache.keep_ends(&token, ana, rooms.iter().map(listed).collect());
+    for room in &rooms {
+        cache.keep_page(&token, room, end(3));
+    }
+    let state = cache.state();
+    let pages = state.rooms.values().filter_map(Weak::upgrade);
+    let pages = pages
+        .filter(|room| room.end().as_ref().is_some_and(|end| end.newest.is_some()))
+        .count();
+    assert_eq!(pages, PAGES_MAX.get());
+}
+
+/// Another node's event that was not heard stands between what is known and one of our own.
+#[test]
+fn a_log_with_a_gap_is_read_again() {
+    let tea = RoomId::parse("tea").unwrap();
+    let cache = ReadCache::default();
+    cache.keep_page(&cache.token(), &tea, end(5));
+    let appended = |seq| Durable::Change(Change::Appended(event(seq)));
+    cache.apply(&appended(7));
+    assert!(cache.newest(&tea, 50).is_none(), "6 is not known");
+    // What comes late, or twice, brings nothing back.
+    for seq in [6, 7, 8] {
+        cache.apply(&appended(seq));
+    }
+    assert!(cache.newest(&tea, 50).is_none());
+    cache.keep_page(&cache.token(), &tea, end(8));
+    for seq in [5, 8, 9, 9] {
+        cache.apply(&appended(seq));
+    }
+    let page = cache.newest(&tea, 50).unwrap();
+    let seqs: Vec<Seq> = page.iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+#[cfg(feature = "mongodb")]
+#[test]
+fn what_was_being_read_when_all_was_forgotten_is_not_kept() {
+    let tea = RoomId::parse("tea").unwrap();
+    let (cache, ana) = (ReadCache::default(), UserId::new());
+    let token = cache.token();
+    cache.forget_all();
+    cache.keep_page(&token, &tea, end(5));
+    cache.keep_memberships(&token, ana, Vec::new());
+    assert!(cache.newest(&tea, 50).is_none() && !cache.knows(ana));
+    let token = cache.token();
+    cache.apply(&Durable::Memberships);
+    cache.keep_memberships(&token, ana, Vec::new());
+    assert!(!cache.knows(ana));
+    cache.keep_page(&cache.token(), &tea, end(5));
+    assert!(cache.newest(&tea, 50).is_some());
+}
