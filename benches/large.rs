@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::io::{BufWriter, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -24,6 +24,9 @@ use process::{Client, Served, page_request, parlor, post_latency, post_request};
 
 const ROOM: &str = "tea";
 const ROUNDS: usize = 400;
+/// People who come, each in ten rooms, and rooms whose pages are long.
+const ACTIVE: usize = 2_200;
+const LONG: usize = 300;
 
 fn main() {
     let small = Served::parlor();
@@ -77,6 +80,45 @@ fn main() {
 
     println!();
     catching_up_beside_posts(&large);
+    println!();
+    full_caches(&large);
+}
+
+/// What the caches take when more is asked for than they hold: 2,000 people's lists, 20,000
+/// memberships, 200 newest pages of 30 KB.
+fn full_caches(served: &Served) {
+    let before = served.memory_kb();
+    let next = AtomicUsize::new(1);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let user = next.fetch_add(1, Ordering::Relaxed);
+                    if user > ACTIVE {
+                        return;
+                    }
+                    let form = format!("username=user{user}&password=correct+horse+battery");
+                    let answer = served.request("POST", "/login", &form);
+                    let token = answer.split("\r\n\r\n").nth(1).unwrap().trim();
+                    let mut client = Client::new(served);
+                    for path in ["/rooms".to_owned(), format!("/rooms/{}", room(user % LONG))] {
+                        client.ask(
+                            format!(
+                                "GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: text/html\r\n\
+                                 authorization: Bearer {token}\r\n\r\n"
+                            )
+                            .as_bytes(),
+                        );
+                    }
+                }
+            });
+        }
+    });
+    println!(
+        "memory with full caches, of what is read and of what is rendered (Pss): {:.1} MB, {:.1} MB before",
+        served.memory_kb() / 1_024.0,
+        before / 1_024.0
+    );
 }
 
 /// Does something in turns at both, on connections that are kept: how long it takes, in µs.
@@ -190,14 +232,21 @@ fn make(people: &TempDir, users: usize, rooms: usize, events: u64) -> TempDir {
         .unwrap();
     let mut lines = BufWriter::new(import.stdin.take().unwrap());
     let mut write = |line: &str| writeln!(lines, "{line}").unwrap();
-    let names: Vec<String> = (1..rooms).map(|n| format!("room-{n:05}")).collect();
+    let names: Vec<String> = (0..rooms - 1).map(room).collect();
     write(&head[0]);
     let (mut memberships, mut counts) = (Vec::new(), [0_u64; 2]);
     for room in names.iter().take(20).map(String::as_str).chain([ROOM]) {
         memberships.push((ana.clone(), room.to_owned()));
     }
     for user in 1..users {
-        memberships.push((id(user), names[user % names.len()].clone()));
+        let rooms = if user <= ACTIVE && users > ACTIVE {
+            10
+        } else {
+            1
+        };
+        for also in 0..rooms {
+            memberships.push((id(user), room((user % LONG + also * LONG) % names.len())));
+        }
     }
     memberships.sort();
     for (user, room) in &memberships {
@@ -213,12 +262,12 @@ fn make(people: &TempDir, users: usize, rooms: usize, events: u64) -> TempDir {
         ));
     }
     let mut line = String::new();
-    let mut log = |room: &str, events: u64| {
+    let mut log = |room: &str, events: u64, more: &str| {
         for seq in 1..=events {
             line.clear();
             write!(
                 line,
-                r#"{{"record":"event","room":"{room}","seq":{seq},"at":{},"type":"message","author":"{ana}","author_name":"ana","body":"number {seq}, about as long as what people usually write to each other"}}"#,
+                r#"{{"record":"event","room":"{room}","seq":{seq},"at":{},"type":"message","author":"{ana}","author_name":"ana","body":"number {seq}, about as long as what people usually write to each other{more}"}}"#,
                 1_700_000_000_000 + seq * 10
             )
             .unwrap();
@@ -226,8 +275,14 @@ fn make(people: &TempDir, users: usize, rooms: usize, events: u64) -> TempDir {
         }
         counts[1] += events;
     };
-    names.iter().for_each(|room| log(room, 10));
-    log(ROOM, events);
+    let more = " and so on".repeat(52);
+    for (number, room) in names.iter().enumerate() {
+        match number < LONG {
+            true => log(room, 50, &more),
+            false => log(room, 10, ""),
+        }
+    }
+    log(ROOM, events, "");
     write(&people_there[0]);
     for user in 1..users {
         write(&format!(
@@ -244,6 +299,10 @@ fn make(people: &TempDir, users: usize, rooms: usize, events: u64) -> TempDir {
     drop(lines);
     assert!(import.wait().unwrap().success(), "the import failed");
     dir
+}
+
+fn room(number: usize) -> String {
+    format!("room-{number:05}")
 }
 
 /// Later than ana's.
