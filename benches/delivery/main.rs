@@ -100,40 +100,50 @@ fn main() {
     }
 }
 
-/// The cost of posting beside a room of 9,000 that is always being sent something.
+/// The cost of posting beside a room of 9,000 that is always being sent something; and beside the same
+/// room, of posting to a floor of its own, which does nothing and stores nothing: what the machine takes, on
+/// which the crowd's sender and its readers never rest.
 fn posts_beside_a_crowd() {
     const EVERY: Duration = Duration::from_millis(10);
     let mut served = Served::parlor();
+    let bare = Served::bare("floor", &[]);
     let rooms = vec!["crowd".to_owned()];
     served.make(&rooms);
     served.make(&["elsewhere".to_owned()]);
-    let idle = post_latency(&served, "elsewhere", EVERY, |number| number == 1_000);
+    let alone = |served| post_latency(served, "elsewhere", EVERY, |number| number == 1_000);
+    let idle = [alone(&bare), alone(&served)];
     let mut load = Load::new(&served, rooms);
     load.open(9_000, &served);
     let is_over = AtomicBool::new(false);
     let beside = std::thread::scope(|scope| {
         let is_over = &is_over;
-        let served = &served;
-        let measuring = scope.spawn(move || {
-            post_latency(served, "elsewhere", EVERY, |_| {
-                is_over.load(Ordering::Relaxed)
+        let measuring = [&bare, &served].map(|served| {
+            scope.spawn(move || {
+                post_latency(served, "elsewhere", EVERY, |_| {
+                    is_over.load(Ordering::Relaxed)
+                })
             })
         });
-        load.post(120, Pace::BackToBack, served);
+        load.post(120, Pace::BackToBack, &served);
         is_over.store(true, Ordering::Relaxed);
-        measuring.join().unwrap()
+        measuring.map(|measuring| measuring.join().unwrap())
     });
     let ms = |took: &hdrhistogram::Histogram<u64>, at| took.value_at_quantile(at) as f64 / 1_000.0;
     println!("| a post’s latency, p50 / p99 | on an idle server | beside a room of 9,000 | p99 |");
     println!("|---|---|---|---|");
-    println!(
-        "| 100 posts/s | {:.1} / {:.1} ms | {:.1} / {:.1} ms | {:.2} × |",
-        ms(&idle, 0.5),
-        ms(&idle, 0.99),
-        ms(&beside, 0.5),
-        ms(&beside, 0.99),
-        ms(&beside, 0.99) / ms(&idle, 0.99)
-    );
+    for (name, (idle, beside)) in ["floor", "Parlor"]
+        .into_iter()
+        .zip(idle.iter().zip(&beside))
+    {
+        println!(
+            "| {name}, 100 posts/s | {:.1} / {:.1} ms | {:.1} / {:.1} ms | {:.2} × |",
+            ms(idle, 0.5),
+            ms(idle, 0.99),
+            ms(beside, 0.5),
+            ms(beside, 0.99),
+            ms(beside, 0.99) / ms(idle, 0.99)
+        );
+    }
 }
 
 fn measure(scenario: &Scenario, mut served: Served) -> Outcome {
