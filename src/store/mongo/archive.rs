@@ -10,7 +10,7 @@ use super::connect::{connect, is_replicated};
 use super::errors::is_only_repeated;
 use super::refusal::plainly;
 use super::retry::retry;
-use super::{log, migrations, nodes, rooms};
+use super::{event_document, log, migrations, nodes, rooms};
 use crate::domain::{Email, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{Counts, EventRecord, Exporter, Importer, Record, newer_epoch};
@@ -100,13 +100,13 @@ async fn export_log(
         newest.sort(doc! { "seq": -1 })
     };
     let newest = retry("read a log’s head", newest).await?;
-    let head = newest.as_ref().map_or(Ok(0), log::seq_from)?;
+    let head = newest.as_ref().map_or(Ok(0), event_document::seq_from)?;
     let mut after: Seq = 0;
     while after < head {
         for document in log::documents_after(events, room, after, PAGE_MAX).await? {
             let event = EventRecord {
                 room: text(&document, "room")?,
-                seq: log::seq_from(&document)?,
+                seq: event_document::seq_from(&document)?,
                 at: moment(&document, "at")?,
                 r#type: text(&document, "kind")?,
                 author: text(&document, "author")?,
@@ -287,7 +287,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             // With an id of its own, by which a second attempt is known.
             doc! {
                 "_id": mongodb::bson::oid::ObjectId::new(),
-                "user": user, "room": room, "joined_at": at(joined_at), "read": log::signed(read),
+                "user": user, "room": room, "joined_at": at(joined_at), "read": event_document::signed(read),
             },
         ),
         Record::Session {

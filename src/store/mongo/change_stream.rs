@@ -13,8 +13,8 @@ use mongodb::bson::{Document, doc};
 use tokio::time::{Instant, sleep};
 
 use super::errors::unreadable;
+use super::event_document;
 use super::liveness::Liveness;
-use super::log;
 use super::log_writer::Logs;
 use super::nodes::Nodes;
 use super::retry::Backoff;
@@ -171,9 +171,9 @@ impl ChangeStream {
         let change = match namespace.get_str("coll").map_err(&missing)? {
             "events" => {
                 let document = change.get_document("fullDocument").map_err(&missing)?;
-                let event = log::event_from(document)?;
+                let event = event_document::event_from(document)?;
                 self.logs
-                    .hear(&event.room, log::head_from(document, &event));
+                    .hear(&event.room, event_document::head_from(document, &event));
                 Some(Heard::Store(Change::Appended(Arc::new(event))))
             }
             "memberships" => Some(Heard::Membership(membership_change(change))),

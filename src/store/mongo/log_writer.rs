@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
 
 use super::errors::DUPLICATE_KEY;
-use super::log::{document_from, event_from, head_from};
+use super::event_document::{document_from, event_from, head_from};
 use super::numbering::{Found, Head, Inserted, Numbering, Settled, Step, Waiting};
 use super::retry::{Backoff, attempt};
 use crate::domain::{Event, NewEvent, RoomId, Seq};

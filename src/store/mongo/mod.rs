@@ -12,9 +12,11 @@ mod change_stream;
 mod collections;
 mod connect;
 mod errors;
+mod event_document;
 mod limits;
 mod liveness;
 mod log;
+mod log_ends;
 mod log_writer;
 mod migrations;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
 use super::log_writer::Logs;
 use super::retry::{attempt, retry};
-use super::{MongoStore, log};
+use super::{MongoStore, event_document, log_ends};
 use crate::domain::{
     Author, EventKind, MembershipId, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
 };
@@ -183,7 +183,7 @@ impl ReadMark {
             messages,
         } = self;
         doc! {
-            "read": log::signed(*seq),
+            "read": event_document::signed(*seq),
             Self::FIELD: format!("{user} {room} {seq} {messages}"),
         }
     }
@@ -207,7 +207,7 @@ pub(super) async fn mark_read(
     user: &User,
     seq: Seq,
 ) -> Result<Option<Durable>, StoreError> {
-    let up_to = doc! { "room": room.as_str(), "seq": { "$lte": log::signed(seq) } };
+    let up_to = doc! { "room": room.as_str(), "seq": { "$lte": event_document::signed(seq) } };
     let find = || {
         let newest = collections.events.find_one(up_to.clone());
         newest
@@ -220,14 +220,14 @@ pub(super) async fn mark_read(
     let mark = ReadMark {
         user: user.id,
         room: room.clone(),
-        seq: log::seq_from(&event)?,
+        seq: event_document::seq_from(&event)?,
         messages: event.get_i64("messages").map_or(0, i64::unsigned_abs),
     };
     // It never goes back.
     let own = doc! {
         "user": user.id.to_string(),
         "room": room.as_str(),
-        "read": { "$not": { "$gte": log::signed(mark.seq) } },
+        "read": { "$not": { "$gte": event_document::signed(mark.seq) } },
     };
     let read = doc! { "$set": mark.fields() };
     let update = || {
@@ -272,7 +272,7 @@ pub(super) async fn memberships(
             read_messages: mark.map_or(0, |mark| mark.messages),
         });
     }
-    let counted = log::events_at(&collections.events, &uncounted).await?;
+    let counted = log_ends::events_at(&collections.events, &uncounted).await?;
     for membership in &mut memberships {
         if let Some(event) = counted.get(&membership.room) {
             membership.read_messages = event.messages;
@@ -290,7 +290,7 @@ pub(super) async fn of(
     let rooms: Vec<RoomId> = { memberships.iter() }
         .map(|membership| membership.room.clone())
         .collect();
-    let mut ends: HashMap<RoomId, LogEnd> = { log::ends(collections, &rooms).await? }
+    let mut ends: HashMap<RoomId, LogEnd> = { log_ends::ends(collections, &rooms).await? }
         .into_iter()
         .collect();
     let mut summaries: Vec<RoomSummary> = { memberships.into_iter() }
@@ -373,7 +373,7 @@ impl Rooms for MongoStore {
                         cache.keep_memberships(&token, user.id, read);
                     }
                     CachedList::AllBut(rooms) => {
-                        let ends = log::ends(&self.collections, &rooms).await?;
+                        let ends = log_ends::ends(&self.collections, &rooms).await?;
                         cache.keep_ends(&token, user.id, ends);
                     }
                 }
