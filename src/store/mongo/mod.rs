@@ -3,7 +3,7 @@
 //! Assumptions about MongoDB: a write acknowledged with `w: majority, j: true` survives a
 //! failover; a read with `readConcern: majority` sees only such writes, and on the primary all of
 //! them that were acknowledged before; a unique index lets one of two equal keys in. Nothing here
-//! uses transactions or counters. How a log is numbered: `log.rs`; how other nodes hear: `change_stream.rs`.
+//! uses transactions or counters. How a log is numbered: `numbering.rs`; how other nodes hear: `change_stream.rs`.
 
 mod accounts;
 pub mod archive;

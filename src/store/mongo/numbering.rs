@@ -1,5 +1,5 @@
 //! How a room's log is numbered without a counter and without a lock: the rules, without any I/O.
-//! `log.rs` carries out the steps; `model.rs` tries them against every failure it can think of.
+//! `log_writer.rs` carries out the steps; `model.rs` tries them against every failure it can think of.
 //!
 //! Each node has one of these per room it is writing to. It knows the log's head h, and has what
 //! waits inserted at h+1, h+2, … in one ordered insert. The unique index on (room, seq) lets one of
