@@ -1,19 +1,19 @@
-//! What nodes on one database keep: never wrong where it matters, and the same in the end.
+//! The caches of nodes on one database: never wrong where it matters, and the same in the end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
-use parlor::domain::{
-    Author, Email, EventKind, Login, MessageBody, NewEvent, NewUser, RoomId, Session, SessionId,
-    Timestamp, User, UserId, Username,
-};
+use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::options::{Acknowledgment, WriteConcern};
+use parlor::domain::{Login, RoomId, Session, SessionId, Timestamp, User};
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
 use parlor::store::{Access, Accounts, Freshness, Log, Rooms, Seen, Sessions};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_stream::StreamExt;
 
+use crate::store_contract::{message, new_user};
 use crate::support::{MongoDb, eventually};
 
 async fn open(uri: &str) -> Arc<MongoStore> {
@@ -29,31 +29,22 @@ async fn three() -> Vec<Arc<MongoStore>> {
     for _ in 0..3 {
         nodes.push(open(&uri).await);
     }
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    sleep(Duration::from_millis(1_500)).await;
     nodes
 }
 
 async fn somebody(store: &MongoStore, name: &str) -> User {
-    let user = User {
-        id: UserId::new(),
-        username: Username::parse(name).unwrap(),
-    };
-    let new = NewUser {
-        user: user.clone(),
-        email: Email::parse(&format!("{name}@example.org")).unwrap(),
-        password_hash: "none".to_owned(),
-    };
-    store.add_user(new).await.unwrap();
-    user
+    let new = new_user(name);
+    store.add_user(new.clone()).await.unwrap();
+    new.user
 }
 
-fn says(user: &User, text: &str) -> NewEvent {
-    NewEvent {
-        author: Author::from(user),
-        kind: EventKind::Message {
-            body: MessageBody::parse(text).unwrap(),
-        },
-        nonce: None,
+fn session_of(user: &User) -> Session {
+    Session {
+        id: SessionId::new(),
+        user: user.id,
+        created_at: Timestamp::now(),
+        expires_at: Timestamp::now().after(Duration::from_secs(600)),
     }
 }
 
@@ -82,7 +73,7 @@ async fn who_goes_from_node_to_node_sees_what_they_have_seen() {
                 seen.note(&here, joined);
                 let access = node(1).access(&here, &user).await.unwrap();
                 assert!(matches!(access, Access::Member { .. }), "round {round}");
-                let said = says(&user, &format!("round {round}"));
+                let said = message(&user, &format!("round {round}"), None);
                 let said = node(1).append(&here, said).await.unwrap().event().seq;
                 seen.note(&here, said);
                 for hop in 0..3 {
@@ -140,24 +131,52 @@ async fn a_revoked_session_is_refused_by_every_node() {
     let nodes = three().await;
     let ana = somebody(&nodes[0], "ana").await;
     for _ in 0..5 {
-        let session = Session {
-            id: SessionId::new(),
-            user: ana.id,
-            created_at: Timestamp::now(),
-            expires_at: Timestamp::now().after(Duration::from_secs(600)),
-        };
+        let session = session_of(&ana);
         nodes[0].add_session(session).await.unwrap();
         for node in &nodes {
             assert!(node.find_session(session.id).await.unwrap().is_some());
         }
         nodes[1].revoke_session(session.id).await.unwrap();
         assert!(nodes[1].find_session(session.id).await.unwrap().is_none());
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        sleep(Duration::from_secs(2)).await;
         for node in &nodes {
             assert!(node.find_session(session.id).await.unwrap().is_none());
         }
     }
     drop(nodes);
+}
+
+/// Invariant: a write that is not a majority's yet when a node opens its stream anew is told by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_begins_anew_misses_no_revocation() {
+    let set = MongoDb::start().await;
+    let uri = set.fresh_uri();
+    let node = open(&format!("{uri}&appName=anew")).await;
+    let ana = somebody(&node, "ana").await;
+    let session = session_of(&ana);
+    node.add_session(session).await.unwrap();
+    let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
+    let sessions = client
+        .default_database()
+        .unwrap()
+        .collection::<Document>("sessions");
+    set.hides_newest_writes(true).await;
+    let revoked = doc! { "$set": { "revoked_at": DateTime::now() } };
+    let one = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+    let revoke = sessions.update_many(doc! {}, revoked).write_concern(one);
+    revoke.await.unwrap();
+    // The place it would go on at is lost, too.
+    let lost = doc! { "failCommands": ["getMore", "aggregate"], "errorCode": 286 };
+    let twice = Bson::Document(doc! { "times": 2 });
+    set.fails("anew", twice, lost).await;
+    sleep(Duration::from_secs(2)).await;
+    let found = node.find_session(session.id).await.unwrap();
+    assert!(found.is_some(), "a majority does not have it yet");
+    set.hides_newest_writes(false).await;
+    // With the next write they show.
+    node.add_session(session_of(&ana)).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert!(node.find_session(session.id).await.unwrap().is_none());
 }
 
 /// Every query that a store makes seeks by an index, and reads no more than twice what it answers. As
@@ -172,7 +191,10 @@ async fn every_query_is_an_index_seek() {
     for number in 0..40 {
         store.join(&room(number), &ana).await.unwrap();
         for text in ["one", "two", "three", "four"] {
-            store.append(&room(number), says(&ana, text)).await.unwrap();
+            store
+                .append(&room(number), message(&ana, text, None))
+                .await
+                .unwrap();
         }
         // Some logs end with what is no message.
         if number % 2 == 0 {
@@ -193,12 +215,7 @@ async fn every_query_is_an_index_seek() {
         .unwrap();
     database.run_command(doc! { "profile": 2 }).await.unwrap();
 
-    let session = Session {
-        id: SessionId::new(),
-        user: ana.id,
-        created_at: Timestamp::now(),
-        expires_at: Timestamp::now().after(Duration::from_secs(600)),
-    };
+    let session = session_of(&ana);
     store.add_session(session).await.unwrap();
     store.find_session(session.id).await.unwrap();
     store.find_session(SessionId::new()).await.unwrap();
@@ -229,8 +246,7 @@ async fn every_query_is_an_index_seek() {
         store.reaches(room, 3).await.unwrap();
     }
     store.join(&rooms[1], &ben).await.unwrap();
-    let mut once = says(&ben, "once");
-    once.nonce = Some(parlor::domain::Nonce::parse("a-nonce").unwrap());
+    let once = message(&ben, "once", Some("a-nonce"));
     for _ in 0..2 {
         store.append(&rooms[1], once.clone()).await.unwrap();
     }

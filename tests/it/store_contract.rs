@@ -77,7 +77,7 @@ impl Opened {
     }
 }
 
-fn new_user(name: &str) -> NewUser {
+pub(crate) fn new_user(name: &str) -> NewUser {
     NewUser {
         user: User {
             id: UserId::new(),
@@ -92,7 +92,7 @@ fn room(id: &str) -> RoomId {
     RoomId::parse(id).unwrap()
 }
 
-fn message(author: &User, body: &str, nonce: Option<&str>) -> NewEvent {
+pub(crate) fn message(author: &User, body: &str, nonce: Option<&str>) -> NewEvent {
     NewEvent {
         author: Author::from(author),
         kind: EventKind::Message {

@@ -59,6 +59,7 @@ impl ChangeStream {
     pub(super) async fn sweep(self) {
         let mut was_stalled = false;
         let mut swept_at = Instant::now();
+        let mut peers_read_at = Instant::now();
         loop {
             sleep(LOOK_EVERY).await;
             let is_stalled = self.liveness.check().is_err();
@@ -74,13 +75,21 @@ impl ChangeStream {
                 continue;
             }
             swept_at = Instant::now();
-            if is_stalled {
-                self.metrics.log_sweeps.inc();
-                if let Ok(elsewhere) = self.nodes.elsewhere().await {
-                    self.nodes.heard(PeerChange::RemoteRoster(elsewhere));
-                }
-            }
             (self.on_change)(Change::Resync);
+            if !is_stalled {
+                continue;
+            }
+            self.metrics.log_sweeps.inc();
+            // Less urgent than sessions and logs, and not to hold them up when the database is slow.
+            if peers_read_at.elapsed() >= SWEEP_EVERY {
+                peers_read_at = Instant::now();
+                let nodes = self.nodes.clone();
+                tokio::spawn(async move {
+                    if let Ok(elsewhere) = nodes.elsewhere().await {
+                        nodes.heard(PeerChange::RemoteRoster(elsewhere));
+                    }
+                });
+            }
         }
     }
 
@@ -119,6 +128,17 @@ impl ChangeStream {
         // Taken: should it be what the stream cannot be opened at, the next try does without,
         // and the sweep finds what was missed.
         let (mut tail, batch) = Tail::open(&self.database, ours, place.take()).await?;
+        let ended = self.follow_tail(&mut tail, batch, place).await;
+        tail.close().await;
+        ended
+    }
+
+    async fn follow_tail(
+        &self,
+        tail: &mut Tail,
+        batch: Batch,
+        place: &mut Option<Document>,
+    ) -> Result<Infallible, StoreError> {
         // First the stream, then what is read: what is written between the two is in both. What was
         // kept may be from a primary that had been replaced.
         self.cache.forget_all();
@@ -128,13 +148,7 @@ impl ChangeStream {
         self.take_in(&batch);
         *place = batch.place;
         loop {
-            let batch = match tail.next().await {
-                Ok(batch) => batch,
-                Err(error) => {
-                    tail.close().await;
-                    return Err(error);
-                }
-            };
+            let batch = tail.next().await?;
             self.take_in(&batch);
             self.metrics.change_stream_up.set(1);
             if let Some(moment) = batch.complete_since {
@@ -217,7 +231,7 @@ pub(super) async fn sweep_alone(on_change: OnChange) {
     }
 }
 
-/// What an update or deletion of a membership changed.
+/// Reads the change that an update or deletion of a membership makes to the cache.
 fn membership_change(change: &Document) -> Durable {
     let updated = change.get_document("updateDescription");
     let fields = updated.and_then(|updated| updated.get_document("updatedFields"));

@@ -177,7 +177,7 @@ impl MongoStore {
         })
     }
 
-    /// What the node keeps, if it is new enough to be answered.
+    /// The read cache, if it is new enough to be answered from.
     fn trusted_cache(&self) -> Option<&ReadCache> {
         let peers = self.peers.as_ref()?;
         peers.liveness.is_trusted().then_some(&*self.cache)

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, Timestamp, doc};
 use mongodb::{ClientSession, Database};
 use tokio::time::{Instant, timeout};
 
@@ -37,7 +37,17 @@ pub(super) struct Tail {
     collection: String,
 }
 
-/// What one answer told.
+/// The moment up to which a majority has everything. Without one, a stream begins after the newest write
+/// of the primary, which reads with majority do not show until it is a majority's: one that is read just
+/// then would be kept without the write, and the stream would never tell of it. A router knows no such moment.
+async fn committed(database: &Database) -> Result<Option<Timestamp>, StoreError> {
+    let hello = attempt(FOLLOW, database.run_command(doc! { "hello": 1 })).await?;
+    let last = hello.get_document("lastWrite");
+    let last = last.and_then(|last| last.get_document("majorityOpTime"));
+    Ok(last.and_then(|last| last.get_timestamp("ts")).ok())
+}
+
+/// The changes of one answer.
 pub(super) struct Batch {
     pub(super) changes: Vec<Document>,
     /// Where to go on, should the stream end.
@@ -57,6 +67,8 @@ impl Tail {
         let mut from = Document::new();
         if let Some(place) = place {
             from.insert("resumeAfter", place);
+        } else if let Some(committed) = committed(database).await? {
+            from.insert("startAtOperationTime", committed);
         }
         let session = database.client().start_session();
         let session = attempt(FOLLOW, session).await?;
@@ -84,7 +96,7 @@ impl Tail {
         Ok((tail, batch))
     }
 
-    /// What is new, once there is something or [`AWAIT_MAX`] is over.
+    /// Waits for changes, [`AWAIT_MAX`] at most.
     pub(super) async fn next(&mut self) -> Result<Batch, StoreError> {
         let asked_at = Instant::now();
         let more = doc! {

@@ -28,7 +28,8 @@ impl MongoDb {
         SHARED.get_or_init(Self::start).await
     }
 
-    async fn start() -> Self {
+    /// One of its own, for what would disturb other tests.
+    pub async fn start() -> Self {
         // Test commands make it fail as it is told to, for the clients of one application name.
         let options = "--replSet rs0 --setParameter enableTestCommands=1";
         let set = Self::launch(options, free_port());
@@ -110,6 +111,13 @@ impl MongoDb {
     pub async fn works(&self) {
         let work = doc! { "configureFailPoint": "failCommand", "mode": "off" };
         self.admin().await.run_command(work).await.unwrap();
+    }
+
+    /// Writes are a majority's, but reads with majority do not show them; or again they do.
+    pub async fn hides_newest_writes(&self, hides: bool) {
+        let mode = if hides { "alwaysOn" } else { "off" };
+        let hide = doc! { "configureFailPoint": "disableSnapshotting", "mode": mode };
+        self.admin().await.run_command(hide).await.unwrap();
     }
 
     async fn initiate(&self) {
