@@ -84,7 +84,7 @@ fn main() {
     full_caches(&large);
 }
 
-/// What the caches take when more is asked for than they hold: 2,000 people's lists, 20,000
+/// Measures the memory of full caches: more is asked for than they hold, 2,000 people's lists, 20,000
 /// memberships, 200 newest pages of 30 KB.
 fn full_caches(served: &Served) {
     let before = served.memory_kb();

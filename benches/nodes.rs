@@ -124,7 +124,7 @@ async fn mixed(ana: &Person, at: &[Person]) {
                 assert_eq!(page.status(), StatusCode::OK);
                 let mut stream = there.listens("mixed", after).await;
                 let leaves_at = Instant::now() + STAYS.mul_f64(0.5 + choices.f64());
-                // What was said before it came is no delay.
+                // Messages from before it came count as no delay.
                 let came_at = now_us();
                 while Instant::now() < leaves_at.min(until) {
                     if Instant::now() >= says_at {

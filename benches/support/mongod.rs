@@ -61,7 +61,7 @@ impl Mongod {
     }
 }
 
-/// What a server on it is told.
+/// The settings of a server on it.
 pub fn settings(uri: &str) -> Vec<(&str, &str)> {
     vec![
         ("MONGODB_URI", uri),

@@ -12,23 +12,19 @@ use tokio_stream::StreamExt;
 
 use super::extract::{RoomMember, SignedIn};
 use super::form::{Input, Payload};
-use super::query::{self, Query};
+use super::log_range::{End, PAGE, Range};
+use super::query::Query;
 use super::read_markers::note_read;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
 use crate::domain::{
-    Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, Nonce, RoomId, Seq,
-    User,
+    Author, Epoch, Event, EventId, EventKind, MessageBody, NewEvent, Nonce, RoomId, Seq, User,
 };
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::{ByteStream, Format, text_line};
 use crate::state::AppState;
-use crate::store::PAGE_MAX;
 use crate::views::{Composer, ComposerFragment, HistoryFragment, HistoryPage, RefusedPage, rows};
-
-/// How many events a page of the log holds when nobody says.
-const PAGE: usize = 50;
 
 /// A page of the log as JSON.
 #[derive(Serialize)]
@@ -39,48 +35,6 @@ struct LogPage<'a> {
     head: Seq,
     /// Where to go on: what `after` takes. It is the last event's id, or what was asked for.
     cursor: String,
-}
-
-/// Where in the log, and how much.
-struct Range {
-    end: End,
-    limit: usize,
-    wait: Duration,
-}
-
-#[derive(Clone, Copy)]
-enum End {
-    Newest,
-    Before(Seq),
-    After(Seq),
-}
-
-impl Range {
-    /// From `before=N` or `after=N`, `limit=1..200` and `wait=0..30`; the newest events without.
-    fn parse(query: &Query, epoch: Epoch) -> Result<Self, Invalid> {
-        let place = |raw: &str| {
-            EventId::parse(raw)?.within(epoch).ok_or(Invalid(
-                "This place is from before the store was restored. Read from the start or the end.",
-            ))
-        };
-        let mut range = Self {
-            end: End::Newest,
-            limit: PAGE,
-            wait: Duration::ZERO,
-        };
-        if let Some(before) = query.find("before") {
-            range.end = End::Before(place(before)?);
-        }
-        if let Some(after) = query.find("after") {
-            range.end = End::After(place(after)?);
-        }
-        if let Some(limit) = query.find("limit") {
-            range.limit = query::number(limit, 1..=PAGE_MAX)
-                .ok_or(Invalid("limit takes a whole number from 1 to 200."))?;
-        }
-        range.wait = query::wait(query)?;
-        Ok(range)
-    }
 }
 
 /// `GET /rooms/{room}/messages`: a page of the log, oldest first.

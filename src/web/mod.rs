@@ -13,6 +13,7 @@ mod handoff;
 mod health;
 mod in_flight;
 mod layers;
+mod log_range;
 mod messages;
 mod query;
 mod read_markers;

@@ -131,7 +131,7 @@ async fn rooms_beyond(
     if !signed_in.is_still(app).await? {
         return Err(AppError::SignedOut);
     }
-    // What wakes us is known here already.
+    // A change that wakes us is in the cache already.
     let known = Freshness::Seen(Seen::default());
     let until = Instant::now() + longest;
     loop {

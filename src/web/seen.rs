@@ -1,4 +1,4 @@
-//! What a request's sender has seen already, at whichever node: carried in a cookie by browsers, as a
+//! How far a request's sender has seen its rooms, at whichever node: carried in a cookie by browsers, as a
 //! cursor by programs. It lives for seconds, as long as another node may lag behind.
 
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use crate::store::{Freshness, Seen};
 
 const COOKIE: &str = "parlor-seen";
 
-/// What the sender has seen, and what the answer will show.
+/// How far the sender has seen its rooms, and will have with the answer.
 pub(super) struct Seeing {
     /// As it was sent; `None` when nothing was.
     sent: Option<Seen>,

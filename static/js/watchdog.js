@@ -28,7 +28,7 @@
         parts[i].parentNode.insertBefore(part.firstChild, parts[i]);
       }
     }
-    // What hangs keeps the page from being painted for as long as its element is there.
+    // A file that hangs keeps the page from being painted for as long as its element is there.
     var blocking = document.querySelectorAll('script[blocking], link[rel=stylesheet]');
     for (var k = 0; k < blocking.length; k += 1) {
       if (!blocking[k].sheet) blocking[k].parentNode.removeChild(blocking[k]);

@@ -8,7 +8,7 @@
 //! To the embedded store every change is its own. To one of several nodes the change stream tells of the
 //! others', a moment later and perhaps twice: every change says what is so now, so that repeating it does
 //! no harm. Whether the stream is near enough for anything in here to be believed is asked before
-//! (`mongo/freshness.rs`); what may have been missed is [forgotten](ReadCache::forget_all).
+//! (`mongo/liveness.rs`); what may have been missed is [forgotten](ReadCache::forget_all).
 
 mod rooms;
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn a_log_with_a_gap_is_read_again() {
     let appended = |seq| Durable::Change(Change::Appended(event(seq)));
     cache.apply(&appended(7));
     assert!(cache.newest(&tea, 50).is_none(), "6 is not known");
-    // What comes late, or twice, brings nothing back.
+    // An event that comes late, or twice, brings nothing back.
     for seq in [6, 7, 8] {
         cache.apply(&appended(seq));
     }

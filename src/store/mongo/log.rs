@@ -149,10 +149,10 @@ impl Log for MongoStore {
         limit: usize,
         freshness: &Freshness,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
-        let cache = self.trusted_cache();
         if limit > NEWEST_MAX {
             return self.page_before(room, Seq::MAX, limit).await;
         }
+        let cache = self.trusted_cache();
         if let Some(newest) = cache.and_then(|cache| cache.newest(room, limit))
             && freshness.allows(room, newest.last().map_or(0, |event| event.seq))
         {
