@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::headers::CrossSite;
 use crate::auth::password::HashError;
-use crate::domain::{Invalid, RoomId, User};
+use crate::domain::{Invalid, Reactions, Refusal, RoomId, User};
 use crate::limits::RateLimited;
 use crate::store::StoreError;
 
@@ -47,6 +47,8 @@ pub enum AppError {
     InvalidFields(Vec<(&'static str, String)>),
     /// A nonce that was used for another message.
     NonceReused,
+    /// A change to a message that may not be made.
+    Refused(Refusal),
     /// A body over the limit.
     TooLarge,
     /// A body of a kind that is not read here.
@@ -85,7 +87,11 @@ impl AppError {
             Self::NotFound | Self::NotMember { exists: false, .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) | Self::InvalidFields(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NonceReused => StatusCode::CONFLICT,
+            Self::NonceReused | Self::Refused(Refusal::EditedSince(_)) => StatusCode::CONFLICT,
+            Self::Refused(Refusal::NoMessage) => StatusCode::NOT_FOUND,
+            Self::Refused(Refusal::NotAuthor) => StatusCode::FORBIDDEN,
+            Self::Refused(Refusal::Deleted) => StatusCode::GONE,
+            Self::Refused(Refusal::TooManyKinds) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -110,6 +116,11 @@ impl AppError {
             Self::MethodNotAllowed => "Not done this way",
             Self::Invalid(_) | Self::InvalidFields(_) => "Not taken",
             Self::NonceReused => "Sent already",
+            Self::Refused(Refusal::NoMessage) => "Not found",
+            Self::Refused(Refusal::NotAuthor) => "Not yours",
+            Self::Refused(Refusal::Deleted) => "Deleted",
+            Self::Refused(Refusal::EditedSince(_)) => "Edited meanwhile",
+            Self::Refused(Refusal::TooManyKinds) => "Not taken",
             Self::TooLarge => "Too large",
             Self::UnsupportedBody => "Not understood",
             Self::RequestTimeout => "Too slow",
@@ -161,6 +172,21 @@ impl AppError {
                 "Another message was sent with this nonce. Use a new one for a new message."
                     .to_owned()
             }
+            Self::Refused(refusal) => match refusal {
+                Refusal::NoMessage => "There is no message at this address.".to_owned(),
+                Refusal::NotAuthor => {
+                    "Somebody else wrote this message. Only its author can change it.".to_owned()
+                }
+                Refusal::Deleted => "This message was deleted.".to_owned(),
+                Refusal::EditedSince(_) => {
+                    "This message was edited since you saw it. Look at it as it is now, and save again."
+                        .to_owned()
+                }
+                Refusal::TooManyKinds => format!(
+                    "A message has at most {} kinds of reaction. Choose one that it has already.",
+                    Reactions::KINDS_MAX
+                ),
+            },
             Self::TooLarge => "This is more than 64 KiB. Send less at once.".to_owned(),
             Self::UnsupportedBody => {
                 "Send a form, multipart/form-data, text/plain or application/json, in UTF-8."
@@ -244,6 +270,7 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NonceReused => Self::NonceReused,
+            StoreError::Refused(refusal) => Self::Refused(refusal),
             StoreError::Busy => Self::Busy,
             StoreError::StorageFull => Self::StorageFull,
             StoreError::TooManyRooms => Self::Invalid(Invalid(

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Invalid, MembershipId, MessageBody, RoomId, Timestamp, User, UserId};
+use super::{
+    ChangeKind, Changed, Edit, Emoji, Invalid, MembershipId, Message, MessageBody, NewChange,
+    Reactions, Reply, RoomId, Timestamp, User, UserId,
+};
 
 /// An event's number in its room's log: 1, 2, 3 … without gaps. 0 stands before the first.
 pub type Seq = u64;
@@ -87,8 +90,10 @@ impl From<&User> for Author {
     }
 }
 
-/// One entry of a room's log: durable, numbered, never changed. As JSON:
-/// `{"room","seq","type","at","author":{"id","username"}}` and, for a message, `"body"`.
+/// One event of a room's log: durable, numbered, there for good. As JSON:
+/// `{"room","seq","type","at","author":{"id","username"}}`; of a message also `"body"` and, where they
+/// apply, `"rev","edited_at","deleted_at","reply_to","reactions"`; of a change `"target"`, `"message"`
+/// as it is now and, of a reaction, `"emoji","on"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// Which room's log.
@@ -111,10 +116,8 @@ impl Event {
     #[must_use]
     pub fn abridged(&self) -> Self {
         let mut event = self.clone();
-        if let EventKind::Message { body } = &self.kind {
-            event.kind = EventKind::Message {
-                body: body.excerpt(),
-            };
+        if let EventKind::Message(message) = &mut event.kind {
+            message.body = message.body.as_ref().map(MessageBody::excerpt);
         }
         event
     }
@@ -129,8 +132,10 @@ impl Serialize for Event {
             r#type: &'a str,
             at: Timestamp,
             author: &'a Author,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            body: Option<&'a MessageBody>,
+            #[serde(flatten)]
+            message: Option<MessageShape<'a>>,
+            #[serde(flatten)]
+            change: Option<ChangeShape<'a>>,
         }
         Shape {
             room: &self.room,
@@ -138,22 +143,84 @@ impl Serialize for Event {
             r#type: self.kind.name(),
             at: self.at,
             author: &self.author,
-            body: self.kind.body(),
+            message: match &self.kind {
+                EventKind::Message(message) => Some(message.into()),
+                _ => None,
+            },
+            change: match &self.kind {
+                EventKind::Changed(changed) => Some(changed.into()),
+                _ => None,
+            },
         }
         .serialize(serializer)
     }
 }
 
+/// What JSON has of a message.
+#[derive(Serialize)]
+struct MessageShape<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a MessageBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rev: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edited_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<Seq>,
+    #[serde(skip_serializing_if = "Reactions::is_empty")]
+    reactions: &'a Reactions,
+}
+
+impl<'a> From<&'a Message> for MessageShape<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self {
+            body: message.body.as_ref(),
+            rev: message.edited.map(|edit| edit.seq),
+            edited_at: message.edited.map(|edit| edit.at),
+            deleted_at: message.deleted_at,
+            reply_to: message.reply.as_ref().map(|reply| reply.to),
+            reactions: &message.reactions,
+        }
+    }
+}
+
+/// What JSON has of a change.
+#[derive(Serialize)]
+struct ChangeShape<'a> {
+    target: Seq,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emoji: Option<&'a Emoji>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on: Option<bool>,
+    message: Option<&'a Event>,
+}
+
+impl<'a> From<&'a Changed> for ChangeShape<'a> {
+    fn from(changed: &'a Changed) -> Self {
+        let (emoji, on) = match &changed.what {
+            ChangeKind::Reacted { emoji, on } => (Some(emoji), Some(*on)),
+            ChangeKind::Edited | ChangeKind::Deleted => (None, None),
+        };
+        Self {
+            target: changed.target,
+            emoji,
+            on,
+            message: changed.message.as_deref(),
+        }
+    }
+}
+
 /// The kinds of event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum EventKind {
     /// Somebody said something.
-    Message {
-        /// The text.
-        body: MessageBody,
-    },
+    Message(Message),
     /// Somebody entered the room for the first time.
     Joined,
+    /// Somebody changed a message.
+    Changed(Changed),
     /// An event of another version of Parlor. It keeps its place in the log, and is passed over
     /// where events are shown to people.
     Unknown {
@@ -168,40 +235,137 @@ impl EventKind {
     /// The field's word for it: the `type` in JSON, the `event:` of a stream, the stores' column.
     pub fn name(&self) -> &str {
         match self {
-            Self::Message { .. } => "message",
+            Self::Message(_) => "message",
             Self::Joined => "joined",
+            Self::Changed(changed) => changed.what.name(),
             Self::Unknown { name, .. } => name,
         }
     }
 
-    /// The text, if this is a message.
+    /// The text, if this is a message that has not been deleted.
     pub fn body(&self) -> Option<&MessageBody> {
         match self {
-            Self::Message { body } => Some(body),
-            Self::Joined | Self::Unknown { .. } => None,
+            Self::Message(message) => message.body.as_ref(),
+            Self::Joined | Self::Changed(_) | Self::Unknown { .. } => None,
         }
     }
 
-    /// Whether it counts as a message.
+    /// Whether it counts as a message, deleted or not.
     pub fn is_message(&self) -> bool {
-        self.body().is_some()
+        matches!(self, Self::Message(_))
     }
 
-    /// Whether pages and lines of text show it.
+    /// Whether it stands in the room's history, in a place of its own: all but changes.
+    pub fn is_entry(&self) -> bool {
+        !matches!(self, Self::Changed(_))
+    }
+
+    /// Whether it is about a reaction, which may come in bursts.
+    pub fn is_reaction(&self) -> bool {
+        matches!(self, Self::Changed(changed) if matches!(changed.what, ChangeKind::Reacted { .. }))
+    }
+
+    /// Whether it is about a deletion.
+    pub fn is_deletion(&self) -> bool {
+        matches!(self, Self::Changed(changed) if changed.what == ChangeKind::Deleted)
+    }
+
+    /// Whether pages show it in a place of its own.
     pub fn is_shown(&self) -> bool {
-        !matches!(self, Self::Unknown { .. })
+        matches!(self, Self::Message(_) | Self::Joined)
     }
+}
 
-    /// How a store's row becomes a kind again.
-    pub(crate) fn stored(name: &str, body: Option<&str>) -> Self {
-        match (name, body) {
-            ("message", Some(body)) => Self::Message {
-                body: MessageBody::stored(body),
+/// What the stores keep of an event's kind and state, in columns or fields of these names; see
+/// [`StoredKind::read`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StoredKind<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) body: Option<&'a str>,
+    pub(crate) target: Option<Seq>,
+    pub(crate) emoji: Option<&'a str>,
+    pub(crate) is_on: Option<bool>,
+    pub(crate) reply_to: Option<Seq>,
+    pub(crate) changed: Option<Seq>,
+    pub(crate) rev: Option<Seq>,
+    pub(crate) edited_at: Option<Timestamp>,
+    pub(crate) deleted_at: Option<Timestamp>,
+}
+
+impl StoredKind<'_> {
+    /// The kind, of which the states of other messages and the reactions are still missing.
+    pub(crate) fn read(self) -> EventKind {
+        let has_no_text = self.body.is_none();
+        let what = match (self.name, self.emoji, self.is_on) {
+            ("edited", None, None) => Some(ChangeKind::Edited),
+            ("deleted", None, None) => Some(ChangeKind::Deleted),
+            ("reacted", Some(emoji), Some(on)) => {
+                let emoji = Emoji::stored(emoji);
+                Some(ChangeKind::Reacted { emoji, on })
+            }
+            _ => None,
+        };
+        match (self.name, self.target, what) {
+            ("message", None, _) if has_no_text == self.deleted_at.is_some() => {
+                let edited = self.rev.zip(self.edited_at);
+                EventKind::Message(Message {
+                    body: self.body.map(MessageBody::stored),
+                    changed: self.changed.unwrap_or(0),
+                    edited: edited.map(|(seq, at)| Edit { seq, at }),
+                    deleted_at: self.deleted_at,
+                    reply: self.reply_to.map(|to| Reply { to, quote: None }),
+                    reactions: Reactions::default(),
+                })
+            }
+            ("joined", None, _) if has_no_text => EventKind::Joined,
+            (_, Some(target), Some(what)) if has_no_text => EventKind::Changed(Changed {
+                target,
+                what,
+                message: None,
+            }),
+            _ => EventKind::Unknown {
+                name: self.name.into(),
+                body: self.body.map(Arc::from),
             },
-            ("joined", None) => Self::Joined,
-            _ => Self::Unknown {
-                name: name.into(),
-                body: body.map(Arc::from),
+        }
+    }
+}
+
+impl<'a> From<&'a EventKind> for StoredKind<'a> {
+    fn from(kind: &'a EventKind) -> Self {
+        let name = kind.name();
+        match kind {
+            EventKind::Message(message) => Self {
+                name,
+                body: message.body.as_ref().map(MessageBody::as_str),
+                reply_to: message.reply.as_ref().map(|reply| reply.to),
+                changed: (message.changed > 0).then_some(message.changed),
+                rev: message.edited.map(|edit| edit.seq),
+                edited_at: message.edited.map(|edit| edit.at),
+                deleted_at: message.deleted_at,
+                ..Self::default()
+            },
+            EventKind::Joined => Self {
+                name,
+                ..Self::default()
+            },
+            EventKind::Changed(changed) => {
+                let (emoji, is_on) = match &changed.what {
+                    ChangeKind::Reacted { emoji, on } => (Some(emoji.as_str()), Some(*on)),
+                    ChangeKind::Edited | ChangeKind::Deleted => (None, None),
+                };
+                Self {
+                    name,
+                    target: Some(changed.target),
+                    emoji,
+                    is_on,
+                    ..Self::default()
+                }
+            }
+            EventKind::Unknown { body, .. } => Self {
+                name,
+                body: body.as_deref(),
+                ..Self::default()
             },
         }
     }
@@ -213,9 +377,37 @@ pub struct NewEvent {
     /// Its author.
     pub author: Author,
     /// Its kind.
-    pub kind: EventKind,
+    pub kind: NewKind,
     /// Makes a retry safe: an author's second event with the same nonce in a room is the first.
     pub nonce: Option<Nonce>,
+}
+
+/// The kinds of new event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NewKind {
+    /// A message.
+    Message {
+        /// The text.
+        body: MessageBody,
+        /// The number of the message it replies to.
+        reply_to: Option<Seq>,
+    },
+    /// The author has entered the room.
+    Joined,
+    /// A change to a message. It needs no nonce: made twice, it is made once.
+    Change {
+        /// The message's number.
+        target: Seq,
+        /// What is to be done to it.
+        change: NewChange,
+    },
+}
+
+impl NewKind {
+    /// Whether it counts as a message.
+    pub fn is_message(&self) -> bool {
+        matches!(self, Self::Message { .. })
+    }
 }
 
 /// A client's name for one post, which makes sending it again safe: 1 to [`Self::CHARS_MAX`] visible

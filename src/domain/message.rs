@@ -1,168 +1,329 @@
-//! Message bodies.
+//! Messages: the state of one, and the changes to it.
 
-use std::fmt;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use super::{Author, Emoji, Event, EventKind, MessageBody, Reactions, Seq, Timestamp, UserId};
 
-use super::Invalid;
-use super::characters::{excerpt, is_blank, is_unsafe_to_print};
+/// The state of a message: what it is now, whatever it has been. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Message {
+    /// The text; `None` once the message is deleted.
+    pub body: Option<MessageBody>,
+    /// The number of the newest change to it; 0 while there is none.
+    pub changed: Seq,
+    /// Its newest edit.
+    pub edited: Option<Edit>,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+    /// The message it replies to.
+    pub reply: Option<Reply>,
+    /// The reactions to it.
+    pub reactions: Reactions,
+}
 
-/// A message's text: 1 to [`Self::CHARS_MAX`] characters; line breaks are kept, as `\n`.
-/// Cheap to clone.
+/// The newest edit of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edit {
+    /// Its number in the log: a message's `rev`.
+    pub seq: Seq,
+    /// When it was made.
+    pub at: Timestamp,
+}
+
+/// A reply's reference to the message above it. It holds no text of its own: the quote is made from the
+/// state of that message whenever the reply is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageBody(Arc<str>);
+pub struct Reply {
+    /// That message's number.
+    pub to: Seq,
+    /// What is quoted of it; `None` where that was not read.
+    pub quote: Option<Quote>,
+}
 
-impl MessageBody {
-    /// About three screens on a phone. A longer text is a document, and belongs behind a link.
-    pub const CHARS_MAX: usize = 4_000;
+/// The part of a message that its replies show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quote {
+    /// Its author.
+    pub author: Author,
+    /// How its text begins; `None` when it is deleted.
+    pub excerpt: Option<MessageBody>,
+    /// [`Message::changed`] of what it was made from.
+    changed: Seq,
+}
 
-    /// Cuts white space off the end and blank lines off the start; the first line's indentation
-    /// stays, for code. `\r\n` (what forms send) and `\r` become `\n`.
+/// Something to be done to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewChange {
+    /// Give it another text.
+    Edit {
+        /// The text.
+        body: MessageBody,
+        /// The edit that its editor has seen, 0 for none; without it, whichever it is.
+        rev: Option<Seq>,
+    },
+    /// Delete it.
+    Delete,
+    /// Put a reaction on it, or take it off. Doing either twice is doing it once.
+    React {
+        /// Which.
+        emoji: Emoji,
+        /// On or off.
+        on: bool,
+    },
+}
+
+/// Why a change is not made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no message of this number.
+    #[error("there is no such message")]
+    NoMessage,
+    /// It is somebody else's.
+    #[error("it is somebody else’s message")]
+    NotAuthor,
+    /// It is deleted.
+    #[error("the message is deleted")]
+    Deleted,
+    /// It was edited after its editor has seen it; here it is as it is now.
+    #[error("the message was edited meanwhile")]
+    EditedSince(Arc<Event>),
+    /// It has [`Reactions::KINDS_MAX`] kinds of reaction.
+    #[error("the message has too many kinds of reaction")]
+    TooManyKinds,
+}
+
+/// A change as it stands in the log: it holds nothing of the message itself, whose state is read
+/// whenever the change is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// The message's number.
+    pub target: Seq,
+    /// What was done.
+    pub what: ChangeKind,
+    /// The message as it is when this was read; `None` where there is none of that number.
+    pub message: Option<Arc<Event>>,
+}
+
+/// The kinds of change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It got another text.
+    Edited,
+    /// It was deleted.
+    Deleted,
+    /// A reaction was put on it or taken off.
+    Reacted {
+        /// Which.
+        emoji: Emoji,
+        /// On or off.
+        on: bool,
+    },
+}
+
+impl From<&NewChange> for ChangeKind {
+    fn from(change: &NewChange) -> Self {
+        match change {
+            NewChange::Edit { .. } => Self::Edited,
+            NewChange::Delete => Self::Deleted,
+            NewChange::React { emoji, on } => Self::Reacted {
+                emoji: emoji.clone(),
+                on: *on,
+            },
+        }
+    }
+}
+
+impl ChangeKind {
+    /// The field's word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Edited => "edited",
+            Self::Deleted => "deleted",
+            Self::Reacted { .. } => "reacted",
+        }
+    }
+}
+
+impl Message {
+    /// A new one.
+    pub fn new(body: MessageBody, reply_to: Option<Seq>) -> Self {
+        Self {
+            body: Some(body),
+            reply: reply_to.map(|to| Reply { to, quote: None }),
+            ..Self::default()
+        }
+    }
+
+    /// The number of its newest edit, 0 for none.
+    pub fn rev(&self) -> Seq {
+        self.edited.map_or(0, |edit| edit.seq)
+    }
+
+    /// About how much memory its parts of no fixed size take, in bytes.
+    pub fn weight(&self) -> usize {
+        self.body.as_ref().map_or(0, |body| body.as_str().len()) + self.reactions.weight()
+    }
+
+    /// Whether a post that repeats the nonce of this one is the same post. What was posted is known
+    /// only until it is changed; from then on the nonce alone decides.
+    pub(crate) fn is_repeated_by(&self, post: &Self) -> bool {
+        let to = |message: &Self| message.reply.as_ref().map(|reply| reply.to);
+        self.deleted_at.is_some()
+            || self.edited.is_some()
+            || (self.body == post.body && to(self) == to(post))
+    }
+}
+
+impl Event {
+    /// This message after a change that has the number `seq`; `None` when it is so already. The names of
+    /// those who reacted are still to be filled in.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] when nothing or too much is left, or when there is a NUL in it, which no
-    /// person types and MongoDB, terminals and HTML each treat in their own way.
-    pub fn parse(raw: &str) -> Result<Self, Invalid> {
-        let text = raw.replace("\r\n", "\n").replace('\r', "\n");
-        let text = text.trim_end();
-        let indented = text.len() - text.trim_start().len();
-        let text = match text[..indented].rfind('\n') {
-            Some(last_blank_line) => &text[last_blank_line + 1..],
-            None => text,
+    /// The [`Refusal`], when it may not be made.
+    pub(crate) fn after_change(
+        self: &Arc<Self>,
+        change: &NewChange,
+        by: UserId,
+        seq: Seq,
+        at: Timestamp,
+    ) -> Result<Option<Self>, Refusal> {
+        let EventKind::Message(message) = &self.kind else {
+            return Err(Refusal::NoMessage);
         };
-        if text.chars().all(is_blank) {
-            return Err(Invalid("Write something first."));
-        }
-        if text.contains('\0') {
-            return Err(Invalid(
-                "A message cannot hold the NUL character. Remove it and send again.",
-            ));
-        }
-        if text.chars().count() > Self::CHARS_MAX {
-            return Err(Invalid(
-                "A message has at most 4,000 characters. Shorten it or send it in parts.",
-            ));
-        }
-        Ok(Self(text.into()))
-    }
-
-    /// A body that [`Self::parse`] took before it was stored.
-    pub(crate) fn stored(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The start of the text, with an ellipsis if there is more.
-    #[must_use]
-    pub fn excerpt(&self) -> Self {
-        match excerpt(&self.0) {
-            all if all.len() == self.0.len() => self.clone(),
-            start => Self(format!("{start}…").into()),
-        }
-    }
-
-    /// The most bytes the text takes in an answer, whichever format it is escaped for: JSON makes six
-    /// of a control character, HTML five of a quotation mark.
-    pub fn escaped_bytes_max(&self) -> usize {
-        let bytes = self.0.chars().map(|c| match c {
-            '<' | '>' | '&' | '"' | '\'' => 5,
-            c if is_unsafe_to_print(c) => 6,
-            '\\' => 2,
-            c => c.len_utf8(),
-        });
-        bytes.sum()
-    }
-
-    /// The text on one line that is safe to print in a terminal: breaks of every kind become
-    /// ` ↵ `, other control characters (an escape sequence could repaint a terminal, a bidirectional one
-    /// turn the line around) `�`.
-    pub fn on_one_line(&self) -> impl fmt::Display + '_ {
-        OneLine(&self.0)
-    }
-}
-
-impl Serialize for MessageBody {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-struct OneLine<'a>(&'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        for c in self.0.chars() {
-            match c {
-                '\n' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
-                    f.write_str(" ↵ ")?;
-                }
-                '\t' => f.write_char(' ')?,
-                c if is_unsafe_to_print(c) => f.write_char('\u{fffd}')?,
-                c => f.write_char(c)?,
+        let is_author = self.author.id == by;
+        let mut changed = Message {
+            changed: seq,
+            ..message.clone()
+        };
+        match change {
+            NewChange::Edit { .. } | NewChange::Delete if !is_author => {
+                return Err(Refusal::NotAuthor);
             }
+            NewChange::Delete if message.deleted_at.is_some() => return Ok(None),
+            NewChange::Delete => {
+                changed = Message {
+                    changed: seq,
+                    deleted_at: Some(at),
+                    ..Message::default()
+                };
+            }
+            _ if message.deleted_at.is_some() => return Err(Refusal::Deleted),
+            NewChange::Edit { body, .. } if message.body.as_ref() == Some(body) => return Ok(None),
+            NewChange::Edit { rev, .. } if rev.is_some_and(|rev| rev != message.rev()) => {
+                return Err(Refusal::EditedSince(Arc::clone(self)));
+            }
+            NewChange::Edit { body, .. } => {
+                changed.body = Some(body.clone());
+                changed.edited = Some(Edit { seq, at });
+            }
+            NewChange::React { emoji, on } => match message.reactions.with(emoji, *on, by, seq)? {
+                Some(reactions) => changed.reactions = reactions,
+                None => return Ok(None),
+            },
         }
-        Ok(())
+        Ok(Some(Self {
+            kind: EventKind::Message(changed),
+            ..Self::clone(self)
+        }))
+    }
+
+    /// The state of a message: this event's, or that of the message which it changes.
+    pub fn message(&self) -> Option<&Message> {
+        match &self.kind {
+            EventKind::Message(message) => Some(message),
+            EventKind::Changed(changed) => changed.message.as_deref()?.message(),
+            EventKind::Joined | EventKind::Unknown { .. } => None,
+        }
+    }
+
+    /// The number of the message above this one, if it is a reply.
+    pub fn reply_to(&self) -> Option<Seq> {
+        match &self.kind {
+            EventKind::Message(message) => message.reply.as_ref().map(|reply| reply.to),
+            _ => None,
+        }
+    }
+
+    /// The number of the message that this changes.
+    pub fn target(&self) -> Option<Seq> {
+        match &self.kind {
+            EventKind::Changed(changed) => Some(changed.target),
+            _ => None,
+        }
+    }
+
+    /// This event with the state of another message put in where it shows it: as the target of a change,
+    /// or as the quote of a reply.
+    pub(crate) fn show(&mut self, other: &Arc<Self>) {
+        match &mut self.kind {
+            EventKind::Changed(changed) if changed.target == other.seq => {
+                changed.message = Some(Arc::clone(other));
+            }
+            EventKind::Message(Message {
+                reply: Some(reply), ..
+            }) if reply.to == other.seq => {
+                reply.quote = Quote::of(other);
+            }
+            _ => {}
+        }
+    }
+
+    /// This event after a change to a message that it is, quotes or changes itself; `None` when it looks
+    /// as before.
+    #[must_use]
+    pub(crate) fn renewed_by(self: &Arc<Self>, change: &Self) -> Option<Arc<Self>> {
+        match &change.kind {
+            EventKind::Changed(changed) => self.renewed(changed.message.as_ref()?),
+            _ => None,
+        }
+    }
+
+    /// The same, with the message as it is now. What is kept may have been read later than that.
+    fn renewed(self: &Arc<Self>, now: &Arc<Self>) -> Option<Arc<Self>> {
+        let changed = now.message()?.changed;
+        if self.seq == now.seq {
+            return (self.message()?.changed < changed).then(|| Arc::clone(now));
+        }
+        let mut event = Self::clone(self);
+        match (&self.kind, &mut event.kind) {
+            (
+                EventKind::Changed(Changed {
+                    message: Some(kept),
+                    ..
+                }),
+                EventKind::Changed(renewed),
+            ) => {
+                renewed.message = Some(kept.renewed(now)?);
+            }
+            (
+                EventKind::Message(Message {
+                    reply: Some(reply), ..
+                }),
+                _,
+            ) if reply.to == now.seq => {
+                let shown = reply.quote.as_ref().map(|quote| quote.changed);
+                if shown.is_some_and(|shown| shown >= changed) {
+                    return None;
+                }
+                event.show(now);
+            }
+            _ => return None,
+        }
+        Some(Arc::new(event))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keeps_what_was_meant_and_refuses_the_rest() {
-        for (typed, kept) in [
-            ("hello", "hello"),
-            ("one\r\ntwo\rthree\n", "one\ntwo\nthree"),
-            ("\n \n    let x = 1;\n", "    let x = 1;"),
-            ("a\n\nb", "a\n\nb"),
-        ] {
-            assert_eq!(MessageBody::parse(typed).unwrap().as_str(), kept);
-        }
-        for refused in [
-            "",
-            " \t\r\n ",
-            "a\0b",
-            "\u{200b}",
-            "\u{202e} ",
-            "\u{3164}",
-            "\u{2800}\u{2800}",
-            "\u{fe0f}",
-            "\u{e0062}\u{e007f}",
-            "\u{115f}\u{1160}\u{ffa0}",
-            "\u{34f}\u{61c}\u{180e}",
-            "\u{1b}\u{7}",
-        ] {
-            assert!(MessageBody::parse(refused).is_err(), "{refused:?}");
-        }
-        assert!(MessageBody::parse(&"é".repeat(4_000)).is_ok());
-        assert!(MessageBody::parse(&"é".repeat(4_001)).is_err());
-    }
-
-    #[test]
-    fn escaping_never_makes_more_of_a_text_than_was_counted() {
-        for text in [
-            "<&>\"'",
-            "\u{1}\u{1b}\u{7f}x",
-            "\u{202e}\u{85}\\ é 😋",
-            "\u{2028}`\n",
-        ] {
-            let body = MessageBody::stored(text);
-            let json = crate::json::to_string(&text);
-            assert!(json.len() - 2 <= body.escaped_bytes_max(), "{json}");
-        }
-    }
-
-    #[test]
-    fn one_line_is_one_line_without_escapes() {
-        let body = MessageBody::parse("a\nb\u{2028}c\u{1b}[2Jd\te").unwrap();
-        assert_eq!(body.on_one_line().to_string(), "a ↵ b ↵ c\u{fffd}[2Jd e");
+impl Quote {
+    /// The quote of a message; `None` of anything else.
+    fn of(event: &Event) -> Option<Self> {
+        let EventKind::Message(message) = &event.kind else {
+            return None;
+        };
+        Some(Self {
+            author: event.author.clone(),
+            excerpt: message.body.as_ref().map(MessageBody::excerpt),
+            changed: message.changed,
+        })
     }
 }

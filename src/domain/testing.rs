@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Author, Event, EventKind, MessageBody, RoomId, Seq, Timestamp, UserId};
+use super::{Author, Event, EventKind, Message, MessageBody, RoomId, Seq, Timestamp, UserId};
 
 /// The event of this number in a room of messages: `number 7`, by ana.
 pub(crate) fn event(seq: Seq) -> Arc<Event> {
@@ -15,8 +15,9 @@ pub(crate) fn event(seq: Seq) -> Arc<Event> {
             id: UserId::new(),
             username: "ana".into(),
         },
-        kind: EventKind::Message {
-            body: MessageBody::parse(&format!("number {seq}")).unwrap(),
-        },
+        kind: EventKind::Message(Message::new(
+            MessageBody::parse(&format!("number {seq}")).unwrap(),
+            None,
+        )),
     })
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::renderer::Renderer;
-use crate::domain::{Epoch, Event, EventId, EventKind, Seq};
+use crate::domain::{ChangeKind, Epoch, Event, EventId, EventKind, Message, MessageBody, Seq};
 use crate::json;
 
 /// The forms in which a stream is sent.
@@ -71,10 +71,37 @@ impl Encoded {
             .clone()
     }
 
+    /// The event.
+    pub(super) fn event(&self) -> &Arc<Event> {
+        &self.event
+    }
+
+    /// The bytes that move a reader's place past the event, where what it changes follows in the same
+    /// write.
+    pub(super) fn passed_over(&self, format: Format) -> Option<Bytes> {
+        match format {
+            Format::Html => Some(passed_over(self.id()).into()),
+            Format::Page => Some(Bytes::new()),
+            Format::Json | Format::Text | Format::TextWithIds | Format::Ndjson => None,
+        }
+    }
+
+    fn id(&self) -> EventId {
+        EventId {
+            epoch: self.epoch,
+            seq: self.event.seq,
+        }
+    }
+
     /// About what it takes in memory once it is encoded in the usual formats.
     pub(super) fn weight(&self) -> usize {
-        1_000 + 3 * self.event.kind.body().map_or(0, |body| body.as_str().len())
+        1_000 + 3 * self.event.message().map_or(0, Message::weight)
     }
+}
+
+/// Moves a reader's place in the log on. A named event is not put into the page.
+fn passed_over(id: EventId) -> String {
+    sse(Some(id), Some("passed-over"), "1")
 }
 
 fn encode(event: &Event, format: Format, epoch: Epoch, renderer: Renderer) -> String {
@@ -85,13 +112,18 @@ fn encode(event: &Event, format: Format, epoch: Epoch, renderer: Renderer) -> St
     match format {
         Format::Json => sse(Some(id), Some(name(&event.kind)), &json::to_string(event)),
         Format::Ndjson => json_with_id(event, id) + "\n",
-        // A named event is not put into the page, and moves its place in the log on all the same.
-        Format::Html if !event.kind.is_shown() => sse(Some(id), Some("passed-over"), "1"),
-        Format::Html => sse(Some(id), None, &(renderer.row)(event, epoch)),
+        Format::Html => match (renderer.row)(event, epoch) {
+            row if row.is_empty() => passed_over(id),
+            row => sse(Some(id), None, &row),
+        },
         Format::Text => text_line(event),
-        Format::TextWithIds if !event.kind.is_shown() => String::new(),
-        Format::TextWithIds => format!("{id} {}", text_line(event)),
-        Format::Page if !event.kind.is_shown() => String::new(),
+        Format::TextWithIds => match text_line(event) {
+            line if line.is_empty() => line,
+            line => format!("{id} {line}"),
+        },
+        // It cannot be put in place of what is there already: the document ends instead, and the next one
+        // shows it.
+        Format::Page if !event.kind.is_entry() => String::new(),
         Format::Page => (renderer.row)(event, epoch),
     }
 }
@@ -119,14 +151,30 @@ fn json_with_id(event: &Event, id: EventId) -> String {
     json::to_string(&Line { id, event })
 }
 
-/// `09:00:00 ana: hello`, always one line, or none for an event that is not shown: see [`crate::domain::MessageBody::on_one_line`].
+/// `09:00:00 ana: hello`, always one line, or none for an event that is not shown: see
+/// [`crate::domain::MessageBody::on_one_line`].
 pub fn text_line(event: &Event) -> String {
     let at = event.at.time_of_day();
     let who = &event.author.username;
-    match &event.kind {
-        EventKind::Message { body } => format!("{at} {who}: {}\n", body.on_one_line()),
-        EventKind::Joined => format!("{at} {who} joined\n"),
-        EventKind::Unknown { .. } => String::new(),
+    let body = event.message().and_then(|message| message.body.as_ref());
+    let says = body.map(MessageBody::on_one_line);
+    match (&event.kind, says) {
+        (EventKind::Message(_), Some(says)) => format!("{at} {who}: {says}\n"),
+        (EventKind::Message(_), None) => format!("{at} {who}: (deleted)\n"),
+        (EventKind::Joined, _) => format!("{at} {who} joined\n"),
+        (EventKind::Changed(changed), says) => match (&changed.what, says) {
+            (ChangeKind::Deleted, _) => format!("{at} {who} deleted a message\n"),
+            // Nothing is left of what was changed.
+            (_, None) => String::new(),
+            (ChangeKind::Edited, Some(says)) => format!("{at} {who} edited: {says}\n"),
+            (ChangeKind::Reacted { emoji, on: true }, Some(says)) => {
+                format!("{at} {who} {emoji} to: {says}\n")
+            }
+            (ChangeKind::Reacted { emoji, on: false }, Some(says)) => {
+                format!("{at} {who} took back {emoji} to: {says}\n")
+            }
+        },
+        (EventKind::Unknown { .. }, _) => String::new(),
     }
 }
 

@@ -68,6 +68,10 @@ impl Shared {
             Change::Appended(event) => self.accept(event),
             Change::SessionRevoked(session) => self.streams.end_session(session),
             Change::Resync => self.resync.notify_one(),
+            Change::Distrust => {
+                self.rooms().values().for_each(|room| room.forget());
+                self.resync.notify_one();
+            }
         }
     }
 
@@ -201,12 +205,9 @@ impl Hub {
     /// Reads the events that a room misses, once for all its subscribers.
     async fn catch_up(self, room: Arc<Room>) {
         while let Some(after) = room.missing_after() {
+            let token = room.token();
             match self.0.log.page_after(&room.id, after, PAGE_MAX).await {
-                Ok(events) if !events.is_empty() => {
-                    for event in events {
-                        room.accept(event);
-                    }
-                }
+                Ok(events) if !events.is_empty() => room.accept_read(events, token),
                 // The event that told of a gap is not in the log: then nothing is missing.
                 Ok(_) => return room.give_up_catching_up(),
                 Err(error) => {
@@ -314,6 +315,7 @@ impl Hub {
             // A room without subscribers is forgotten; the lock keeps new ones out meanwhile.
             shared.rooms().retain(|_, room| {
                 room.show_typing();
+                room.show_reactions();
                 room.subscribers() > 0
             });
         }

@@ -63,7 +63,18 @@ struct Tail {
     wanted: Seq,
     /// Whether somebody is reading what is missing.
     is_catching_up: bool,
+    /// How many deletions there were: what was read or taken before one must not be sent.
+    deletions: u64,
+    /// Up to where rows of the page are sent. Reactions wait there for up to a second, so that a burst of
+    /// them is one row.
+    shown_upto: Seq,
+    /// Whether reactions were shown since the last [`Room::show_reactions`].
+    has_shown_reactions: bool,
 }
+
+/// The moment before a read or a take: see [`Room::is_current`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ReadToken(u64);
 
 /// The outcome of [`Room::accept`].
 #[derive(Debug, PartialEq, Eq)]
@@ -144,24 +155,97 @@ impl Room {
     /// later one means that something must be read from the store first.
     pub(super) fn accept(&self, event: Arc<Event>) -> Accepted {
         let mut tail = self.tail();
-        let seq = event.seq;
-        match tail.head {
-            Some(head) if seq <= head => return Accepted::Done,
-            Some(head) if seq > head + 1 => return tail.want(seq),
-            // Before the head was read, any durable event will do as one: those before it are in
-            // the store, and a cursor that needs them reads them there.
-            Some(_) | None => {
-                self.typists().remove(&event.author.username);
-                tail.push(Arc::new(Encoded::new(event, self.epoch)));
+        if event.kind.is_deletion() && tail.head.is_none_or(|head| event.seq > head) {
+            tail.deletions += 1;
+        }
+        let is_taken = match tail.head {
+            Some(head) if event.seq > head + 1 => return tail.want(event.seq),
+            _ => self.take_in(&mut tail, event),
+        };
+        drop(tail);
+        if is_taken {
+            self.has_grown();
+        }
+        Accepted::Done
+    }
+
+    /// The same for events that were read from the store, with the token from before: unless one of them
+    /// may have been deleted since. Then they are still missing.
+    pub(super) fn accept_read(&self, events: Vec<Arc<Event>>, token: ReadToken) {
+        let mut tail = self.tail();
+        if tail.token() != token {
+            return;
+        }
+        for event in events {
+            let is_next = tail.head.is_none_or(|head| event.seq <= head + 1);
+            if is_next {
+                self.take_in(&mut tail, event);
             }
         }
         drop(tail);
+        self.has_grown();
+    }
+
+    /// The next event, or one that was taken before. Before the head was read, any durable event will do as
+    /// one: those before it are in the store, and a cursor that needs them reads them there.
+    fn take_in(&self, tail: &mut Tail, event: Arc<Event>) -> bool {
+        if tail.head.is_some_and(|head| event.seq <= head) {
+            return false;
+        }
+        self.typists().remove(&event.author.username);
+        tail.renew(&event, self.epoch);
+        tail.push(Arc::new(Encoded::new(event, self.epoch)));
+        true
+    }
+
+    fn has_grown(&self) {
         self.signal.send_modify(|signal| {
             // A typing notice after the message itself would be wrong. Somebody who goes on typing
             // says so again.
             signal.typing = None;
         });
-        Accepted::Done
+    }
+
+    /// To be called before something is read from the store, or taken to be sent later.
+    pub(super) fn token(&self) -> ReadToken {
+        self.tail().token()
+    }
+
+    /// Whether no message was deleted since.
+    pub(super) fn is_current(&self, token: ReadToken) -> bool {
+        self.token() == token
+    }
+
+    /// What is kept ready may be out of date: it is read again.
+    pub(super) fn forget(&self) {
+        let mut tail = self.tail();
+        tail.ring.clear();
+        tail.ring_bytes = 0;
+        tail.deletions += 1;
+    }
+
+    /// The highest number that streams of a format are sent.
+    pub(super) fn head_of(&self, format: Format) -> Seq {
+        let tail = self.tail();
+        match format {
+            Format::Html | Format::Page => tail.shown_upto,
+            Format::Json | Format::Text | Format::TextWithIds | Format::Ndjson => {
+                tail.head.unwrap_or(0)
+            }
+        }
+    }
+
+    /// Has the rows sent that wait. To be called once a second.
+    pub(super) fn show_reactions(&self) {
+        let mut tail = self.tail();
+        let head = tail.head.unwrap_or(0);
+        let wait = tail.shown_upto < head;
+        tail.shown_upto = head;
+        tail.has_shown_reactions = wait;
+        drop(tail);
+        if wait {
+            self.signal.send_modify(|_| {});
+        }
     }
 
     /// The log reaches at least to `head`, whoever says so.
@@ -172,6 +256,7 @@ impl Room {
             Some(_) => Accepted::Done,
             None => {
                 tail.head = Some(head);
+                tail.shown_upto = head;
                 drop(tail);
                 self.signal.send_modify(|_| {});
                 Accepted::Done
@@ -234,41 +319,51 @@ impl Room {
             After::Nothing => return Taken::Nothing,
             After::Behind => return Taken::Behind,
         };
-        let bytes = |event: &Encoded| event.bytes(format, self.renderer);
-        let (first, rest) = match next.as_slice() {
-            // The usual case: one event, the same bytes for everybody.
-            [one] => return Taken::Events(bytes(one), one.seq()),
-            [first, rest @ ..] => (first, rest),
-            [] => return Taken::Behind,
-        };
-        let mut several = BytesMut::from(bytes(first));
-        let mut upto = first.seq();
-        for event in rest {
-            let bytes = bytes(event);
-            if several.len() + bytes.len() > WRITE_BYTES_MAX {
-                break;
-            }
-            several.extend_from_slice(&bytes);
-            upto = event.seq();
+        match self.write(&next, format) {
+            Some((bytes, upto)) => Taken::Events(bytes, upto),
+            None => Taken::Behind,
         }
-        Taken::Events(several.freeze(), upto)
     }
 
     /// Encodes events that were read from the store for a cursor that is behind: as many as one
     /// write takes, at least one. `None` when there are none.
     pub(super) fn encode(&self, events: Vec<Arc<Event>>, format: Format) -> Option<(Bytes, Seq)> {
-        let mut bytes = BytesMut::new();
-        let mut upto = None;
-        for event in events {
-            let seq = event.seq;
-            let encoded = Encoded::new(event, self.epoch).bytes(format, self.renderer);
-            if upto.is_some() && bytes.len() + encoded.len() > WRITE_BYTES_MAX {
+        let encoded = |event| Arc::new(Encoded::new(event, self.epoch));
+        let events: Vec<_> = events.into_iter().map(encoded).collect();
+        self.write(&events, format)
+    }
+
+    /// The bytes of as many of these events as one write takes, and the last of them.
+    fn write(&self, events: &[Arc<Encoded>], format: Format) -> Option<(Bytes, Seq)> {
+        let bytes = |event: &Encoded| event.bytes(format, self.renderer);
+        let (first, rest) = match events {
+            // The usual case: one event, the same bytes for everybody.
+            [one] => return Some((bytes(one), one.seq())),
+            [first, rest @ ..] => (first, rest),
+            [] => return None,
+        };
+        // Of several changes to a message only the last shows it.
+        let is_last = |event: &Encoded, later: &[Arc<Encoded>]| {
+            let target = event.event().target();
+            target.is_none() || later.iter().all(|later| later.event().target() != target)
+        };
+        let bytes = |event: &Encoded, later: &[Arc<Encoded>]| match event.passed_over(format) {
+            Some(passed_over) if !is_last(event, later) => passed_over,
+            _ => bytes(event),
+        };
+        let mut several = BytesMut::from(bytes(first, rest));
+        let mut upto = first.seq();
+        let mut rest = rest;
+        while let [event, later @ ..] = rest {
+            let bytes = bytes(event, later);
+            if several.len() + bytes.len() > WRITE_BYTES_MAX {
                 break;
             }
-            bytes.extend_from_slice(&encoded);
-            upto = Some(seq);
+            several.extend_from_slice(&bytes);
+            upto = event.seq();
+            rest = later;
         }
-        upto.map(|upto| (bytes.freeze(), upto))
+        Some((several.freeze(), upto))
     }
 }
 
@@ -296,8 +391,31 @@ impl Tail {
         }
     }
 
+    fn token(&self) -> ReadToken {
+        ReadToken(self.deletions)
+    }
+
+    /// Puts in the new state of a message, wherever the ring shows it.
+    fn renew(&mut self, change: &Event, epoch: Epoch) {
+        if change.kind.is_entry() {
+            return;
+        }
+        for kept in &mut self.ring {
+            if let Some(renewed) = kept.event().renewed_by(change) {
+                self.ring_bytes -= kept.weight();
+                *kept = Arc::new(Encoded::new(renewed, epoch));
+                self.ring_bytes += kept.weight();
+            }
+        }
+    }
+
     fn push(&mut self, event: Arc<Encoded>) {
         self.head = Some(event.seq());
+        let is_reaction = event.event().kind.is_reaction();
+        if !is_reaction || !self.has_shown_reactions {
+            self.shown_upto = event.seq();
+            self.has_shown_reactions |= is_reaction;
+        }
         self.ring_bytes += event.weight();
         self.ring.push_back(event);
         while self.ring.len() > RING_EVENTS_MAX || self.ring_bytes > RING_BYTES_MAX {

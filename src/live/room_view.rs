@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::encode::Format;
 use super::notice::Notice;
-use super::room::{Room, Signal, Taken};
+use super::room::{ReadToken, Room, Signal, Taken};
 use crate::domain::Seq;
 
 /// A snapshot of a room, with the bytes that were made from it: thousands of streams that have the same
@@ -17,9 +17,12 @@ pub struct RoomView {
     room: Arc<Room>,
     /// Never resolves; being woken is the news.
     changes: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The room at the last refresh.
+    /// The room at the last refresh: the heads of programs' formats and of rows.
     head: Seq,
+    shown_upto: Seq,
     signal: Signal,
+    /// From before what was taken.
+    token: ReadToken,
     /// Events taken since then: from where, in which format, and up to where.
     taken: Vec<(Seq, Format, Bytes, Seq)>,
     /// Notices encoded since then, by their addresses.
@@ -34,6 +37,8 @@ impl RoomView {
         let mut receiver = room.watch();
         Self {
             head: 0,
+            shown_upto: 0,
+            token: room.token(),
             signal: room.signal(),
             room,
             changes: Box::pin(async move { while receiver.changed().await.is_ok() {} }),
@@ -50,14 +55,18 @@ impl RoomView {
 
     /// Takes a new snapshot.
     pub fn refresh(&mut self) {
-        self.head = self.room.head().unwrap_or(0);
+        self.head = self.room.head_of(Format::Json);
+        self.shown_upto = self.room.head_of(Format::Html);
         self.signal = self.room.signal();
         self.taken.clear();
         self.notices.clear();
     }
 
-    pub(super) fn head(&self) -> Seq {
-        self.head
+    pub(super) fn head_of(&self, format: Format) -> Seq {
+        match format {
+            Format::Html | Format::Page => self.shown_upto,
+            Format::Json | Format::Text | Format::TextWithIds | Format::Ndjson => self.head,
+        }
     }
 
     pub(super) fn signal(&self) -> &Signal {
@@ -82,6 +91,12 @@ impl RoomView {
     }
 
     pub(super) fn take(&mut self, cursor: Seq, format: Format) -> Taken {
+        // A message that was deleted since must not go out.
+        let token = self.room.token();
+        if self.token != token {
+            self.token = token;
+            self.taken.clear();
+        }
         let is_it = |taken: &&(Seq, Format, Bytes, Seq)| taken.0 == cursor && taken.1 == format;
         if let Some((_, _, bytes, upto)) = self.taken.iter().find(is_it) {
             return Taken::Events(bytes.clone(), *upto);

@@ -189,7 +189,7 @@ impl Position {
     }
 
     fn step(&mut self, view: &mut RoomView) -> Step {
-        if self.cursor < view.head() {
+        if self.cursor < view.head_of(self.format) {
             match view.take(self.cursor, self.format) {
                 Taken::Events(bytes, upto) => {
                     self.cursor = upto;
@@ -238,10 +238,17 @@ async fn read_on(
     cursor: Seq,
     format: Format,
 ) -> Result<ReadOn, StoreError> {
-    let events = log.page_after(&room.id, cursor, READ_ON).await?;
-    let read = room.encode(events, format);
-    read.map(|(bytes, upto)| ReadOn { bytes, upto })
-        .ok_or_else(|| StoreError::backend("read a log", "it ends before its head"))
+    loop {
+        let token = room.token();
+        let events = log.page_after(&room.id, cursor, READ_ON).await?;
+        let read = room.encode(events, format);
+        // Else a message may have been deleted since it was read.
+        if room.is_current(token) {
+            return read
+                .map(|(bytes, upto)| ReadOn { bytes, upto })
+                .ok_or_else(|| StoreError::backend("read a log", "it ends before its head"));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #[cfg(doc)]
 use super::ROOMS_PER_USER_MAX;
 use super::UserField;
+use crate::domain::Refusal;
 
 /// An error of a store, whichever database is behind it.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum StoreError {
     /// The author's nonce already stands in this room, with another content.
     #[error("the nonce was used for another event")]
     NonceReused,
+    /// A change to a message that may not be made; nothing was appended.
+    #[error("{0}")]
+    Refused(Refusal),
     /// The user is in [`ROOMS_PER_USER_MAX`] rooms already.
     #[error("the user is in too many rooms")]
     TooManyRooms,

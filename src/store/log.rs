@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Freshness, StoreError};
-use crate::domain::{Epoch, Event, MessageBody, NewEvent, RoomId, Seq};
+use crate::domain::{
+    Epoch, Event, EventKind, Message, MessageBody, NewEvent, NewKind, RoomId, Seq,
+};
 
 /// How an append ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,15 +16,26 @@ pub enum Appended {
     New(Arc<Event>),
     /// This author had appended it before, with this nonce: here is the first one.
     Repeated(Arc<Event>),
+    /// The message is so already: here it is.
+    Unchanged(Arc<Event>),
 }
 
 impl Appended {
     /// The durable event, new or not.
     pub fn event(&self) -> &Arc<Event> {
         match self {
-            Self::New(event) | Self::Repeated(event) => event,
+            Self::New(event) | Self::Repeated(event) | Self::Unchanged(event) => event,
         }
     }
+}
+
+/// The end of a room's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// The last entries, oldest first, in their present state.
+    pub entries: Vec<Arc<Event>>,
+    /// The head of the log of which that is the end. The entries may be of a later state.
+    pub head: Seq,
 }
 
 /// The most events one page holds.
@@ -35,8 +48,8 @@ const PAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// Keeps as many of a page's first events as [`PAGE_BYTES_MAX`] allows, at least one.
 pub(super) fn within_bytes<E>(
-    events: impl Iterator<Item = Result<Arc<Event>, E>>,
-) -> Result<Vec<Arc<Event>>, E> {
+    events: impl Iterator<Item = Result<Event, E>>,
+) -> Result<Vec<Event>, E> {
     let mut bytes = 0;
     let mut page = Vec::new();
     for event in events {
@@ -61,12 +74,15 @@ pub trait Log: Send + Sync {
     fn epoch(&self) -> Epoch;
 
     /// The only way into a log: gives the event the next number and answers when it is durable.
-    /// An earlier event of this author with the same nonce and kind is answered instead.
+    /// An earlier event of this author with the same nonce and kind is answered instead. A change
+    /// writes the message's new state in the same transaction; where that is so already, nothing is
+    /// appended.
     ///
     /// # Errors
     ///
     /// [`StoreError::NonceReused`] when that earlier event says something else,
-    /// [`StoreError::Busy`] when too much waits; in both nothing was appended.
+    /// [`StoreError::Refused`] when a change may not be made, [`StoreError::Busy`] when too much waits;
+    /// in all of them nothing was appended.
     async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError>;
 
     /// Whether the log has an event of this number, asked so that the answer is no older than the
@@ -77,7 +93,7 @@ pub trait Log: Send + Sync {
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError>;
 
     /// The events `after + 1`, `after + 2`, …, at most `limit` and [`PAGE_MAX`]; fewer when they
-    /// are long, but never none while there are some.
+    /// are long, but never none while there are some. Changes come with their messages as these are now.
     async fn page_after(
         &self,
         room: &RoomId,
@@ -85,15 +101,15 @@ pub trait Log: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError>;
 
-    /// The last events, oldest first, at most `limit` and [`PAGE_MAX`]; fewer when they are long.
+    /// The last entries, at most `limit` and [`PAGE_MAX`]; fewer when they are long.
     async fn newest(
         &self,
         room: &RoomId,
         limit: usize,
         freshness: &Freshness,
-    ) -> Result<Vec<Arc<Event>>, StoreError>;
+    ) -> Result<History, StoreError>;
 
-    /// The last events before number `before`, oldest first, at most `limit` and [`PAGE_MAX`];
+    /// The last entries before number `before`, oldest first, at most `limit` and [`PAGE_MAX`];
     /// fewer when they are long.
     async fn page_before(
         &self,
@@ -105,9 +121,15 @@ pub trait Log: Send + Sync {
 
 /// Decides what a nonce that stands in the log already means for `event`.
 pub(super) fn repeated(first: Arc<Event>, event: &NewEvent) -> Result<Appended, StoreError> {
-    if first.kind == event.kind {
-        Ok(Appended::Repeated(first))
-    } else {
-        Err(StoreError::NonceReused)
+    let is_same = match (&first.kind, &event.kind) {
+        (EventKind::Message(first), NewKind::Message { body, reply_to }) => {
+            first.is_repeated_by(&Message::new(body.clone(), *reply_to))
+        }
+        (EventKind::Joined, NewKind::Joined) => true,
+        _ => false,
+    };
+    match is_same {
+        true => Ok(Appended::Repeated(first)),
+        false => Err(StoreError::NonceReused),
     }
 }

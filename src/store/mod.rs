@@ -29,7 +29,7 @@ pub use accounts::{Accounts, UserField};
 pub use buckets::{Bucket, Buckets};
 pub use error::StoreError;
 pub use freshness::{Freshness, Seen};
-pub use log::{Appended, Log, PAGE_MAX};
+pub use log::{Appended, History, Log, PAGE_MAX};
 use log::{repeated, within_bytes};
 use rooms::newest_first;
 pub use rooms::{Access, ROOMS_PER_USER_MAX, Rooms};
@@ -46,6 +46,8 @@ pub enum Change {
     SessionRevoked(SessionId),
     /// Changes may have been missed: whatever follows the logs should read them.
     Resync,
+    /// The same, and messages may have been deleted meanwhile: whatever keeps some must forget them.
+    Distrust,
 }
 
 /// Called from the store's writer for each [`Change`], in order, after it is durable and before

@@ -1,7 +1,7 @@
 //! A fragment cache: the large parts of pages, rendered, so that most of a room's page is a copy.
 //!
-//! A fragment is found by the data it was made from, which never changes: a log's events by their numbers,
-//! a reader's rooms by the very list. So there is nothing to forget in time, and nothing can be stale.
+//! A fragment is found by the very data it was made from, a list of events or of a reader's rooms, and
+//! whatever changes is another list. So there is nothing to forget in time, and nothing can be stale.
 
 use std::fmt;
 use std::num::NonZero;
@@ -12,7 +12,7 @@ use lru::LruCache;
 
 use super::row::{Row, first_new, rows};
 use super::{RoomItem, RoomLink, render};
-use crate::domain::{Epoch, Event, EventId, RoomId, RoomSummary, Seq, UserId};
+use crate::domain::{Event, EventId, RoomId, RoomSummary, UserId};
 
 /// Of how many rooms, and of how many readers, parts are kept.
 const KEPT_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
@@ -35,15 +35,15 @@ pub struct CachedHtml {
 
 /// The parts that are kept. One for all pages.
 pub struct FragmentCache {
-    logs: Mutex<LruCache<RoomId, (LogKey, Arc<Fragments>)>>,
+    logs: Mutex<LruCache<RoomId, CachedLog>>,
     sides: Lists,
     lobbies: Lists,
 }
 
-/// Which events, in which epoch.
-type LogKey = (Epoch, Seq, Seq);
+/// The rows of some events, by these.
+type CachedLog = (Vec<Arc<Event>>, Arc<Fragments>);
 
-/// FragmentCache made of somebody's rooms, by whose.
+/// Fragments made of somebody's rooms, by whose.
 type Lists = Mutex<LruCache<UserId, (Arc<[RoomSummary]>, Arc<Fragments>)>>;
 
 impl Default for FragmentCache {
@@ -66,13 +66,14 @@ impl FragmentCache {
         reader: UserId,
     ) -> CachedHtml {
         let epoch = read.epoch;
-        let (first, last) = match (events.first(), events.last()) {
-            (Some(first), Some(last)) => (first.seq, last.seq),
-            _ => (0, 0),
+        let last = events.last().map_or(0, |last| last.seq);
+        // They are held here, so others are elsewhere.
+        let are_those = |made_of: &[Arc<Event>]| {
+            let mut pairs = made_of.iter().zip(events);
+            made_of.len() == events.len() && pairs.all(|(one, other)| Arc::ptr_eq(one, other))
         };
-        let key = (epoch, first, last);
         let found = match locked(&self.logs).get(room) {
-            Some((made_of, fragments)) if *made_of == key => Some(Arc::clone(fragments)),
+            Some((made_of, fragments)) if are_those(made_of) => Some(Arc::clone(fragments)),
             _ => None,
         };
         let fragments = found.unwrap_or_else(|| {
@@ -80,7 +81,8 @@ impl FragmentCache {
                 rows(events, epoch).into_iter().map(Row::render),
             ));
             if fragments.html.len() <= KEPT_BYTES_MAX {
-                locked(&self.logs).put(room.clone(), (key, Arc::clone(&fragments)));
+                let made_of = (events.to_vec(), Arc::clone(&fragments));
+                locked(&self.logs).put(room.clone(), made_of);
             }
             fragments
         });
@@ -193,7 +195,7 @@ fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Author, EventKind, MessageBody, Timestamp};
+    use crate::domain::{Author, EventKind, Message, MessageBody, Timestamp};
 
     #[test]
     fn what_is_kept_looks_as_if_it_were_made_for_each_reader() {
@@ -209,9 +211,10 @@ mod tests {
                         id: ana,
                         username: "ana".into(),
                     },
-                    kind: EventKind::Message {
-                        body: MessageBody::parse(&format!("<number {seq}>")).unwrap(),
-                    },
+                    kind: EventKind::Message(Message::new(
+                        MessageBody::parse(&format!("<number {seq}>")).unwrap(),
+                        None,
+                    )),
                 })
             })
             .collect();

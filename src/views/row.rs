@@ -6,7 +6,9 @@ use std::time::Duration;
 use askama::Template;
 
 use super::{Avatar, render};
-use crate::domain::{Epoch, Event, EventId, EventKind, RoomId, Timestamp, UserId};
+use crate::domain::{
+    Epoch, Event, EventId, EventKind, Message, MessageBody, RoomId, Timestamp, UserId,
+};
 use crate::markup::{self, Part};
 
 /// Messages of one author that are no further apart stand together.
@@ -35,6 +37,7 @@ pub struct Row<'a> {
 
 pub(super) enum RowKind<'a> {
     Message {
+        message: &'a Message,
         parts: Vec<Part<'a>>,
         /// Only emoji, which are shown large.
         is_emoji: bool,
@@ -47,6 +50,13 @@ pub(super) enum RowKind<'a> {
 #[derive(Template)]
 #[template(path = "messages/_event.html")]
 struct EventRow<'a> {
+    row: Row<'a>,
+}
+
+/// A row that is put in the place of the one there is.
+#[derive(Template)]
+#[template(path = "messages/_changed.html")]
+struct ChangedRow<'a> {
     row: Row<'a>,
 }
 
@@ -64,12 +74,16 @@ impl<'a> Row<'a> {
             author_id: event.author.id,
             avatar: Avatar::path(&event.author.username),
             kind: match &event.kind {
-                EventKind::Message { body } => RowKind::Message {
-                    parts: markup::parts(body.as_str()),
-                    is_emoji: markup::is_emoji(body.as_str()),
-                },
+                EventKind::Message(message) => {
+                    let text = message.body.as_ref().map_or("", MessageBody::as_str);
+                    RowKind::Message {
+                        message,
+                        parts: markup::parts(text),
+                        is_emoji: markup::is_emoji(text),
+                    }
+                }
                 EventKind::Joined => RowKind::Joined,
-                EventKind::Unknown { .. } => RowKind::PassedOver,
+                EventKind::Changed(_) | EventKind::Unknown { .. } => RowKind::PassedOver,
             },
             is_marked: false,
             follows: false,
@@ -149,15 +163,29 @@ fn stand_together(above: &Event, below: &Event) -> bool {
     are_messages && above.author.id == below.author.id && below.at <= above.at.after(TOGETHER)
 }
 
-/// The row of one event, for all streams.
+/// The row of one event, for all streams; of a change, the message's, to be put in its place. Empty for an
+/// event that is not shown.
 pub fn event_row(event: &Event, epoch: Epoch) -> String {
-    Row::new(event, epoch).render()
+    match &event.kind {
+        EventKind::Changed(changed) => {
+            changed
+                .message
+                .as_ref()
+                .map_or_else(String::new, |message| {
+                    render(&ChangedRow {
+                        row: Row::new(message, epoch),
+                    })
+                })
+        }
+        EventKind::Unknown { .. } => String::new(),
+        EventKind::Message(_) | EventKind::Joined => Row::new(event, epoch).render(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Author, MessageBody};
+    use crate::domain::Author;
 
     /// The rule's cases, which the page's script is held to as well.
     #[test]
@@ -179,9 +207,10 @@ mod tests {
                     },
                     kind: match row["joined"] == true {
                         true => EventKind::Joined,
-                        false => EventKind::Message {
-                            body: MessageBody::parse("hello").unwrap(),
-                        },
+                        false => EventKind::Message(Message::new(
+                            MessageBody::parse("hello").unwrap(),
+                            None,
+                        )),
                     },
                 })
             };
@@ -189,7 +218,10 @@ mod tests {
             let mut events: Vec<_> = (1..).zip(expected).map(|(n, row)| event(n, row)).collect();
             // An event of another version is passed over, and so tells nothing apart.
             let mut unknown = Event::clone(&events[1]);
-            unknown.kind = EventKind::stored("of another version", None);
+            unknown.kind = EventKind::Unknown {
+                name: "of another version".into(),
+                body: None,
+            };
             events.insert(2, Arc::new(unknown));
             let shown = rows(&events, 0)
                 .into_iter()

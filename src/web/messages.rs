@@ -18,7 +18,7 @@ use super::read_markers::note_read;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
 use crate::domain::{
-    Author, Epoch, Event, EventId, EventKind, MessageBody, NewEvent, Nonce, RoomId, Seq, User,
+    Author, Epoch, Event, EventId, MessageBody, NewEvent, NewKind, Nonce, RoomId, Seq, User,
 };
 use crate::error::AppError;
 use crate::limits::Limited;
@@ -49,10 +49,13 @@ pub(super) async fn index(
 ) -> Result<Response, AppError> {
     let epoch = app.store.epoch();
     let range = Range::parse(&query, epoch)?;
+    let mut end = None;
     let events = match range.end {
         End::Newest => {
             let freshness = seeing.freshness();
-            app.store.newest(&room, range.limit, &freshness).await?
+            let newest = app.store.newest(&room, range.limit, &freshness).await?;
+            end = Some(newest.head);
+            newest.entries
         }
         End::Before(before) => app.store.page_before(&room, before, range.limit).await?,
         End::After(after) => {
@@ -68,9 +71,10 @@ pub(super) async fn index(
     let cursor = EventId {
         epoch,
         seq: match (events.last(), range.end) {
+            (_, End::Newest) => end.unwrap_or(0),
             (Some(last), _) => last.seq,
             (None, End::After(after)) => after,
-            (None, End::Newest | End::Before(_)) => 0,
+            (None, End::Before(_)) => 0,
         },
     };
     match format {
@@ -267,9 +271,10 @@ async fn post(
         (None, None) => None,
     };
     app.limits.take(&Limited::PostsOf(user.id)).await?;
+    let reply_to = None;
     let event = NewEvent {
         author: Author::from(user),
-        kind: EventKind::Message { body },
+        kind: NewKind::Message { body, reply_to },
         nonce,
     };
     let appended = app.store.append(room, event).await?;

@@ -20,7 +20,7 @@ use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::text_line;
 use crate::state::AppState;
-use crate::store::{Freshness, Seen};
+use crate::store::{Freshness, History, Seen};
 use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, RoomPage};
 
 /// The lobby as JSON.
@@ -204,11 +204,11 @@ pub(super) async fn show(
 ) -> Result<Response, AppError> {
     let user = &signed_in.user;
     let freshness = seeing.freshness();
-    let events = app.store.newest(&room, NEWEST, &freshness).await?;
-    let (epoch, head) = (
-        app.store.epoch(),
-        events.last().map_or(0, |event| event.seq),
-    );
+    let History {
+        entries: events,
+        head,
+    } = app.store.newest(&room, NEWEST, &freshness).await?;
+    let epoch = app.store.epoch();
     let present = app.hub.present(&room);
     let response = match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
@@ -222,7 +222,7 @@ pub(super) async fn show(
                 side: app.fragments.side(user.id, &rooms, &room),
                 avatar: Avatar::path(user.username.as_str()),
                 older: super::messages::older(&events, epoch),
-                // The last event on this very page, so that nothing falls between it and the
+                // The head that this very page was read at, so that nothing falls between it and the
                 // stream.
                 cursor: EventId { epoch, seq: head },
                 composer: Composer {

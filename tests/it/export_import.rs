@@ -213,8 +213,8 @@ async fn a_damaged_export_is_refused_whole() {
         (format!("{text}{{}}\n"), "cannot be read"),
         (not_json, "cannot be read"),
         (
-            text.replacen("\"version\":1", "\"version\":2", 1),
-            "is of version 2",
+            text.replacen("\"version\":2", "\"version\":3", 1),
+            "is of version 3",
         ),
     ]
     .into_iter()

@@ -17,10 +17,12 @@ async fn append_unknown(server: &Server, backend: Backend, by: &Person, kinds: &
         Backend::Sqlite => {
             let file = Connection::open(server.dir().join("data/parlor.db")).unwrap();
             for (seq, kind) in kinds {
+                file.execute("INSERT INTO texts (body) VALUES (?1)", [body])
+                    .unwrap();
                 file.execute(
-                    "INSERT INTO events (room, seq, messages, at, kind, author, author_name, body)
-                     VALUES ('tea', ?1, 1, 1000, ?2, ?3, 'ana', ?4)",
-                    params![seq.cast_signed(), kind, by.id, body],
+                    "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text)
+                     VALUES ('tea', ?1, 1, 1000, ?2, ?3, 'ana', last_insert_rowid())",
+                    params![seq.cast_signed(), kind, by.id],
                 )
                 .unwrap();
             }

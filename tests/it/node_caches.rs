@@ -79,11 +79,14 @@ async fn who_goes_from_node_to_node_sees_what_they_have_seen() {
                 for hop in 0..3 {
                     let at = Freshness::Seen(seen.clone());
                     let page = node(hop).newest(&here, 50, &at).await.unwrap();
-                    let head = page.last().unwrap().seq;
+                    let head = page.head;
                     let known = seen.in_room(&here).unwrap();
                     assert!(head >= known, "round {round}: {head} after {known}");
-                    assert!(page.iter().any(|event| event.seq == said), "round {round}");
-                    let numbers: Vec<u64> = page.iter().map(|event| event.seq).collect();
+                    assert!(
+                        page.entries.iter().any(|event| event.seq == said),
+                        "round {round}"
+                    );
+                    let numbers: Vec<u64> = page.entries.iter().map(|event| event.seq).collect();
                     let expected: Vec<u64> = (numbers[0]..=head).collect();
                     assert_eq!(numbers, expected, "without a gap");
                     seen.note(&here, head);

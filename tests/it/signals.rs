@@ -93,10 +93,13 @@ async fn large_store() -> Server {
         .query_row("SELECT author FROM events", [], |row| row.get(0))
         .unwrap();
     for seq in 2..20_002 {
-        let event = params![seq, seq - 1, author, "x".repeat(3_900)];
-        let insert = "INSERT INTO events (room, seq, messages, at, kind, author, author_name, body)
-                      VALUES ('tea', ?1, ?2, 1763800000000, 'message', ?3, 'ana', ?4)";
-        adding.execute(insert, event).unwrap();
+        let insert = "INSERT INTO texts (body) VALUES (?1)";
+        adding.execute(insert, ["x".repeat(3_900)]).unwrap();
+        let insert = "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text)
+                      VALUES ('tea', ?1, ?2, 1763800000000, 'message', ?3, 'ana', last_insert_rowid())";
+        adding
+            .execute(insert, params![seq, seq - 1, author])
+            .unwrap();
     }
     adding.commit().unwrap();
     server

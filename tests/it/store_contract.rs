@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use parlor::domain::{
-    Author, Email, Event, EventKind, Login, MessageBody, NewEvent, NewUser, Nonce, RoomId, Session,
-    SessionId, Timestamp, User, UserId, Username,
+    Author, Email, Event, EventKind, Login, MessageBody, NewEvent, NewKind, NewUser, Nonce, RoomId,
+    Session, SessionId, Timestamp, User, UserId, Username,
 };
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
@@ -95,8 +95,9 @@ fn room(id: &str) -> RoomId {
 pub(crate) fn message(author: &User, body: &str, nonce: Option<&str>) -> NewEvent {
     NewEvent {
         author: Author::from(author),
-        kind: EventKind::Message {
+        kind: NewKind::Message {
             body: MessageBody::parse(body).unwrap(),
+            reply_to: None,
         },
         nonce: nonce.map(|nonce| Nonce::parse(nonce).unwrap()),
     }

@@ -11,7 +11,7 @@ use crate::live::ByteStream;
 use crate::live::room::tests::renderer;
 use crate::metrics::Metrics;
 use crate::store::OnChange;
-use crate::store::{Appended, Freshness};
+use crate::store::{Appended, Freshness, History};
 
 /// A log of which not everything is told, and sessions that end.
 #[derive(Default)]
@@ -50,13 +50,11 @@ impl Log for Fake {
         Ok((after + 1..=head).take(limit).map(event).collect())
     }
 
-    async fn newest(
-        &self,
-        _: &RoomId,
-        _: usize,
-        _: &Freshness,
-    ) -> Result<Vec<Arc<Event>>, StoreError> {
-        Ok(Vec::new())
+    async fn newest(&self, _: &RoomId, _: usize, _: &Freshness) -> Result<History, StoreError> {
+        Ok(History {
+            entries: Vec::new(),
+            head: 0,
+        })
     }
 
     async fn page_before(

@@ -8,9 +8,10 @@ use argon2::{ARGON2ID_IDENT, Params};
 use unicode_normalization::char::is_combining_mark;
 use unicode_security::GeneralSecurityProfile;
 
-use super::record::{Counts, EventRecord, Record, VERSION};
+use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
-    Epoch, EventKind, MessageBody, Nonce, RoomId, Seq, SessionId, UserId, Username,
+    Emoji, Epoch, EventKind, MessageBody, Nonce, Reactions, RoomId, Seq, SessionId, UserId,
+    Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -38,7 +39,7 @@ pub(in crate::store) struct Checker {
     log: (String, Seq, u64),
     /// How many events of it each room has; filled by the rooms, checked by the events.
     rooms: HashMap<String, Seq>,
-    /// How far somebody has read in each room.
+    /// How far somebody has read in each room, or a message's state goes.
     read: HashMap<String, Seq>,
     /// Users and rooms that were mentioned and have not come yet.
     owed: HashSet<String>,
@@ -68,8 +69,8 @@ impl Checker {
         match record {
             Record::Parlor { version, epoch } => {
                 ensure!(
-                    *version == VERSION,
-                    "this export is of version {version}; this parlor reads version {VERSION}"
+                    (1..=VERSION).contains(version),
+                    "this export is of version {version}; this parlor reads versions up to {VERSION}"
                 );
                 ensure!(
                     *epoch <= EPOCH_MAX,
@@ -172,6 +173,7 @@ impl Checker {
             event.nonce.as_deref().is_none_or(is_nonce),
             "its nonce is none"
         );
+        self.check_state(event)?;
         let (room, head, messages) = &mut self.log;
         if *room != event.room {
             let seen = self.rooms.get(&event.room);
@@ -188,10 +190,51 @@ impl Checker {
             room,
             *head + 1
         );
-        let kind = EventKind::stored(&event.r#type, event.body.as_deref());
         *head += 1;
-        *messages += u64::from(kind.is_message());
+        *messages += u64::from(event.kind().is_message());
         self.rooms.insert(event.room.clone(), *head);
+        Ok(())
+    }
+
+    /// What a message became, or what a change is to.
+    fn check_state(&mut self, event: &EventRecord) -> anyhow::Result<()> {
+        ensure!(
+            event
+                .target
+                .is_none_or(|target| (1..event.seq).contains(&target)),
+            "it changes what is not there"
+        );
+        ensure!(
+            event.reply_to.is_none_or(|to| (1..event.seq).contains(&to)),
+            "it replies to what is not there"
+        );
+        ensure!(
+            event.emoji.as_deref().is_none_or(is_emoji),
+            "its emoji is none"
+        );
+        for moment in [event.edited_at, event.deleted_at].into_iter().flatten() {
+            is_moment(moment)?;
+        }
+        let (mut last, mut once) = (0, HashSet::new());
+        for ReactionRecord { seq, emoji, user } in &event.reactions {
+            self.owes_user(user)?;
+            ensure!(is_emoji(emoji), "the emoji of a reaction is none");
+            ensure!(
+                *seq > last && once.insert((emoji, user)),
+                "a reaction comes twice, or is out of order"
+            );
+            last = *seq;
+        }
+        let kinds: HashSet<&String> = event.reactions.iter().map(|one| &one.emoji).collect();
+        let may_have =
+            matches!(event.kind(), EventKind::Message(message) if message.body.is_some());
+        ensure!(
+            kinds.len() <= Reactions::KINDS_MAX && (kinds.is_empty() || may_have),
+            "it has more reactions than it can"
+        );
+        let changed = event.changed.max(event.rev).max(Some(last)).unwrap_or(0);
+        let most = self.read.entry(event.room.clone()).or_default();
+        *most = (*most).max(changed);
         Ok(())
     }
 
@@ -205,7 +248,7 @@ impl Checker {
         for (room, read) in &self.read {
             ensure!(
                 self.rooms.get(room).is_some_and(|head| read <= head),
-                "somebody has read more of {room} than there is"
+                "more of {room} was read or changed than there is"
             );
         }
         ensure!(
@@ -261,6 +304,14 @@ fn is_email(email: &str) -> bool {
 fn is_body(body: &str) -> bool {
     let has_chars = (1..=MessageBody::CHARS_MAX).contains(&body.chars().count());
     has_chars && !body.contains(['\0', '\r'])
+}
+
+/// Whether a reaction may be this. A later Unicode has others than the one we know.
+fn is_emoji(emoji: &str) -> bool {
+    Emoji::parse(emoji).is_ok()
+        || ((1..=64).contains(&emoji.len())
+            && !emoji.is_ascii()
+            && !emoji.contains(char::is_control))
 }
 
 /// Whether a nonce is one that a client sent, or that a version of ours made, which begin with a space.

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(super) use checker::{Checker, EPOCH_MAX};
 pub use exporter::Exporter;
 pub use importer::Importer;
-pub use record::{Counts, EventRecord, Record, VERSION};
+pub use record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 
 use crate::domain::Epoch;
 

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Epoch, Seq};
+use crate::domain::{Epoch, EventKind, Seq, StoredKind, Timestamp};
 
 /// The format's number in [`Record::Parlor`]: one more for each change.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// One line. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ pub enum Record {
         created_at: i64,
     },
     /// An event of a room's log.
-    Event(EventRecord),
+    Event(Box<EventRecord>),
     /// An account.
     User {
         /// Its id.
@@ -89,9 +89,67 @@ pub struct EventRecord {
     /// The nonce, which makes repeating it safe.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nonce: Option<String>,
+    /// Of a change: the number of the message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target: Option<Seq>,
+    /// Of a reaction: which.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub emoji: Option<String>,
+    /// Of a reaction: whether it was put there or taken off.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub on: Option<bool>,
+    /// Of a message, as of here: the message it replies to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reply_to: Option<Seq>,
+    /// Its newest change.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub changed: Option<Seq>,
+    /// Its newest edit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rev: Option<Seq>,
+    /// When that was made.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub edited_at: Option<i64>,
+    /// When it was deleted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deleted_at: Option<i64>,
+    /// The reactions to it, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reactions: Vec<ReactionRecord>,
     /// How many messages the log holds up to here. Not written: it follows from the log.
     #[serde(skip)]
     pub messages: u64,
+}
+
+/// A reaction to a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReactionRecord {
+    /// The number of the event that put it there.
+    pub seq: Seq,
+    /// Which.
+    pub emoji: String,
+    /// Whose: an id.
+    pub user: String,
+}
+
+impl EventRecord {
+    /// The kind that a store would read.
+    pub(super) fn kind(&self) -> EventKind {
+        StoredKind {
+            name: &self.r#type,
+            body: self.body.as_deref(),
+            target: self.target,
+            emoji: self.emoji.as_deref(),
+            is_on: self.on,
+            reply_to: self.reply_to,
+            changed: self.changed,
+            rev: self.rev,
+            edited_at: self.edited_at.map(Timestamp::from_millis),
+            deleted_at: self.deleted_at.map(Timestamp::from_millis),
+        }
+        .read()
+    }
 }
 
 /// How many there are of each.

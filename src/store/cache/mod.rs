@@ -27,7 +27,7 @@ pub(super) use self::rooms::{LogEnd, Membership, NEWEST_MAX};
 use crate::domain::{
     Event, EventKind, RoomId, RoomSummary, Seq, Session, SessionId, Timestamp, User, UserId,
 };
-use crate::store::Change;
+use crate::store::{Change, History};
 
 /// How many sessions are kept: a large server's, in a few megabytes.
 const SESSIONS_MAX: NonZero<usize> = NonZero::new(10_000).expect("not zero");
@@ -54,6 +54,13 @@ pub(super) enum Durable {
     /// Some membership has changed, nobody can tell whose.
     #[cfg(feature = "mongodb")]
     Memberships,
+}
+
+impl Durable {
+    /// Whether a message was deleted.
+    pub(super) fn is_deletion(&self) -> bool {
+        matches!(self, Self::Change(Change::Appended(event)) if event.kind.is_deletion())
+    }
 }
 
 /// The cache.
@@ -239,8 +246,8 @@ impl ReadCache {
         CachedList::List(rooms.list())
     }
 
-    /// The last `limit` events of a room, or all; `None` when they must be read.
-    pub(super) fn newest(&self, room: &RoomId, limit: usize) -> Option<Vec<Arc<Event>>> {
+    /// The last `limit` entries of a room, or all; `None` when they must be read.
+    pub(super) fn newest(&self, room: &RoomId, limit: usize) -> Option<History> {
         let mut state = self.state();
         let end = state.pages.get(room)?.end();
         let end = end.as_ref()?;

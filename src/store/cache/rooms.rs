@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::{Event, RoomId, RoomSummary, Seq};
-use crate::store::newest_first;
+use crate::domain::{Event, Message, RoomId, RoomSummary, Seq};
+use crate::store::{History, newest_first};
 
 /// How many bytes of text a kept page has at most: 200 pages are megabytes. Usual pages have a
 /// tenth of it.
 pub(super) const PAGE_BYTES_MAX: usize = 32 * 1024;
 
-/// How many events the newest page has.
+/// How many entries the newest page has.
 pub(in crate::store) const NEWEST_MAX: usize = 50;
 
 /// A user's rooms, by id.
@@ -49,7 +49,7 @@ pub(in crate::store) struct LogEnd {
     /// How many messages the log has.
     pub(in crate::store) messages: u64,
     pub(in crate::store) last_message: Option<Arc<Event>>,
-    /// The newest events, oldest first, if they were read.
+    /// The newest entries, oldest first, if they were read.
     pub(in crate::store) newest: Option<VecDeque<Arc<Event>>>,
 }
 
@@ -152,11 +152,25 @@ impl LogEnd {
     fn append(&mut self, event: &Arc<Event>) {
         self.head = event.seq;
         self.messages = event.messages;
+        if !event.kind.is_entry() {
+            let kept = self
+                .newest
+                .iter_mut()
+                .flatten()
+                .chain(&mut self.last_message);
+            for kept in kept {
+                if let Some(renewed) = kept.renewed_by(event) {
+                    *kept = renewed;
+                }
+            }
+        }
         if event.kind.is_message() {
             self.last_message = Some(Arc::clone(event));
         }
         if let Some(newest) = &mut self.newest {
-            newest.push_back(Arc::clone(event));
+            if event.kind.is_entry() {
+                newest.push_back(Arc::clone(event));
+            }
             if newest.len() > NEWEST_MAX {
                 newest.pop_front();
             }
@@ -167,11 +181,14 @@ impl LogEnd {
         }
     }
 
-    /// The last so many of the newest events; none where they were not read.
-    pub(in crate::store) fn last(&self, limit: usize) -> Vec<Arc<Event>> {
+    /// The last so many of the newest entries; none where they were not read.
+    pub(in crate::store) fn last(&self, limit: usize) -> History {
         let newest = self.newest.iter().flatten();
         let skip = newest.clone().count().saturating_sub(limit);
-        newest.skip(skip).cloned().collect()
+        History {
+            entries: newest.skip(skip).cloned().collect(),
+            head: self.head,
+        }
     }
 
     pub(super) fn page_bytes(&self) -> usize {
@@ -184,5 +201,5 @@ impl LogEnd {
 }
 
 fn body_bytes(event: &Event) -> usize {
-    event.kind.body().map_or(0, |body| body.as_str().len())
+    event.message().map_or(0, Message::weight)
 }

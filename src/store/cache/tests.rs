@@ -35,7 +35,7 @@ fn an_event_is_in_a_page_once_whoever_read_it_before_it_was_told() {
         cache.apply(&appended(6));
         cache.apply(&appended(7));
         if let Some(page) = cache.newest(&tea, 50) {
-            let seqs: Vec<Seq> = page.iter().map(|event| event.seq).collect();
+            let seqs: Vec<Seq> = page.entries.iter().map(|event| event.seq).collect();
             assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7], "{of_list} {of_page}");
         }
         let CachedList::List(list) = cache.rooms_of(ana) else {
@@ -114,7 +114,7 @@ fn a_log_with_a_gap_is_read_again() {
         cache.apply(&appended(seq));
     }
     let page = cache.newest(&tea, 50).unwrap();
-    let seqs: Vec<Seq> = page.iter().map(|event| event.seq).collect();
+    let seqs: Vec<Seq> = page.entries.iter().map(|event| event.seq).collect();
     assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use mongodb::Collection;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio_stream::StreamExt;
 
 use super::collections::{Collections, Meta};
@@ -13,7 +13,9 @@ use super::retry::retry;
 use super::{event_document, log, migrations, nodes, rooms};
 use crate::domain::{Email, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
-use crate::store::archive::{Counts, EventRecord, Exporter, Importer, Record, newer_epoch};
+use crate::store::archive::{
+    Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
+};
 
 /// How many documents one insert takes.
 const BATCH_MAX: usize = 1_000;
@@ -104,17 +106,7 @@ async fn export_log(
     let mut after: Seq = 0;
     while after < head {
         for document in log::documents_after(events, room, after, PAGE_MAX).await? {
-            let event = EventRecord {
-                room: text(&document, "room")?,
-                seq: event_document::seq_from(&document)?,
-                at: moment(&document, "at")?,
-                r#type: text(&document, "kind")?,
-                author: text(&document, "author")?,
-                author_name: text(&document, "author_name")?,
-                body: document.get_str("body").ok().map(str::to_owned),
-                nonce: document.get_str("nonce").ok().map(str::to_owned),
-                messages: 0,
-            };
+            let event = record_of(&document, head)?;
             ensure!(
                 event.seq == after + 1,
                 "the log of {room} has a gap at {}",
@@ -124,10 +116,52 @@ async fn export_log(
                 break;
             }
             after = event.seq;
-            exporter.put(&Record::Event(event))?;
+            exporter.put(&Record::Event(Box::new(event)))?;
         }
     }
     Ok(())
+}
+
+/// A message's state may be of a later moment than `head`, where the exported log ends: what it says of
+/// events beyond that is left out.
+fn record_of(document: &Document, head: Seq) -> anyhow::Result<EventRecord> {
+    let string = |key| document.get_str(key).ok().map(str::to_owned);
+    let number = |key| document.get_i64(key).ok().map(i64::unsigned_abs);
+    let at = |key| {
+        document
+            .get_datetime(key)
+            .ok()
+            .map(|at| at.timestamp_millis())
+    };
+    let reactions = document.get_array("reactions").into_iter().flatten();
+    let reactions = reactions.filter_map(event_document::reaction_from);
+    let reactions = reactions.filter(|reaction| reaction.seq <= head);
+    Ok(EventRecord {
+        room: text(document, "room")?,
+        seq: event_document::seq_from(document)?,
+        at: moment(document, "at")?,
+        r#type: text(document, "kind")?,
+        author: text(document, "author")?,
+        author_name: text(document, "author_name")?,
+        body: string("body"),
+        nonce: string("nonce"),
+        target: number("target"),
+        emoji: string("emoji"),
+        on: document.get_bool("is_on").ok(),
+        reply_to: number("reply_to"),
+        changed: number("changed").map(|seq| seq.min(head)),
+        rev: number("rev").map(|seq| seq.min(head)),
+        edited_at: at("edited_at"),
+        deleted_at: at("deleted_at"),
+        reactions: reactions
+            .map(|reaction| ReactionRecord {
+                seq: reaction.seq,
+                emoji: reaction.emoji.to_string(),
+                user: reaction.user.to_string(),
+            })
+            .collect(),
+        messages: 0,
+    })
 }
 
 async fn all(
@@ -306,7 +340,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             &collections.rooms,
             doc! { "_id": id, "created_at": at(created_at) },
         ),
-        Record::Event(event) => (&collections.events, event_document(event)),
+        Record::Event(event) => (&collections.events, event_document(*event)),
         Record::User {
             id,
             username,
@@ -343,11 +377,31 @@ fn event_document(event: EventRecord) -> Document {
         "author": event.author,
         "author_name": event.author_name,
     };
-    if let Some(body) = event.body {
-        document.insert("body", body);
-    }
-    if let Some(nonce) = event.nonce {
-        document.insert("nonce", nonce);
+    let number = |seq: Seq| Bson::from(seq.cast_signed());
+    let moment = |at| Bson::from(DateTime::from_millis(at));
+    let reaction = |one: &ReactionRecord| {
+        Bson::from(doc! { "seq": one.seq.cast_signed(), "emoji": &one.emoji, "user": &one.user })
+    };
+    let reactions: Vec<Bson> = event.reactions.iter().map(reaction).collect();
+    for (key, value) in [
+        ("body", event.body.map(Bson::from)),
+        ("nonce", event.nonce.map(Bson::from)),
+        ("target", event.target.map(number)),
+        ("emoji", event.emoji.map(Bson::from)),
+        ("is_on", event.on.map(Bson::from)),
+        ("reply_to", event.reply_to.map(number)),
+        ("changed", event.changed.map(number)),
+        ("rev", event.rev.map(number)),
+        ("edited_at", event.edited_at.map(moment)),
+        ("deleted_at", event.deleted_at.map(moment)),
+        (
+            "reactions",
+            (!reactions.is_empty()).then_some(reactions.into()),
+        ),
+    ] {
+        if let Some(value) = value {
+            document.insert(key, value);
+        }
     }
     document
 }

@@ -8,10 +8,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::Database;
 use mongodb::bson::{Document, doc};
 use tokio::time::{Instant, sleep};
 
+use super::collections::Collections;
 use super::errors::unreadable;
 use super::event_document;
 use super::liveness::Liveness;
@@ -21,7 +21,7 @@ use super::retry::Backoff;
 use super::rooms::ReadMark;
 use super::tail::{Batch, Tail};
 use crate::cluster::PeerChange;
-use crate::domain::SessionId;
+use crate::domain::{Event, SessionId};
 use crate::metrics::Metrics;
 use crate::store::cache::{Durable, ReadCache};
 use crate::store::{Change, OnChange, StoreError};
@@ -38,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The change stream and its followers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct ChangeStream {
-    pub(super) database: Database,
+    pub(super) collections: Collections,
     pub(super) nodes: Nodes,
     pub(super) logs: Logs,
     pub(super) cache: Arc<ReadCache>,
@@ -75,10 +75,11 @@ impl ChangeStream {
                 continue;
             }
             swept_at = Instant::now();
-            (self.on_change)(Change::Resync);
             if !is_stalled {
+                (self.on_change)(Change::Resync);
                 continue;
             }
+            self.distrust();
             self.metrics.log_sweeps.inc();
             // Less urgent than sessions and logs, and not to hold them up when the database is slow.
             if peers_read_at.elapsed() >= SWEEP_EVERY {
@@ -127,7 +128,7 @@ impl ChangeStream {
         ] };
         // Taken: should it be what the stream cannot be opened at, the next try does without,
         // and the sweep finds what was missed.
-        let (mut tail, batch) = Tail::open(&self.database, ours, place.take()).await?;
+        let (mut tail, batch) = Tail::open(&self.collections.database, ours, place.take()).await?;
         let ended = self.follow_tail(&mut tail, batch, place).await;
         tail.close().await;
         ended
@@ -141,15 +142,14 @@ impl ChangeStream {
     ) -> Result<Infallible, StoreError> {
         // First the stream, then what is read: what is written between the two is in both. What was
         // kept may be from a primary that had been replaced.
-        self.cache.forget_all();
-        (self.on_change)(Change::Resync);
+        self.distrust();
         let elsewhere = self.nodes.elsewhere().await?;
         self.nodes.heard(PeerChange::RemoteRoster(elsewhere));
-        self.take_in(&batch);
+        self.take_in(&batch).await;
         *place = batch.place;
         loop {
             let batch = tail.next().await?;
-            self.take_in(&batch);
+            self.take_in(&batch).await;
             self.metrics.change_stream_up.set(1);
             if let Some(moment) = batch.complete_since {
                 self.liveness.has_heard_until(moment);
@@ -158,17 +158,65 @@ impl ChangeStream {
         }
     }
 
-    fn take_in(&self, batch: &Batch) {
+    async fn take_in(&self, batch: &Batch) {
+        let mut all = Vec::new();
+        let mut is_whole = true;
         for change in &batch.changes {
             match self.changes_from(change) {
-                Ok(changes) => changes.into_iter().for_each(|heard| self.pass_on(heard)),
+                Ok(changes) => all.extend(changes),
                 Err(error) => {
                     tracing::error!(?error, "cannot read what the change stream tells");
-                    self.cache.forget_all();
-                    (self.on_change)(Change::Resync);
+                    is_whole = false;
                 }
             }
         }
+        if let Err(error) = self.complete(&mut all).await {
+            tracing::warn!(?error, "cannot read what other nodes have changed");
+            is_whole = false;
+        }
+        if !is_whole {
+            self.distrust();
+        }
+        all.into_iter().for_each(|heard| self.pass_on(heard));
+    }
+
+    /// Reads the states of messages that others have changed or replied to.
+    async fn complete(&self, all: &mut Vec<Heard>) -> Result<(), StoreError> {
+        let is_bare = |heard: &Heard| match heard {
+            Heard::Store(Change::Appended(event)) => {
+                event.target().is_some() || event.reply_to().is_some()
+            }
+            _ => false,
+        };
+        let mut bare = Vec::new();
+        for heard in all.iter().filter(|heard| is_bare(heard)) {
+            if let Heard::Store(Change::Appended(event)) = heard {
+                bare.push(Event::clone(event));
+            }
+        }
+        if bare.is_empty() {
+            return Ok(());
+        }
+        match self.collections.states.complete(bare).await {
+            Ok(complete) => {
+                let places = all.iter_mut().filter(|heard| is_bare(heard));
+                for (heard, event) in places.zip(complete) {
+                    *heard = Heard::Store(Change::Appended(event));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // They are missing then, and are read from the log.
+                all.retain(|heard| !is_bare(heard));
+                Err(error)
+            }
+        }
+    }
+
+    /// Nothing that is kept is sure to be as it is now.
+    fn distrust(&self) {
+        self.cache.forget_all();
+        (self.on_change)(Change::Distrust);
     }
 
     fn pass_on(&self, heard: Heard) {

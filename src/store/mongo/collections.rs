@@ -11,8 +11,12 @@ use mongodb::{Collection, Database, IndexModel};
 
 use super::errors::duplicate_key;
 use super::retry::{ATTEMPT_MAX, retry};
+use super::states::States;
 use crate::domain::Epoch;
 use crate::store::StoreError;
+
+/// The index of entries.
+pub(super) const ENTRIES: &str = "room_target_seq";
 
 /// The collections, each with majority reads and writes.
 #[derive(Clone)]
@@ -28,6 +32,7 @@ pub(super) struct Collections {
     pub(super) nodes: Collection<Document>,
     pub(super) presence: Collection<Document>,
     pub(super) typing: Collection<Document>,
+    pub(super) states: States,
     /// Whether this is a replica set or a sharded cluster.
     pub(super) is_replicated: bool,
 }
@@ -37,17 +42,19 @@ impl Collections {
         // An attempt lost in a failover is not counted.
         let quick = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
         let quick = CollectionOptions::builder().write_concern(quick).build();
+        let (events, users) = (database.collection("events"), database.collection("users"));
         Self {
+            states: States::new(events.clone(), users.clone()),
             limits: database.collection_with_options("limits", quick),
             nodes: database.collection("nodes"),
             presence: database.collection("presence"),
             typing: database.collection("typing"),
             is_replicated,
-            users: database.collection("users"),
+            users,
             sessions: database.collection("sessions"),
             rooms: database.collection("rooms"),
             memberships: database.collection("memberships"),
-            events: database.collection("events"),
+            events,
             meta: database.collection("meta"),
             database,
         }
@@ -101,6 +108,13 @@ impl Collections {
                 &self.events,
                 vec![
                     unique("room_seq", doc! { "room": 1, "seq": 1 }),
+                    // Entries, which have no target, are found without looking through changes.
+                    index(
+                        doc! { "room": 1, "target": 1, "seq": 1 },
+                        ENTRIES,
+                        IndexOptions::default(),
+                        false,
+                    ),
                     index(
                         doc! { "room": 1, "author": 1, "nonce": 1 },
                         "room_author_nonce",

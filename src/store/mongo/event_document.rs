@@ -1,10 +1,13 @@
 //! An event as a document: one collection holds those of all logs, by room and number.
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use super::errors::unreadable;
 use super::numbering::{Head, Waiting};
-use crate::domain::{Author, Event, EventKind, RoomId, Seq, Timestamp, UserId};
+use crate::domain::{
+    Author, Emoji, Event, EventKind, Reaction, Reactions, RoomId, Seq, StoredKind, Timestamp,
+    UserId,
+};
 use crate::store::StoreError;
 
 /// Where an event stands: what finds it, by the unique index.
@@ -23,28 +26,64 @@ pub(super) fn document_from(
     event: &Event,
     last_message: Option<Seq>,
 ) -> Document {
+    let kind = StoredKind::from(&event.kind);
     let mut document = doc! {
         "_id": waiting.id,
         "room": event.room.as_str(),
         "seq": signed(event.seq),
         "messages": signed(event.messages),
         "at": DateTime::from_millis(event.at.as_millis()),
-        "kind": event.kind.name(),
+        "kind": kind.name,
         "author": event.author.id.to_string(),
         "author_name": &*event.author.username,
     };
-    if let Some(body) = event.kind.body() {
-        document.insert("body", body.as_str());
-    }
-    if let Some(nonce) = &waiting.event.nonce {
-        document.insert("nonce", nonce.as_str());
-    }
-    if let Some(last) = last_message
-        && !event.kind.is_message()
-    {
-        document.insert("last_message", signed(last));
+    let mut set = |key: &str, value: Option<Bson>| {
+        if let Some(value) = value {
+            document.insert(key, value);
+        }
+    };
+    let nonce = waiting.event.nonce.as_ref();
+    set("body", kind.body.map(Bson::from));
+    set("nonce", nonce.map(|nonce| nonce.as_str().into()));
+    set("target", kind.target.map(|seq| signed(seq).into()));
+    set("emoji", kind.emoji.map(Bson::from));
+    set("is_on", kind.is_on.map(Bson::from));
+    set("reply_to", kind.reply_to.map(|seq| signed(seq).into()));
+    if !event.kind.is_message() {
+        set("last_message", last_message.map(|seq| signed(seq).into()));
     }
     document
+}
+
+/// The fields of a message's state, and those that it has no longer.
+pub(super) fn state_fields(message: &Event) -> (Document, Document) {
+    let kind = StoredKind::from(&message.kind);
+    let moment = |at: Timestamp| Bson::from(DateTime::from_millis(at.as_millis()));
+    let number = |seq: Seq| Bson::from(signed(seq));
+    let reactions = message.message().map(|message| message.reactions.all());
+    let reactions = reactions.filter(|all| !all.is_empty()).map(|all| {
+        let reaction = |one: &Reaction| {
+            let user = one.user.to_string();
+            Bson::from(doc! { "seq": signed(one.seq), "emoji": one.emoji.as_str(), "user": user })
+        };
+        Bson::from(all.iter().map(reaction).collect::<Vec<_>>())
+    });
+    let (mut set, mut unset) = (Document::new(), Document::new());
+    for (key, value) in [
+        ("body", kind.body.map(Bson::from)),
+        ("reply_to", kind.reply_to.map(number)),
+        ("changed", kind.changed.map(number)),
+        ("rev", kind.rev.map(number)),
+        ("edited_at", kind.edited_at.map(moment)),
+        ("deleted_at", kind.deleted_at.map(moment)),
+        ("reactions", reactions),
+    ] {
+        match value {
+            Some(value) => set.insert(key, value),
+            None => unset.insert(key, ""),
+        };
+    }
+    (set, unset)
 }
 
 /// The head of the log that ends with this event, whose document it is.
@@ -57,6 +96,7 @@ pub(super) fn head_from(document: &Document, event: &Event) -> Head {
     .with(event)
 }
 
+/// An event from its document alone: see [`super::states::States::complete`].
 pub(super) fn event_from(document: &Document) -> Result<Event, StoreError> {
     const OPERATION: &str = "read an event";
     let missing = unreadable(OPERATION);
@@ -80,7 +120,44 @@ pub(super) fn event_from(document: &Document) -> Result<Event, StoreError> {
                 .map_err(|error| StoreError::backend(OPERATION, error))?,
             username: text("author_name")?.into(),
         },
-        kind: EventKind::stored(text("kind")?, document.get_str("body").ok()),
+        kind: kind_from(text("kind")?, document),
+    })
+}
+
+fn kind_from(name: &str, document: &Document) -> EventKind {
+    let number = |key| document.get_i64(key).ok().map(i64::unsigned_abs);
+    let moment = |key| {
+        let at = document.get_datetime(key).ok()?;
+        Some(Timestamp::from_millis(at.timestamp_millis()))
+    };
+    let stored = StoredKind {
+        name,
+        body: document.get_str("body").ok(),
+        target: number("target"),
+        emoji: document.get_str("emoji").ok(),
+        is_on: document.get_bool("is_on").ok(),
+        reply_to: number("reply_to"),
+        changed: number("changed"),
+        rev: number("rev"),
+        edited_at: moment("edited_at"),
+        deleted_at: moment("deleted_at"),
+    };
+    let mut kind = stored.read();
+    if let EventKind::Message(message) = &mut kind
+        && let Ok(reactions) = document.get_array("reactions")
+    {
+        let all = reactions.iter().filter_map(reaction_from).collect();
+        message.reactions = Reactions::new(all, |_| None);
+    }
+    kind
+}
+
+pub(super) fn reaction_from(stored: &Bson) -> Option<Reaction> {
+    let stored = stored.as_document()?;
+    Some(Reaction {
+        seq: stored.get_i64("seq").ok()?.unsigned_abs(),
+        emoji: Emoji::stored(stored.get_str("emoji").ok()?),
+        user: UserId::parse(stored.get_str("user").ok()?).ok()?,
     })
 }
 

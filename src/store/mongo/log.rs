@@ -5,25 +5,28 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mongodb::Collection;
-use mongodb::bson::{Document, doc};
+use mongodb::action::Action;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::Hint;
 use tokio_stream::StreamExt;
 
 use super::MongoStore;
-use super::collections::{Collections, find_linearizable};
-use super::event_document::{event_from, head_from, place, signed};
+use super::collections::{Collections, ENTRIES, find_linearizable};
+use super::event_document::{event_from, head_from, place, seq_from, signed};
 use super::log_ends::{events_at, heads, last_messages};
 use super::retry::retry;
 use crate::domain::{Epoch, Event, NewEvent, RoomId, Seq};
 use crate::store::cache::{LogEnd, NEWEST_MAX};
-use crate::store::{Appended, Freshness, Log, PAGE_MAX, StoreError, within_bytes};
+use crate::store::{Appended, Freshness, History, Log, PAGE_MAX, StoreError, within_bytes};
 
 pub(super) async fn page_after(
-    events: &Collection<Document>,
+    collections: &Collections,
     room: &RoomId,
     after: Seq,
     limit: usize,
 ) -> Result<Vec<Arc<Event>>, StoreError> {
-    page_from(&documents_after(events, room, after, limit).await?)
+    let page = documents_after(&collections.events, room, after, limit).await?;
+    page_from(collections, &page).await
 }
 
 /// The documents of [`page_after`].
@@ -33,25 +36,30 @@ pub(super) async fn documents_after(
     after: Seq,
     limit: usize,
 ) -> Result<Vec<Document>, StoreError> {
-    documents(events, room, doc! { "$gt": signed(after) }, 1, limit).await
+    let after = doc! { "room": room.as_str(), "seq": { "$gt": signed(after) } };
+    documents(events, None, after, 1, limit).await
 }
 
+/// The last entries before a number, oldest first.
 pub(super) async fn page_before(
-    events: &Collection<Document>,
+    collections: &Collections,
     room: &RoomId,
     before: Seq,
     limit: usize,
 ) -> Result<Vec<Arc<Event>>, StoreError> {
-    let before = doc! { "$lt": signed(before) };
-    let mut page = page_from(&documents(events, room, before, -1, limit).await?)?;
+    let before =
+        doc! { "room": room.as_str(), "target": Bson::Null, "seq": { "$lt": signed(before) } };
+    let index = Hint::Name(ENTRIES.to_owned());
+    let page = documents(&collections.events, Some(index), before, -1, limit).await?;
+    let mut page = page_from(collections, &page).await?;
     page.reverse();
     Ok(page)
 }
 
 async fn documents(
     events: &Collection<Document>,
-    room: &RoomId,
-    seq: Document,
+    index: Option<Hint>,
+    filter: Document,
     order: i32,
     limit: usize,
 ) -> Result<Vec<Document>, StoreError> {
@@ -61,44 +69,53 @@ async fn documents(
     }
     let limit = u32::try_from(limit.min(PAGE_MAX)).unwrap_or(u32::MAX);
     retry("read a log", || async {
-        events
-            .find(doc! { "room": room.as_str(), "seq": seq.clone() })
+        let find = events
+            .find(filter.clone())
+            .optional(index.clone(), |find, index| find.hint(index))
             .sort(doc! { "seq": order })
             .limit(limit.into())
             // All in the first answer; the default is 101 and then another round trip.
-            .batch_size(limit)
-            .await?
-            .collect::<Result<Vec<_>, _>>()
-            .await
+            .batch_size(limit);
+        find.await?.collect::<Result<Vec<_>, _>>().await
     })
     .await
 }
 
-fn page_from(documents: &[Document]) -> Result<Vec<Arc<Event>>, StoreError> {
-    within_bytes(
-        documents
-            .iter()
-            .map(|document| event_from(document).map(Arc::new)),
-    )
+async fn page_from(
+    collections: &Collections,
+    documents: &[Document],
+) -> Result<Vec<Arc<Event>>, StoreError> {
+    let page = within_bytes(documents.iter().map(event_from))?;
+    collections.states.complete(page).await
 }
 
-/// How a log ends, with its newest page.
+/// The newest event's document.
+async fn newest(
+    events: &Collection<Document>,
+    room: &RoomId,
+) -> Result<Option<Document>, StoreError> {
+    let all = doc! { "room": room.as_str() };
+    let newest = documents(events, None, all, -1, 1).await?;
+    Ok(newest.into_iter().next())
+}
+
+/// How a log ends, with its newest entries.
 async fn end_with_page(collections: &Collections, room: &RoomId) -> Result<LogEnd, StoreError> {
-    let before = doc! { "$lt": i64::MAX };
-    let documents = documents(&collections.events, room, before, -1, NEWEST_MAX).await?;
-    let page = page_from(&documents)?;
-    let (Some(document), Some(newest)) = (documents.first(), page.first()) else {
+    let Some(document) = newest(&collections.events, room).await? else {
         return Ok(LogEnd {
             newest: Some(VecDeque::new()),
             ..LogEnd::default()
         });
     };
-    let last_message = match page.iter().find(|event| event.kind.is_message()) {
+    let newest = event_from(&document)?;
+    // What is said meanwhile belongs to a later moment.
+    let page = page_before(collections, room, newest.seq + 1, NEWEST_MAX).await?;
+    let last_message = match page.iter().rfind(|event| event.kind.is_message()) {
         Some(last) => Some(Arc::clone(last)),
         None if newest.messages == 0 => None,
         None => {
-            let last = match head_from(document, newest).last_message {
-                Some(seq) => events_at(&collections.events, &[(room.clone(), seq)]).await?,
+            let last = match head_from(&document, &newest).last_message {
+                Some(seq) => events_at(collections, &[(room.clone(), seq)]).await?,
                 None => last_messages(collections, std::slice::from_ref(room)).await?,
             };
             last.into_values().next()
@@ -108,7 +125,7 @@ async fn end_with_page(collections: &Collections, room: &RoomId) -> Result<LogEn
         head: newest.seq,
         messages: newest.messages,
         last_message,
-        newest: Some(page.iter().rev().cloned().collect()),
+        newest: Some(page.into()),
     })
 }
 
@@ -140,7 +157,7 @@ impl Log for MongoStore {
         after: Seq,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
-        page_after(&self.collections.events, room, after, limit).await
+        page_after(&self.collections, room, after, limit).await
     }
 
     async fn newest(
@@ -148,13 +165,16 @@ impl Log for MongoStore {
         room: &RoomId,
         limit: usize,
         freshness: &Freshness,
-    ) -> Result<Vec<Arc<Event>>, StoreError> {
+    ) -> Result<History, StoreError> {
         if limit > NEWEST_MAX {
-            return self.page_before(room, Seq::MAX, limit).await;
+            let newest = newest(&self.collections.events, room).await?;
+            let head = newest.as_ref().map_or(Ok(0), seq_from)?;
+            let entries = self.page_before(room, head + 1, limit).await?;
+            return Ok(History { entries, head });
         }
         let cache = self.trusted_cache();
         if let Some(newest) = cache.and_then(|cache| cache.newest(room, limit))
-            && freshness.allows(room, newest.last().map_or(0, |event| event.seq))
+            && freshness.allows(room, newest.head)
         {
             return Ok(newest);
         }
@@ -179,6 +199,6 @@ impl Log for MongoStore {
         before: Seq,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
-        page_before(&self.collections.events, room, before, limit).await
+        page_before(&self.collections, room, before, limit).await
     }
 }

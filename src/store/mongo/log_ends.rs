@@ -49,34 +49,31 @@ pub(super) async fn ends(
 ) -> Result<Vec<(RoomId, LogEnd)>, StoreError> {
     let found = aggregate(&collections.events, &newest_of(rooms, "$$ROOT")).await?;
     let mut ends: HashMap<RoomId, LogEnd> = HashMap::new();
-    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    let (mut whole, mut known, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for found in &found {
         let document = found.get_document("event");
         let document = document.map_err(unreadable("read an event"))?;
-        let newest = Arc::new(event_from(document)?);
-        let last_message = match head_from(document, &newest).last_message {
-            Some(seq) if seq == newest.seq => Some(Arc::clone(&newest)),
-            Some(seq) => {
-                known.push((newest.room.clone(), seq));
-                None
-            }
+        let newest = event_from(document)?;
+        match head_from(document, &newest).last_message {
+            Some(seq) if seq == newest.seq => whole.push(newest.clone()),
+            Some(seq) => known.push((newest.room.clone(), seq)),
             None => {
                 if newest.messages > 0 {
                     unknown.push(newest.room.clone());
                 }
-                None
             }
-        };
+        }
         let end = LogEnd {
             head: newest.seq,
             messages: newest.messages,
-            last_message,
+            last_message: None,
             newest: None,
         };
         ends.insert(newest.room.clone(), end);
     }
-    let mut last = events_at(&collections.events, &known).await?;
+    let mut last = events_at(collections, &known).await?;
     last.extend(last_messages(collections, &unknown).await?);
+    last.extend(by_room(collections.states.complete(whole).await?));
     for (room, event) in last {
         if let Some(end) = ends.get_mut(&room) {
             end.last_message = Some(event);
@@ -88,7 +85,7 @@ pub(super) async fn ends(
 
 /// The event at one place in each of some logs, by room.
 pub(super) async fn events_at(
-    events: &Collection<Document>,
+    collections: &Collections,
     places: &[(RoomId, Seq)],
 ) -> Result<HashMap<RoomId, Arc<Event>>, StoreError> {
     if places.is_empty() {
@@ -98,11 +95,11 @@ pub(super) async fn events_at(
         .map(|(room, seq)| place(room, *seq))
         .collect();
     let found = retry("read a log", || async {
-        let found = events.find(doc! { "$or": places.clone() });
+        let found = collections.events.find(doc! { "$or": places.clone() });
         let found = found.batch_size(ROOMS_PER_USER_MAX as u32).await?;
         found.collect::<Result<Vec<Document>, _>>().await
     });
-    by_room(found.await?.iter())
+    complete(collections, &found.await?).await
 }
 
 /// The last message of logs whose newest event does not say which it is: that is a version's before
@@ -123,7 +120,10 @@ pub(super) async fn last_messages(
             "localField": "_id",
             "foreignField": "room",
             "pipeline": [
-                { "$match": { "kind": "message", "body": { "$exists": true } } },
+                { "$match": { "kind": "message", "$or": [
+                    { "body": { "$exists": true } },
+                    { "deleted_at": { "$exists": true } },
+                ] } },
                 { "$sort": { "seq": -1 } },
                 { "$limit": 1 },
             ],
@@ -132,18 +132,20 @@ pub(super) async fn last_messages(
         doc! { "$unwind": "$last" },
         doc! { "$replaceWith": "$last" },
     ];
-    by_room(aggregate(&collections.rooms, &pipeline).await?.iter())
+    let found = aggregate(&collections.rooms, &pipeline).await?;
+    complete(collections, &found).await
 }
 
-fn by_room<'a>(
-    documents: impl Iterator<Item = &'a Document>,
+async fn complete(
+    collections: &Collections,
+    documents: &[Document],
 ) -> Result<HashMap<RoomId, Arc<Event>>, StoreError> {
-    documents
-        .map(|document| {
-            let event = Arc::new(event_from(document)?);
-            Ok((event.room.clone(), event))
-        })
-        .collect()
+    let events = documents.iter().map(event_from).collect::<Result<_, _>>()?;
+    Ok(by_room(collections.states.complete(events).await?).collect())
+}
+
+fn by_room(events: Vec<Arc<Event>>) -> impl Iterator<Item = (RoomId, Arc<Event>)> {
+    events.into_iter().map(|event| (event.room.clone(), event))
 }
 
 async fn aggregate(

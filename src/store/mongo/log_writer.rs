@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind};
@@ -13,6 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
 
+use super::changes::{self, Changed};
+use super::collections::Collections;
 use super::errors::DUPLICATE_KEY;
 use super::event_document::{document_from, event_from, head_from};
 use super::numbering::{Found, Head, Inserted, Numbering, Settled, Step, Waiting};
@@ -42,7 +43,7 @@ const HEAR_WITHIN: Duration = Duration::from_millis(50);
 pub(super) struct Logs(Arc<Shared>);
 
 struct Shared {
-    events: Collection<Document>,
+    collections: Collections,
     on_change: OnChange,
     metrics: Metrics,
     /// One entry per running writer. Sending happens under this lock, and so does a writer's
@@ -57,9 +58,9 @@ struct RoomWriter {
 }
 
 impl Logs {
-    pub(super) fn new(events: Collection<Document>, on_change: OnChange, metrics: Metrics) -> Self {
+    pub(super) fn new(collections: Collections, on_change: OnChange, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
-            events,
+            collections,
             on_change,
             metrics,
             writers: Mutex::default(),
@@ -180,6 +181,11 @@ async fn write_room(
                 // Waiting to hear of the winner's events is pause enough.
                 "other nodes were always faster".clone_into(&mut trouble);
             }
+            Ok(Did::Conflict) => {
+                shared.metrics.append_races_lost.inc();
+                "other nodes were always faster".clone_into(&mut trouble);
+                backoff.pause().await;
+            }
             Err(error) => {
                 shared.metrics.append_retries.inc();
                 tracing::warn!(%room, ?error, "appending again");
@@ -202,6 +208,8 @@ enum Did {
     Nothing,
     Progress,
     LoseRace,
+    /// Nothing, because another transaction was in the way.
+    Conflict,
 }
 
 impl RoomLog {
@@ -211,7 +219,7 @@ impl RoomLog {
             Step::LookUp => {
                 let found = self.look_up().await?;
                 let settled = self.numbering.looked_up(found);
-                self.settle(settled);
+                self.settle(settled).await;
             }
             Step::ReadHead { above } => {
                 let head = match self.hear_head(above).await {
@@ -221,6 +229,7 @@ impl RoomLog {
                 self.numbering.read_head(head);
             }
             Step::Insert(events) => return self.insert(events).await,
+            Step::Change => return self.change().await,
         }
         Ok(Did::Progress)
     }
@@ -236,11 +245,16 @@ impl RoomLog {
             document
         });
         let documents: Vec<Document> = documents.collect();
-        let insert = self.shared.events.insert_many(documents).ordered(true);
+        let insert = self
+            .shared
+            .collections
+            .events
+            .insert_many(documents)
+            .ordered(true);
         let (how, error) = inserted(attempt("append an event", insert).await);
         let settled = self.numbering.inserted(events, &how);
         let has_settled = !settled.is_empty();
-        self.settle(settled);
+        self.settle(settled).await;
         match (how, error) {
             (Inserted::Unknown, Some(error)) => Err(error),
             (Inserted::LostRace { .. }, _) if !has_settled => Ok(Did::LoseRace),
@@ -248,14 +262,57 @@ impl RoomLog {
         }
     }
 
+    async fn change(&mut self) -> Result<Did, StoreError> {
+        let Changed {
+            decided,
+            how,
+            error,
+        } = changes::change(&self.shared.collections, &self.numbering).await;
+        let settled = self.numbering.changed(decided, &how);
+        self.settle(settled).await;
+        match (how, error) {
+            (Inserted::LostRace { .. }, _) => Ok(Did::LoseRace),
+            (_, Some(error)) => Err(error),
+            (Inserted::Conflict, None) => Ok(Did::Conflict),
+            _ => Ok(Did::Progress),
+        }
+    }
+
     /// Publishes what is new and answers those who waited for it, in order.
-    fn settle(&self, settled: Vec<Settled>) {
+    async fn settle(&self, mut settled: Vec<Settled>) {
+        self.quote(&mut settled).await;
         for Settled { answer, result } in settled {
             if let Ok(Appended::New(event)) = &result {
                 self.shared.metrics.appends.inc();
                 (self.shared.on_change)(Change::Appended(Arc::clone(event)));
             }
             let _ = answer.send(result);
+        }
+    }
+
+    /// Gives new replies their quotes. Without them they are durable all the same: they are read again.
+    async fn quote(&self, settled: &mut [Settled]) {
+        let replies = settled
+            .iter_mut()
+            .filter_map(|settled| match &mut settled.result {
+                Ok(Appended::New(event)) if event.reply_to().is_some() => Some(event),
+                _ => None,
+            });
+        let mut replies: Vec<&mut Arc<Event>> = replies.collect();
+        if replies.is_empty() {
+            return;
+        }
+        let bare = replies.iter().map(|event| Event::clone(event)).collect();
+        match self.shared.collections.states.complete(bare).await {
+            Ok(complete) => {
+                for (reply, complete) in replies.iter_mut().zip(complete) {
+                    **reply = complete;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(room = %self.numbering.room(), ?error, "cannot read what is quoted");
+                (self.shared.on_change)(Change::Distrust);
+            }
         }
     }
 
@@ -283,18 +340,23 @@ impl RoomLog {
         });
         let filter = doc! { "$or": same.collect::<Vec<_>>() };
         let find = async {
-            let cursor = self.shared.events.find(filter).sort(doc! { "seq": 1 });
+            let cursor = self
+                .shared
+                .collections
+                .events
+                .find(filter)
+                .sort(doc! { "seq": 1 });
             cursor.await?.collect::<Result<Vec<_>, _>>().await
         };
         let found = attempt("look for an event", find).await?;
-        let found = found.iter().map(|document| {
-            Ok(Found {
-                id: document.get_object_id("_id").ok(),
-                nonce: document.get_str("nonce").ok().map(str::to_owned),
-                event: Arc::new(event_from(document)?),
-            })
+        let events = found.iter().map(event_from).collect::<Result<_, _>>()?;
+        let events = self.shared.collections.states.complete(events).await?;
+        let found = found.iter().zip(events).map(|(document, event)| Found {
+            id: document.get_object_id("_id").ok(),
+            nonce: document.get_str("nonce").ok().map(str::to_owned),
+            event,
         });
-        found.collect()
+        Ok(found.collect())
     }
 
     /// The head by hearsay, if it comes in time to be of use: after a lost race.
@@ -309,7 +371,12 @@ impl RoomLog {
 
     async fn read_head(&self) -> Result<Head, StoreError> {
         let room = doc! { "room": self.numbering.room().as_str() };
-        let find = self.shared.events.find_one(room).sort(doc! { "seq": -1 });
+        let find = self
+            .shared
+            .collections
+            .events
+            .find_one(room)
+            .sort(doc! { "seq": -1 });
         let newest = attempt("read a log’s head", find).await?;
         newest.map_or(Ok(Head::EMPTY), |newest| {
             Ok(head_from(&newest, &event_from(&newest)?))

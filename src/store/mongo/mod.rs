@@ -9,6 +9,7 @@ mod accounts;
 pub mod archive;
 mod batch_loader;
 mod change_stream;
+mod changes;
 mod collections;
 mod connect;
 mod errors;
@@ -27,6 +28,7 @@ mod refusal;
 mod retry;
 mod rooms;
 mod sessions;
+mod states;
 mod tail;
 
 use std::sync::{Arc, Mutex};
@@ -129,17 +131,13 @@ impl MongoStore {
             applying.apply(&durable);
             on_change(change);
         });
-        let logs = Logs::new(
-            collections.events.clone(),
-            Arc::clone(&on_change),
-            metrics.clone(),
-        );
+        let logs = Logs::new(collections.clone(), Arc::clone(&on_change), metrics.clone());
         let mut tasks = JoinSet::new();
         let peers = if is_replicated {
             let nodes = Nodes::join(&collections, on_peer_change).await?;
             let liveness = Arc::new(Liveness::new(!is_router(&hello)));
             let change_stream = ChangeStream {
-                database: collections.database.clone(),
+                collections: collections.clone(),
                 nodes: nodes.clone(),
                 logs: logs.clone(),
                 cache: Arc::clone(&cache),

@@ -3,6 +3,7 @@
 //! not know it, nodes that crash. Also shows that it would notice: two plausible wrong ways of
 //! learning the head are found out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use mongodb::bson::oid::ObjectId;
@@ -11,8 +12,11 @@ use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::Instant;
 
-use super::numbering::{Found, Head, Inserted, Numbering, Step, Waiting};
-use crate::domain::{Author, Event, EventKind, MessageBody, NewEvent, Nonce, RoomId, UserId};
+use super::numbering::{Decided, Found, Head, Inserted, Numbering, Settled, Step, Waiting};
+use crate::domain::{
+    Author, ChangeKind, Emoji, Event, EventKind, Message, MessageBody, NewChange, NewEvent,
+    NewKind, Nonce, Reaction, RoomId, Seq, UserId,
+};
 use crate::store::{Appended, StoreError};
 
 const NODES: usize = 3;
@@ -27,6 +31,14 @@ enum Happening {
         author: usize,
         nonce: Option<u8>,
         body: u8,
+    },
+    /// Somebody changes a message at a node, if there is one of that number: puts a reaction there, takes
+    /// it off, or deletes it.
+    Change {
+        node: usize,
+        author: usize,
+        target: Seq,
+        how: u8,
     },
     /// A node takes its next step.
     Step { node: usize, fate: Fate },
@@ -74,6 +86,8 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     let happening = prop_oneof![
         6 => (0..NODES, 0..AUTHORS, prop::option::of(0..4_u8), 0..2_u8)
             .prop_map(|(node, author, nonce, body)| Happening::Post { node, author, nonce, body }),
+        6 => (0..NODES, 0..AUTHORS, 1..4_u64, 0..5_u8)
+            .prop_map(|(node, author, target, how)| Happening::Change { node, author, target, how }),
         16 => (0..NODES, fate).prop_map(|(node, fate)| Happening::Step { node, fate }),
         2 => (0..8_usize).prop_map(|which| Happening::Arrive { which }),
         2 => (1..3_usize).prop_map(|more| Happening::Commit { more }),
@@ -101,6 +115,16 @@ struct Document {
     id: ObjectId,
     nonce: Option<String>,
     event: Arc<Event>,
+}
+
+impl Document {
+    /// The state that a message gets with this: its first, or that after a change.
+    fn state(&self) -> Option<&Arc<Event>> {
+        match &self.event.kind {
+            EventKind::Changed(changed) => changed.message.as_ref(),
+            _ => Some(&self.event),
+        }
+    }
 }
 
 /// One member's log, and how much of it the member knows to be committed.
@@ -132,6 +156,32 @@ impl Member {
         Inserted::All
     }
 
+    fn write(&mut self, is_change: bool, documents: &[Document]) -> Inserted {
+        match is_change {
+            true => self.change(documents),
+            false => self.insert(documents),
+        }
+    }
+
+    /// A transaction: all or none.
+    fn change(&mut self, documents: &[Document]) -> Inserted {
+        let mut after = self.clone();
+        match after.insert(documents) {
+            Inserted::All => {
+                *self = after;
+                Inserted::All
+            }
+            Inserted::Repeated { .. } => Inserted::Repeated { durable: 0 },
+            _ => Inserted::LostRace { durable: 0 },
+        }
+    }
+
+    /// The states of all messages.
+    fn states(&self) -> HashMap<Seq, Arc<Event>> {
+        let states = self.log.iter().filter_map(Document::state);
+        states.map(|state| (state.seq, Arc::clone(state))).collect()
+    }
+
     fn majority_read(&self) -> &[Document] {
         &self.log[..self.committed]
     }
@@ -144,7 +194,8 @@ struct World {
     counter: u64,
     primary: Member,
     old_primary: Option<Member>,
-    on_their_way: Vec<Vec<Document>>,
+    /// Ordered inserts, and transactions.
+    on_their_way: Vec<(bool, Vec<Document>)>,
     nodes: Vec<Numbering>,
     callers: Vec<(NewEvent, Answer)>,
     /// The answers given, each with its question.
@@ -189,11 +240,17 @@ impl World {
                 nonce,
                 body,
             } => self.post(node, author, nonce, body),
+            Happening::Change {
+                node,
+                author,
+                target,
+                how,
+            } => self.change(node, author, target, how),
             Happening::Step { node, fate } => self.step(node, fate),
             Happening::Arrive { which } => {
                 if which < self.on_their_way.len() {
-                    let documents = self.on_their_way.remove(which);
-                    self.primary.insert(&documents);
+                    let (is_change, documents) = self.on_their_way.remove(which);
+                    self.primary.write(is_change, &documents);
                 }
             }
             Happening::Commit { more } => {
@@ -217,17 +274,50 @@ impl World {
         }
     }
 
+    fn change(&mut self, node: usize, author: usize, target: Seq, how: u8) {
+        let react = |emoji: &str, on| NewChange::React {
+            emoji: Emoji::parse(emoji).unwrap(),
+            on,
+        };
+        let change = match how {
+            0 => react("👍", true),
+            1 => react("👍", false),
+            2 => react("🎉", true),
+            3 => NewChange::Edit {
+                body: MessageBody::parse(&format!("edited by {author}")).unwrap(),
+                rev: None,
+            },
+            _ => NewChange::Delete,
+        };
+        self.ask(
+            node,
+            NewEvent {
+                author: Author {
+                    id: self.authors[author],
+                    username: "ana".into(),
+                },
+                kind: NewKind::Change { target, change },
+                nonce: None,
+            },
+        );
+    }
+
     fn post(&mut self, node: usize, author: usize, nonce: Option<u8>, body: u8) {
         let event = NewEvent {
             author: Author {
                 id: self.authors[author],
                 username: "ana".into(),
             },
-            kind: EventKind::Message {
+            kind: NewKind::Message {
                 body: MessageBody::parse(&format!("body {body}")).unwrap(),
+                reply_to: None,
             },
             nonce: nonce.map(|nonce| Nonce::parse(&format!("nonce-{nonce}")).unwrap()),
         };
+        self.ask(node, event);
+    }
+
+    fn ask(&mut self, node: usize, event: NewEvent) {
         let (answer, answered) = oneshot::channel();
         self.nodes[node].take(Waiting {
             id: ObjectId::new(),
@@ -252,9 +342,7 @@ impl World {
                     None
                 };
                 let found = self.look_up(node, asked.unwrap_or(&self.primary));
-                for settled in self.nodes[node].looked_up(found) {
-                    let _ = settled.answer.send(settled.result);
-                }
+                Self::answer(self.nodes[node].looked_up(found));
             }
             Step::ReadHead { .. } => {
                 let asked = if to_old {
@@ -274,8 +362,48 @@ impl World {
                 }
                 self.nodes[node].read_head(head);
             }
-            Step::Insert(events) => self.insert(node, fate, events),
+            Step::Insert(events) => {
+                let documents = self.documents(node, &events);
+                let how = self.write(fate, false, documents);
+                let settled = self.nodes[node].inserted(events, &how);
+                Self::answer(settled);
+            }
+            Step::Change => {
+                let old = self.old_primary.as_ref().filter(|_| to_old);
+                let states = old.unwrap_or(&self.primary).states();
+                let (decided, _) = self.nodes[node].decide(states);
+                let waiting = self.nodes[node].waiting().iter().zip(&decided);
+                let new = waiting.filter_map(|(waiting, decided)| match decided {
+                    Decided::New(event) => Some(Self::document(waiting, event)),
+                    Decided::Unchanged(_) | Decided::Refused(_) => None,
+                });
+                let how = self.write(fate, true, new.collect());
+                let settled = self.nodes[node].changed(decided, &how);
+                Self::answer(settled);
+            }
         }
+    }
+
+    fn answer(settled: Vec<Settled>) {
+        for settled in settled {
+            let _ = settled.answer.send(settled.result);
+        }
+    }
+
+    fn document(waiting: &Waiting, event: &Arc<Event>) -> Document {
+        let nonce = waiting.event.nonce.as_ref();
+        Document {
+            id: waiting.id,
+            nonce: nonce.map(|nonce| nonce.as_str().to_owned()),
+            event: Arc::clone(event),
+        }
+    }
+
+    fn documents(&self, node: usize, events: &[Arc<Event>]) -> Vec<Document> {
+        let waiting = self.nodes[node].waiting().iter().zip(events);
+        waiting
+            .map(|(waiting, event)| Self::document(waiting, event))
+            .collect()
     }
 
     fn look_up(&self, node: usize, asked: &Member) -> Vec<Found> {
@@ -299,65 +427,56 @@ impl World {
             .collect()
     }
 
-    fn insert(&mut self, node: usize, fate: Fate, events: Vec<Arc<Event>>) {
-        let waiting = self.nodes[node].waiting().iter();
-        let documents: Vec<Document> = waiting
-            .zip(&events)
-            .map(|(waiting, event)| Document {
-                id: waiting.id,
-                nonce: waiting
-                    .event
-                    .nonce
-                    .as_ref()
-                    .map(|nonce| nonce.as_str().to_owned()),
-                event: Arc::clone(event),
-            })
-            .collect();
-        let how = match fate {
+    fn write(&mut self, fate: Fate, is_change: bool, documents: Vec<Document>) -> Inserted {
+        match fate {
             Fate::Done | Fate::Twice => {
-                let how = self.primary.insert(&documents);
+                let how = self.primary.write(is_change, &documents);
                 let durable = match how {
                     Inserted::All => documents.len(),
                     Inserted::LostRace { durable } | Inserted::Repeated { durable } => durable,
-                    Inserted::Unknown => 0,
+                    Inserted::Unknown | Inserted::Conflict => 0,
                 };
-                if durable > 0 {
-                    // The answer waited for a majority to have what it says is there.
+                // The answer waited for a majority to have what it says is there; of a transaction, also
+                // what it has read.
+                if durable > 0 || (is_change && matches!(how, Inserted::All)) {
                     self.primary.committed = self.primary.log.len();
                 }
                 if fate == Fate::Twice {
-                    self.on_their_way.push(documents);
+                    self.on_their_way.push((is_change, documents));
                 }
                 how
             }
             Fate::AnswerLost => {
-                self.primary.insert(&documents);
+                self.primary.write(is_change, &documents);
                 Inserted::Unknown
             }
             Fate::Late => {
-                self.on_their_way.push(documents);
+                self.on_their_way.push((is_change, documents));
                 Inserted::Unknown
             }
+            // Before it was committed.
+            Fate::Lost if is_change => Inserted::Conflict,
             Fate::Lost => Inserted::Unknown,
             Fate::ToOldPrimary => {
                 // It has no majority any more, so it never says that it is done.
                 if let Some(old) = &mut self.old_primary {
-                    old.insert(&documents);
+                    old.write(is_change, &documents);
                 }
                 Inserted::Unknown
             }
-        };
-        for settled in self.nodes[node].inserted(events, &how) {
-            let _ = settled.answer.send(settled.result);
         }
     }
 
     /// The promises.
     fn check(&mut self) -> Result<(), TestCaseError> {
         let log = self.primary.majority_read();
+        let (mut messages, mut states) = (0, HashMap::new());
         for (document, seq) in log.iter().zip(1..) {
-            prop_assert_eq!(document.event.seq, seq, "the log has a gap");
-            prop_assert_eq!(document.event.messages, seq, "the messages are miscounted");
+            let event = &document.event;
+            messages += u64::from(event.kind.is_message());
+            prop_assert_eq!(event.seq, seq, "the log has a gap");
+            prop_assert_eq!(event.messages, messages, "the messages are miscounted");
+            self.check_state(document, &mut states)?;
         }
         let told = &mut self.told;
         self.callers
@@ -376,12 +495,24 @@ impl World {
             let Some(stands) = stands else {
                 return Err(TestCaseError::fail("acknowledged and not there"));
             };
+            if matches!(appended, Appended::Unchanged(_)) {
+                continue;
+            }
             prop_assert_eq!(
                 &*stands.event,
                 &**event,
                 "acknowledged, and another stands there"
             );
-            prop_assert_eq!(&event.kind, &asked.kind);
+            let is_asked_for = match (&event.kind, &asked.kind) {
+                (EventKind::Message(message), NewKind::Message { body, .. }) => {
+                    message.body.as_ref() == Some(body)
+                }
+                (EventKind::Changed(changed), NewKind::Change { target, change }) => {
+                    changed.target == *target && changed.what == ChangeKind::from(change)
+                }
+                _ => false,
+            };
+            prop_assert!(is_asked_for, "acknowledged, and another was made");
             prop_assert_eq!(&event.author, &asked.author);
             if let Some(nonce) = &asked.nonce {
                 prop_assert_eq!(stands.nonce.as_deref(), Some(nonce.as_str()));
@@ -397,6 +528,51 @@ impl World {
         new.sort_unstable();
         new.dedup();
         prop_assert_eq!(new.len(), count, "two were told that one event is theirs");
+        Ok(())
+    }
+
+    /// A message's state after a change is what the change makes of the state before it: none is lost
+    /// between two nodes.
+    fn check_state(
+        &self,
+        document: &Document,
+        states: &mut HashMap<Seq, Arc<Event>>,
+    ) -> Result<(), TestCaseError> {
+        let event = &document.event;
+        if let EventKind::Changed(changed) = &event.kind {
+            let Some(before) = states.get(&changed.target) else {
+                return Err(TestCaseError::fail("what is not there was changed"));
+            };
+            let after = changed.message.as_ref().and_then(|after| after.message());
+            let before = before.message();
+            let (Some(before), Some(after)) = (before, after) else {
+                return Err(TestCaseError::fail("a change without a message"));
+            };
+            prop_assert!(before.deleted_at.is_none(), "changed after its deletion");
+            prop_assert_eq!(after.changed, event.seq);
+            let others = |message: &Message| {
+                let all = message.reactions.all().iter().cloned();
+                all.filter(|one| one.user != event.author.id)
+                    .collect::<Vec<_>>()
+            };
+            match &changed.what {
+                ChangeKind::Deleted => {
+                    prop_assert!(after.body.is_none() && after.reactions.is_empty())
+                }
+                ChangeKind::Edited => prop_assert_eq!(&after.reactions, &before.reactions),
+                ChangeKind::Reacted { emoji, on } => {
+                    prop_assert_eq!(others(after), others(before), "a reaction was lost");
+                    let is_own =
+                        |one: &Reaction| one.user == event.author.id && one.emoji == *emoji;
+                    prop_assert_eq!(after.reactions.all().iter().any(is_own), *on);
+                    prop_assert_eq!(before.reactions.all().iter().any(is_own), !*on);
+                    prop_assert_eq!(&after.body, &before.body, "an edit was lost");
+                }
+            }
+        }
+        if let Some(state) = document.state() {
+            states.insert(state.seq, Arc::clone(state));
+        }
         Ok(())
     }
 

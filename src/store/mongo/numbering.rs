@@ -12,15 +12,20 @@
 //! - An insert whose outcome is unknown (a network error, an election) is looked up by its `_id`
 //!   with a majority read, and tried again with the same `_id` if it is not there: should the
 //!   first attempt still arrive, it meets its own `_id`, its own nonce, or a number that is taken.
+//! - A change to a message is an event like others, written in a transaction with the message's new state.
+//!   If it was not committed, nothing of it is there; if nobody knows, its event tells for both.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use mongodb::bson::oid::ObjectId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::domain::{Event, NewEvent, RoomId, Seq, Timestamp};
+use crate::domain::{
+    ChangeKind, Changed, Event, EventKind, Message, NewChange, NewEvent, NewKind, Refusal, RoomId,
+    Seq, Timestamp,
+};
 use crate::store::{Appended, StoreError, repeated};
 
 /// An event that somebody waits for.
@@ -92,8 +97,21 @@ pub(super) enum Step {
         above: Seq,
     },
     /// Insert these, in order, stopping at the first that fails, to a majority's journals. There is
-    /// one for each of those who wait.
+    /// one for each of the first who wait.
     Insert(Vec<Arc<Event>>),
+    /// Make the changes that wait in front, all or none: in one transaction read their messages, decide
+    /// ([`Numbering::decide`]), and write the new states and the events.
+    Change,
+}
+
+/// What is to come of a change.
+pub(super) enum Decided {
+    /// This event.
+    New(Arc<Event>),
+    /// Nothing: the message is so already.
+    Unchanged(Arc<Event>),
+    /// Nothing: it may not be made.
+    Refused(Refusal),
 }
 
 /// How an ordered insert ended.
@@ -106,6 +124,19 @@ pub(super) enum Inserted {
     Repeated { durable: usize },
     /// Some may be there, some may still come.
     Unknown,
+    /// None is there, nor will one come: a transaction that was not committed.
+    Conflict,
+}
+
+/// The kind that an event gets without a look at any other; `None` for a change.
+fn kind_of(new: &NewKind) -> Option<EventKind> {
+    match new {
+        NewKind::Message { body, reply_to } => {
+            Some(EventKind::Message(Message::new(body.clone(), *reply_to)))
+        }
+        NewKind::Joined => Some(EventKind::Joined),
+        NewKind::Change { .. } => None,
+    }
 }
 
 /// An event that stands in the log, durable.
@@ -169,28 +200,111 @@ impl Numbering {
             _ if self.waiting.is_empty() => Step::Rest,
             _ if self.is_unsure => Step::LookUp,
             None => Step::ReadHead { above: self.taken },
-            Some(head) => Step::Insert(self.number(head)),
+            Some(head) => match self.number(head) {
+                events if events.is_empty() => Step::Change,
+                events => Step::Insert(events),
+            },
         }
     }
 
+    /// The events of those who wait, up to the first change.
     fn number(&self, head: Head) -> Vec<Arc<Event>> {
         let at = Timestamp::following(head.at);
         let mut messages = head.messages;
         self.waiting
             .iter()
+            .map_while(|waiting| Some((waiting, kind_of(&waiting.event.kind)?)))
             .zip(head.seq + 1..)
-            .map(|(waiting, seq)| {
-                messages += u64::from(waiting.event.kind.is_message());
+            .map(|((waiting, kind), seq)| {
+                messages += u64::from(kind.is_message());
                 Arc::new(Event {
                     room: self.room.clone(),
                     seq,
                     messages,
                     at,
                     author: waiting.event.author.clone(),
-                    kind: waiting.event.kind.clone(),
+                    kind,
                 })
             })
             .collect()
+    }
+
+    /// The changes that wait in front.
+    fn changes(&self) -> impl Iterator<Item = (&Waiting, Seq, &NewChange)> {
+        let changes = self.waiting.iter();
+        changes.map_while(|waiting| match &waiting.event.kind {
+            NewKind::Change { target, change } => Some((waiting, *target, change)),
+            NewKind::Message { .. } | NewKind::Joined => None,
+        })
+    }
+
+    /// The messages that those change.
+    pub(super) fn targets(&self) -> HashSet<Seq> {
+        self.changes().map(|(_, target, _)| target).collect()
+    }
+
+    /// What is to come of each change that waits in front, given the states of their messages, and the
+    /// states after it.
+    pub(super) fn decide(
+        &self,
+        mut states: HashMap<Seq, Arc<Event>>,
+    ) -> (Vec<Decided>, HashMap<Seq, Arc<Event>>) {
+        let head = self.head.unwrap_or(Head::EMPTY);
+        let at = Timestamp::following(head.at);
+        let (mut seq, mut decided) = (head.seq, Vec::new());
+        let mut changed = HashMap::new();
+        for (waiting, target, change) in self.changes() {
+            let by = &waiting.event.author;
+            let Some(state) = states.get(&target) else {
+                decided.push(Decided::Refused(Refusal::NoMessage));
+                continue;
+            };
+            decided.push(match state.after_change(change, by.id, seq + 1, at) {
+                Err(refusal) => Decided::Refused(refusal),
+                Ok(None) => Decided::Unchanged(Arc::clone(state)),
+                Ok(Some(after)) => {
+                    seq += 1;
+                    let after = Arc::new(after);
+                    states.insert(target, Arc::clone(&after));
+                    changed.insert(target, Arc::clone(&after));
+                    Decided::New(Arc::new(Event {
+                        room: self.room.clone(),
+                        seq,
+                        messages: head.messages,
+                        at,
+                        author: by.clone(),
+                        kind: EventKind::Changed(Changed {
+                            target,
+                            what: ChangeKind::from(change),
+                            message: Some(after),
+                        }),
+                    }))
+                }
+            });
+        }
+        (decided, changed)
+    }
+
+    /// The transaction that was to do what was decided ended like this.
+    pub(super) fn changed(&mut self, decided: Vec<Decided>, how: &Inserted) -> Vec<Settled> {
+        let new = decided.iter().filter_map(|decided| match decided {
+            Decided::New(event) => Some(Arc::clone(event)),
+            Decided::Unchanged(_) | Decided::Refused(_) => None,
+        });
+        let new: Vec<Arc<Event>> = new.collect();
+        if !self.learn(&new, how) {
+            return Vec::new();
+        }
+        let front = self.waiting.drain(..decided.len().min(self.waiting.len()));
+        let settled = front.zip(decided).map(|(waiting, decided)| Settled {
+            answer: waiting.answer,
+            result: match decided {
+                Decided::New(event) => Ok(Appended::New(event)),
+                Decided::Unchanged(message) => Ok(Appended::Unchanged(message)),
+                Decided::Refused(refusal) => Err(StoreError::Refused(refusal)),
+            },
+        });
+        settled.collect()
     }
 
     /// The log's head is, or was a moment ago, this.
@@ -202,26 +316,11 @@ impl Numbering {
 
     /// The insert of `events` ended like this.
     pub(super) fn inserted(&mut self, events: Vec<Arc<Event>>, how: &Inserted) -> Vec<Settled> {
-        // Until proven otherwise.
-        let head = self.head.take();
+        self.learn(&events, how);
         let durable = match how {
-            Inserted::All => {
-                let with = |head: Head, event: &Arc<Event>| head.with(event);
-                self.head = head.map(|head| events.iter().fold(head, with));
-                events.len()
-            }
-            Inserted::LostRace { durable } => {
-                self.taken = events.get(*durable).map_or(0, |event| event.seq);
-                *durable
-            }
-            Inserted::Repeated { durable } => {
-                self.is_unsure = true;
-                *durable
-            }
-            Inserted::Unknown => {
-                self.is_unsure = true;
-                0
-            }
+            Inserted::All => events.len(),
+            Inserted::LostRace { durable } | Inserted::Repeated { durable } => *durable,
+            Inserted::Unknown | Inserted::Conflict => 0,
         };
         let settled = |(waiting, event): (Waiting, Arc<Event>)| Settled {
             answer: waiting.answer,
@@ -229,6 +328,25 @@ impl Numbering {
         };
         let front = self.waiting.drain(..durable.min(self.waiting.len()));
         front.zip(events).map(settled).collect()
+    }
+
+    /// Takes in how writing these events ended, and answers whether all of them are there.
+    fn learn(&mut self, events: &[Arc<Event>], how: &Inserted) -> bool {
+        // Until proven otherwise.
+        let head = self.head.take();
+        match how {
+            Inserted::All => {
+                let with = |head: Head, event: &Arc<Event>| head.with(event);
+                self.head = head.map(|head| events.iter().fold(head, with));
+            }
+            Inserted::LostRace { durable } => {
+                let first = head.map_or(0, |head| head.seq + 1);
+                self.taken = first + *durable as u64;
+            }
+            Inserted::Repeated { .. } | Inserted::Unknown => self.is_unsure = true,
+            Inserted::Conflict => {}
+        }
+        matches!(how, Inserted::All)
     }
 
     /// These, and no others of those who wait, stand in the log.

@@ -14,7 +14,7 @@ use super::log_writer::Logs;
 use super::retry::{attempt, retry};
 use super::{MongoStore, event_document, log_ends};
 use crate::domain::{
-    Author, EventKind, MembershipId, NewEvent, Nonce, RoomId, RoomSummary, Seq, User, UserId,
+    Author, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSummary, Seq, User, UserId,
 };
 use crate::store::cache::{CachedList, Durable, LogEnd, Membership};
 use crate::store::{Access, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
@@ -71,7 +71,7 @@ pub(super) async fn join(
 
         let joined = NewEvent {
             author: Author::from(&user),
-            kind: EventKind::Joined,
+            kind: NewKind::Joined,
             nonce: Some(Nonce::joined(id)),
         };
         let joined = logs.append(&room, joined).await?;
@@ -272,7 +272,7 @@ pub(super) async fn memberships(
             read_messages: mark.map_or(0, |mark| mark.messages),
         });
     }
-    let counted = log_ends::events_at(&collections.events, &uncounted).await?;
+    let counted = log_ends::events_at(collections, &uncounted).await?;
     for membership in &mut memberships {
         if let Some(event) = counted.get(&membership.room) {
             membership.read_messages = event.messages;

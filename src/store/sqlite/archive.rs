@@ -8,11 +8,14 @@ use rusqlite::{Connection, Row, params};
 use super::connection::{copy_into, open, open_existing, open_prepared};
 use super::epoch::{epoch, set_epoch, unsigned};
 use super::lock::{ShutdownMarker, lock};
+use super::log::select_events;
 use super::migrations::{NEWEST, migrate, version};
-use super::{DATABASE, make_data_dir};
-use crate::domain::{Email, Timestamp, Username};
+use super::{DATABASE, make_data_dir, states};
+use crate::domain::{Email, Seq, Timestamp, Username};
 use crate::files::Part;
-use crate::store::archive::{Counts, EventRecord, Exporter, Importer, Record, newer_epoch};
+use crate::store::archive::{
+    Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
+};
 
 /// Writes everything in `dir`'s database, as it is at this moment; a server may be using it.
 pub fn export(dir: &Path, exporter: Exporter<'_>) -> anyhow::Result<Counts> {
@@ -37,7 +40,7 @@ pub(super) fn export_from(
     let snapshot = connection.transaction()?;
     exporter.begin(epoch(&snapshot)?)?;
     let now = Timestamp::now().as_millis();
-    let mut put = |select: &str, record: fn(&Row<'_>) -> rusqlite::Result<Record>| {
+    let mut put = |select: &str, record: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<Record>| {
         let mut select = snapshot.prepare(select)?;
         // Only the sessions' takes the time.
         let takes_now = select.parameter_count() == 1;
@@ -50,17 +53,20 @@ pub(super) fn export_from(
         }
         anyhow::Ok(())
     };
-    put("SELECT * FROM memberships ORDER BY user, room", |row| {
-        Ok(Record::Membership {
-            user: row.get("user")?,
-            room: row.get("room")?,
-            joined_at: row.get("joined_at")?,
-            read: unsigned(row.get("read_seq")?),
-        })
-    })?;
+    put(
+        "SELECT * FROM memberships ORDER BY user, room",
+        &mut |row| {
+            Ok(Record::Membership {
+                user: row.get("user")?,
+                room: row.get("room")?,
+                joined_at: row.get("joined_at")?,
+                read: unsigned(row.get("read_seq")?),
+            })
+        },
+    )?;
     put(
         "SELECT * FROM sessions WHERE revoked_at IS NULL AND expires_at > ?1 ORDER BY id",
-        |row| {
+        &mut |row| {
             Ok(Record::Session {
                 id: row.get("id")?,
                 user: row.get("user")?,
@@ -69,16 +75,44 @@ pub(super) fn export_from(
             })
         },
     )?;
-    put("SELECT * FROM rooms ORDER BY id", |row| {
+    put("SELECT * FROM rooms ORDER BY id", &mut |row| {
         Ok(Record::Room {
             id: row.get("id")?,
             created_at: row.get("created_at")?,
         })
     })?;
-    put("SELECT * FROM events ORDER BY room, seq", |row| {
-        Ok(Record::Event(EventRecord {
-            room: row.get("room")?,
-            seq: unsigned(row.get("seq")?),
+    let mut reactions = snapshot.prepare(
+        "SELECT seq, emoji, user FROM reactions WHERE room = ?1 AND message = ?2 ORDER BY seq",
+    )?;
+    let mut reactions_to = |room: &str, message: Seq| {
+        let rows = reactions.query_map(params![room, message.cast_signed()], |row| {
+            Ok(ReactionRecord {
+                seq: unsigned(row.get("seq")?),
+                emoji: row.get("emoji")?,
+                user: row.get("user")?,
+            })
+        });
+        rows?.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    put(select_events!("events", "ORDER BY room, seq"), &mut |row| {
+        let (room, seq) = (row.get::<_, String>("room")?, unsigned(row.get("seq")?));
+        let number = |column| row.get::<_, Option<i64>>(column).map(|it| it.map(unsigned));
+        let changed = number("changed")?;
+        Ok(Record::Event(Box::new(EventRecord {
+            reactions: match changed {
+                Some(_) => reactions_to(&room, seq)?,
+                None => Vec::new(),
+            },
+            target: number("target")?,
+            emoji: row.get("emoji")?,
+            on: row.get("is_on")?,
+            reply_to: number("reply_to")?,
+            rev: number("rev")?,
+            edited_at: row.get("edited_at")?,
+            deleted_at: row.get("deleted_at")?,
+            changed,
+            room,
+            seq,
             at: row.get("at")?,
             r#type: row.get("kind")?,
             author: row.get("author")?,
@@ -86,9 +120,9 @@ pub(super) fn export_from(
             body: row.get("body")?,
             nonce: row.get("nonce")?,
             messages: unsigned(row.get("messages")?),
-        }))
+        })))
     })?;
-    put("SELECT * FROM users ORDER BY id", |row| {
+    put("SELECT * FROM users ORDER BY id", &mut |row| {
         Ok(Record::User {
             id: row.get("id")?,
             username: row.get("username")?,
@@ -141,12 +175,14 @@ pub fn import(dir: &Path, mut importer: Importer<'_>, new_epoch: bool) -> anyhow
     Ok(importer.counts())
 }
 
+const TAKES_NOT: &str = "the database does not take a record";
+
 fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
     let insert = |statement: &str, values: &[&dyn rusqlite::ToSql]| {
         connection
             .prepare_cached(statement)?
             .execute(values)
-            .context("the database does not take a record")
+            .context(TAKES_NOT)
     };
     match record {
         Record::Parlor { .. } | Record::End(_) => Ok(0),
@@ -172,21 +208,7 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             "INSERT INTO rooms (id, created_at) VALUES (?1, ?2)",
             params![id, created_at],
         ),
-        Record::Event(event) => insert(
-            "INSERT INTO events (room, seq, messages, at, kind, author, author_name, body, nonce)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            params![
-                event.room,
-                event.seq.cast_signed(),
-                event.messages.cast_signed(),
-                event.at,
-                event.r#type,
-                event.author,
-                event.author_name,
-                event.body,
-                event.nonce,
-            ],
-        ),
+        Record::Event(event) => put_event(connection, event).context(TAKES_NOT),
         Record::User {
             id,
             username,
@@ -213,4 +235,47 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
         }
     }
     .map(drop)
+}
+
+fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<usize> {
+    let body = event.body.as_deref();
+    let text = body.map(|body| states::add_text(connection, body));
+    let seq = event.seq.cast_signed();
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text, nonce, target,
+                                 emoji, is_on, reply_to, changed, rev, edited_at, deleted_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        )?
+        .execute(params![
+            event.room,
+            seq,
+            event.messages.cast_signed(),
+            event.at,
+            event.r#type,
+            event.author,
+            event.author_name,
+            text.transpose()?,
+            event.nonce,
+            event.target.map(Seq::cast_signed),
+            event.emoji,
+            event.on,
+            event.reply_to.map(Seq::cast_signed),
+            event.changed.map(Seq::cast_signed),
+            event.rev.map(Seq::cast_signed),
+            event.edited_at,
+            event.deleted_at,
+        ])?;
+    for reaction in &event.reactions {
+        let put = reaction.seq.cast_signed();
+        states::add_reaction(
+            connection,
+            &event.room,
+            seq,
+            put,
+            &reaction.emoji,
+            &reaction.user,
+        )?;
+    }
+    Ok(inserted)
 }

@@ -6,12 +6,29 @@ use async_trait::async_trait;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::states::{self, Changing, Place};
 use super::{SqliteStore, accounts};
-use crate::domain::{Author, Epoch, Event, EventKind, NewEvent, RoomId, Seq, Timestamp};
+use crate::domain::{
+    Author, Epoch, Event, EventKind, Message, NewEvent, NewKind, Nonce, RoomId, Seq, StoredKind,
+    Timestamp,
+};
 use crate::store::cache::{Durable, LogEnd, NEWEST_MAX};
 use crate::store::{
-    Appended, Change, Freshness, Log, PAGE_MAX, StoreError, repeated, within_bytes,
+    Appended, Change, Freshness, History, Log, PAGE_MAX, StoreError, repeated, within_bytes,
 };
+
+/// Selects events with their texts, by the rest of the statement.
+macro_rules! select_events {
+    ($from:literal, $rest:literal) => {
+        concat!(
+            "SELECT events.*, texts.body FROM ",
+            $from,
+            " LEFT JOIN texts ON texts.id = events.text ",
+            $rest
+        )
+    };
+}
+pub(super) use select_events;
 
 /// The head of a log, which the next event builds on. All zero for an empty one.
 pub(super) struct LogHead {
@@ -32,35 +49,68 @@ pub(super) fn append(
         return repeated(first, &new);
     }
     let head = head(connection, room).map_err(failed)?;
-    let event = Arc::new(Event {
-        room: room.clone(),
+    let place = Place {
+        room,
         seq: head.seq + 1,
-        messages: head.messages + u64::from(new.kind.is_message()),
         at: Timestamp::following(head.at),
+    };
+    let messages = head.messages + u64::from(new.kind.is_message());
+    let kind = match new.kind {
+        NewKind::Message { body, reply_to } => EventKind::Message(Message::new(body, reply_to)),
+        NewKind::Joined => EventKind::Joined,
+        NewKind::Change { target, change } => {
+            match states::change(connection, &place, &new.author, target, &change)
+                .map_err(failed)?
+            {
+                Ok(Changing::To(kind)) => kind,
+                Ok(Changing::IsSo(message)) => return Ok(Appended::Unchanged(message)),
+                Err(refusal) => return Err(StoreError::Refused(refusal)),
+            }
+        }
+    };
+    let event = Event {
+        room: room.clone(),
+        seq: place.seq,
+        messages,
+        at: place.at,
         author: new.author,
-        kind: new.kind,
-    });
-    connection
-        .prepare_cached(
-            "INSERT INTO events (room, seq, messages, at, kind, author, author_name, body, nonce)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )
-        .and_then(|mut insert| {
-            insert.execute(params![
-                room.as_str(),
-                event.seq.cast_signed(),
-                event.messages.cast_signed(),
-                event.at.as_millis(),
-                event.kind.name(),
-                event.author.id.to_string(),
-                event.author.username,
-                event.kind.body().map(|body| body.as_str()),
-                new.nonce.as_ref().map(|nonce| nonce.as_str()),
-            ])
-        })
-        .map_err(failed)?;
+        kind,
+    };
+    insert(connection, &event, new.nonce.as_ref()).map_err(failed)?;
+    let event = match event.kind {
+        // A change has its message's state already.
+        EventKind::Changed(_) => Arc::new(event),
+        _ => states::complete_one(connection, event).map_err(failed)?,
+    };
     changes.push(Durable::Change(Change::Appended(Arc::clone(&event))));
     Ok(Appended::New(event))
+}
+
+fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusqlite::Result<()> {
+    let kind = StoredKind::from(&event.kind);
+    let text = kind.body.map(|body| states::add_text(connection, body));
+    connection
+        .prepare_cached(
+            "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text, nonce,
+                                 target, emoji, is_on, reply_to)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?
+        .execute(params![
+            event.room.as_str(),
+            event.seq.cast_signed(),
+            event.messages.cast_signed(),
+            event.at.as_millis(),
+            kind.name,
+            event.author.id.to_string(),
+            event.author.username,
+            text.transpose()?,
+            nonce.map(Nonce::as_str),
+            kind.target.map(Seq::cast_signed),
+            kind.emoji,
+            kind.is_on,
+            kind.reply_to.map(Seq::cast_signed),
+        ])
+        .map(drop)
 }
 
 fn find_by_nonce(
@@ -72,12 +122,17 @@ fn find_by_nonce(
         return Ok(None);
     };
     connection
-        .prepare_cached("SELECT * FROM events WHERE room = ?1 AND author = ?2 AND nonce = ?3")?
+        .prepare_cached(select_events!(
+            "events",
+            "WHERE room = ?1 AND author = ?2 AND nonce = ?3"
+        ))?
         .query_row(
             params![room.as_str(), event.author.id.to_string(), nonce.as_str()],
             event_from,
         )
-        .optional()
+        .optional()?
+        .map(|event| states::complete_one(connection, event))
+        .transpose()
 }
 
 pub(super) fn head(connection: &Connection, room: &RoomId) -> rusqlite::Result<LogHead> {
@@ -116,48 +171,47 @@ pub(super) fn messages_up_to(
 /// Looks back over the joins, if any came after it.
 fn last_message_of(connection: &Connection, room: &RoomId) -> rusqlite::Result<Option<Arc<Event>>> {
     connection
-        .prepare_cached(
-            "SELECT * FROM events WHERE room = ?1 AND kind = 'message' AND body IS NOT NULL
-             ORDER BY seq DESC LIMIT 1",
-        )?
+        .prepare_cached(select_events!(
+            "events INDEXED BY events_entries",
+            "WHERE room = ?1 AND target IS NULL AND kind = 'message'
+                   AND (text IS NULL) = (deleted_at IS NOT NULL)
+             ORDER BY seq DESC LIMIT 1"
+        ))?
         .query_row([room.as_str()], event_from)
-        .optional()
+        .optional()?
+        .map(|event| states::complete_one(connection, event))
+        .transpose()
 }
 
-/// How the log ends, without its newest page.
+/// How the log ends, without its newest entries.
 pub(super) fn end(connection: &Connection, room: &RoomId) -> rusqlite::Result<LogEnd> {
-    ending_with(
-        connection,
-        room,
-        page_before(connection, room, Seq::MAX, 1)?,
-    )
+    let head = head(connection, room)?;
+    Ok(LogEnd {
+        head: head.seq,
+        messages: head.messages,
+        last_message: match head.messages {
+            0 => None,
+            _ => last_message_of(connection, room)?,
+        },
+        newest: None,
+    })
 }
 
-/// How it ends, with that.
+/// How it ends, with those.
 pub(super) fn end_with_page(connection: &Connection, room: &RoomId) -> rusqlite::Result<LogEnd> {
-    let page = page_before(connection, room, Seq::MAX, NEWEST_MAX)?;
-    let newest = Some(page.iter().cloned().collect());
-    let end = ending_with(connection, room, page)?;
-    Ok(LogEnd { newest, ..end })
-}
-
-fn ending_with(
-    connection: &Connection,
-    room: &RoomId,
-    page: Vec<Arc<Event>>,
-) -> rusqlite::Result<LogEnd> {
-    let Some(head) = page.last() else {
-        return Ok(LogEnd::default());
-    };
-    let last_message = page.iter().rfind(|event| event.kind.is_message());
+    let head = head(connection, room)?;
+    // What is said meanwhile belongs to a later moment.
+    let newest = page_before(connection, room, head.seq + 1, NEWEST_MAX)?;
+    let last_message = newest.iter().rfind(|event| event.kind.is_message());
     Ok(LogEnd {
         head: head.seq,
         messages: head.messages,
         last_message: match last_message {
             Some(event) => Some(Arc::clone(event)),
+            None if head.messages == 0 => None,
             None => last_message_of(connection, room)?,
         },
-        newest: None,
+        newest: Some(newest.into()),
     })
 }
 
@@ -167,7 +221,10 @@ pub(super) fn page_after(
     after: Seq,
     limit: usize,
 ) -> rusqlite::Result<Vec<Arc<Event>>> {
-    let select = "SELECT * FROM events WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+    let select = select_events!(
+        "events",
+        "WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+    );
     page(connection, select, room, after, limit)
 }
 
@@ -177,7 +234,10 @@ pub(super) fn page_before(
     before: Seq,
     limit: usize,
 ) -> rusqlite::Result<Vec<Arc<Event>>> {
-    let select = "SELECT * FROM events WHERE room = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+    let select = select_events!(
+        "events INDEXED BY events_entries",
+        "WHERE room = ?1 AND seq < ?2 AND target IS NULL ORDER BY seq DESC LIMIT ?3"
+    );
     let mut events = page(connection, select, room, before, limit)?;
     events.reverse();
     Ok(events)
@@ -195,17 +255,17 @@ fn page(
     let limit = limit.min(PAGE_MAX).cast_signed();
     let mut page = connection.prepare_cached(select)?;
     let rows = page.query_map(params![room.as_str(), from, limit as i64], event_from)?;
-    within_bytes(rows)
+    let events = within_bytes(rows)?;
+    states::complete(connection, events)
 }
 
 pub(super) fn room_from(row: &Row<'_>, column: &str) -> rusqlite::Result<RoomId> {
     RoomId::parse(row.get_ref(column)?.as_str()?).map_err(unreadable)
 }
 
-fn event_from(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
-    let kind = row.get_ref("kind")?.as_str()?;
-    let body = row.get_ref("body")?.as_str_or_null()?;
-    Ok(Arc::new(Event {
+/// An event from its row alone: see [`states::complete`].
+pub(super) fn event_from(row: &Row<'_>) -> rusqlite::Result<Event> {
+    Ok(Event {
         room: room_from(row, "room")?,
         seq: row.get::<_, i64>("seq")?.unsigned_abs(),
         messages: row.get::<_, i64>("messages")?.unsigned_abs(),
@@ -214,8 +274,8 @@ fn event_from(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
             id: accounts::id_from(row, "author")?,
             username: row.get_ref("author_name")?.as_str()?.into(),
         },
-        kind: EventKind::stored(kind, body),
-    }))
+        kind: states::kind_from(row)?,
+    })
 }
 
 fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
@@ -285,20 +345,26 @@ impl Log for SqliteStore {
         room: &RoomId,
         limit: usize,
         _: &Freshness,
-    ) -> Result<Vec<Arc<Event>>, StoreError> {
-        if limit > NEWEST_MAX {
-            return self.page_before(room, Seq::MAX, limit).await;
-        }
-        if let Some(newest) = self.cache.newest(room, limit) {
+    ) -> Result<History, StoreError> {
+        if limit <= NEWEST_MAX
+            && let Some(newest) = self.cache.newest(room, limit)
+        {
             return Ok(newest);
         }
         let (token, id) = (self.cache.token(), room.clone());
-        let end = self
-            .readers
-            .read("read a log", move |connection| {
-                end_with_page(connection, &id)
-            })
-            .await?;
+        let read = self.readers.read("read a log", move |connection| {
+            if limit <= NEWEST_MAX {
+                return Ok((end_with_page(connection, &id)?, None));
+            }
+            let end = end(connection, &id)?;
+            let page = page_before(connection, &id, end.head + 1, limit)?;
+            Ok((end, Some(page)))
+        });
+        let (end, page) = read.await?;
+        if let Some(entries) = page {
+            let head = end.head;
+            return Ok(History { entries, head });
+        }
         let newest = end.last(limit);
         self.cache.keep_page(&token, room, end);
         Ok(newest)

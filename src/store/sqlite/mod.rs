@@ -19,6 +19,7 @@ mod readers;
 mod rooms;
 mod schema;
 mod sessions;
+mod states;
 mod writer;
 
 use std::fs::File;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{SqliteStore, log};
 use crate::domain::{
-    Author, EventKind, MembershipId, NewEvent, Nonce, RoomId, RoomSummary, Seq, Timestamp, User,
+    Author, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSummary, Seq, Timestamp, User,
     UserId,
 };
 use crate::store::cache::{CachedList, Durable, Membership};
@@ -48,7 +48,7 @@ pub(super) fn join(
     }
     let event = NewEvent {
         author: Author::from(user),
-        kind: EventKind::Joined,
+        kind: NewKind::Joined,
         // A membership and its event are one transaction: nobody else tries the same one.
         nonce: Some(Nonce::joined(MembershipId::new())),
     };

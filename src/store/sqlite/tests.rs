@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{SqliteStore, log, rooms};
 use crate::domain::{
-    Author, Email, EventKind, MessageBody, NewEvent, NewUser, RoomId, Seq, Session, SessionId,
+    Author, Email, MessageBody, NewEvent, NewKind, NewUser, RoomId, Seq, Session, SessionId,
     Timestamp, User, UserId, Username,
 };
 use crate::store::{Access, Accounts, Freshness, Log, Rooms, Seen, Sessions};
@@ -24,8 +24,9 @@ async fn somebody(store: &SqliteStore, name: &str) -> User {
 fn says(user: &User, text: &str) -> NewEvent {
     NewEvent {
         author: Author::from(user),
-        kind: EventKind::Message {
+        kind: NewKind::Message {
             body: MessageBody::parse(text).unwrap(),
+            reply_to: None,
         },
         nonce: None,
     }
@@ -62,7 +63,7 @@ async fn what_is_kept_is_what_the_file_says() {
                 let seq = said.event().seq;
                 let page = writes.newest(&room, 50, &kept()).await.unwrap();
                 assert!(
-                    page.iter().any(|event| event.seq == seq),
+                    page.entries.iter().any(|event| event.seq == seq),
                     "it reads its own"
                 );
                 writes.mark_read(&room, &user, seq).await.unwrap();
@@ -92,7 +93,7 @@ async fn what_is_kept_is_what_the_file_says() {
             let file = store
                 .readers
                 .read("", move |file| log::page_before(file, &id, Seq::MAX, 20));
-            assert_eq!(kept, file.await.unwrap(), "round {round}");
+            assert_eq!(kept.entries, file.await.unwrap(), "round {round}");
         }
     }
 }

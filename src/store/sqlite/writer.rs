@@ -5,13 +5,17 @@
 //! waiting callers. So the cost of the fsync is shared, one failing write fails alone, and what
 //! is told and answered is durable. A caller that went away changes nothing of this, and neither
 //! does a panic: the thread goes on with what it has ([`lasting`]).
+//!
+//! After a deletion it also empties the write-ahead log, where the deleted text may stand, before it
+//! answers. Where a long read, a backup say, is in the way, it tries again until that is over.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as StdReceiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +42,11 @@ const WAL_PAGES_MAX: i64 = 16_000;
 
 /// How long a write waits for another process that opens the database, as a backup does.
 const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// How long emptying the write-ahead log after a deletion waits for readers, which are done in less unless
+/// they copy all of it; and when it is tried again.
+const SCRUB_WAITS: Duration = Duration::from_millis(20);
+const SCRUB_AGAIN_IN: Duration = Duration::from_millis(100);
 
 /// Called for each change, in order, after it is durable and before its write is answered.
 pub(super) type OnDurable = Box<dyn Fn(Durable) + Send>;
@@ -106,13 +115,14 @@ impl Writer {
             wal_is_long,
             since_checkpoint: 0,
             marking: Some(marking),
+            scrub_at: None,
         };
         lasting::thread("writer", move || {
             writing.mark();
             while writing.write_what_waits(&mut waiting) {
                 let closing = is_closing.lock().map_or(None, |mut who| who.take());
                 if let Some(closing) = closing {
-                    writing.empty_wal("TRUNCATE");
+                    writing.empty_wal("TRUNCATE", Duration::ZERO);
                     let _ = closing.send(());
                     return;
                 }
@@ -220,11 +230,22 @@ struct Writing {
     since_checkpoint: usize,
     /// Until it has begun.
     marking: Option<Marking>,
+    /// When the write-ahead log is to be emptied, where a deleted text may still stand.
+    scrub_at: Option<Instant>,
 }
 
 impl Writing {
     /// Waits for work and does what there is then; `false` when there will be no more.
     fn write_what_waits(&mut self, waiting: &mut mpsc::Receiver<Job>) -> bool {
+        if self.scrub_at.is_some() && waiting.is_empty() {
+            sleep(SCRUB_AGAIN_IN / 10);
+        }
+        if self.scrub_at.is_some_and(|at| at <= Instant::now()) {
+            self.scrub();
+        }
+        if self.scrub_at.is_some() && waiting.is_empty() {
+            return true;
+        }
         let mut batch = Vec::with_capacity(BATCH_MAX);
         if waiting.blocking_recv_many(&mut batch, BATCH_MAX) == 0 {
             return false;
@@ -236,11 +257,15 @@ impl Writing {
         self.since_checkpoint += batch.len();
         let mut jobs = batch.into_iter();
         while jobs.len() > 0 {
-            commit_together(&self.connection, &mut jobs, &self.on_durable);
+            let committed = commit_together(&self.connection, &mut jobs, &self.on_durable);
+            if committed.has_deleted {
+                self.scrub();
+            }
+            committed.answer();
         }
 
         if self.wal_is_long.swap(false, Ordering::Relaxed) {
-            self.empty_wal("RESTART");
+            self.empty_wal("RESTART", Duration::ZERO);
         } else if self.since_checkpoint >= CHECKPOINT_EVERY {
             self.since_checkpoint = 0;
             // Full means that one is due already.
@@ -259,16 +284,42 @@ impl Writing {
         }
     }
 
-    fn empty_wal(&self, how: &str) {
+    /// Leaves nothing of a deleted text in the write-ahead log.
+    fn scrub(&mut self) {
+        let is_empty = self.empty_wal("TRUNCATE", SCRUB_WAITS);
+        self.scrub_at = (!is_empty).then(|| Instant::now() + SCRUB_AGAIN_IN);
+    }
+
+    /// Says whether it is empty.
+    fn empty_wal(&self, how: &str, waits: Duration) -> bool {
         let checkpoint = format!("PRAGMA wal_checkpoint({how})");
         // A long read, of a backup say, must not hold up the writer. The checkpoint is tried again.
-        let emptied = self
-            .connection
-            .busy_timeout(Duration::ZERO)
-            .and_then(|()| self.connection.query_row(&checkpoint, [], |_| Ok(())));
+        let is_busy = self.connection.busy_timeout(waits).and_then(|()| {
+            self.connection
+                .query_row(&checkpoint, [], |row| row.get::<_, bool>(0))
+        });
         let _ = self.connection.busy_timeout(BUSY_MAX);
-        if let Err(error) = emptied {
-            tracing::warn!(%error, "cannot empty the write-ahead log");
+        match is_busy {
+            Ok(is_busy) => !is_busy,
+            Err(error) => {
+                tracing::warn!(%error, "cannot empty the write-ahead log");
+                false
+            }
+        }
+    }
+}
+
+/// A transaction that was tried, whose callers are still to be answered.
+struct Committed {
+    has_deleted: bool,
+    done: Vec<Done>,
+    outcome: Result<(), NotCommitted>,
+}
+
+impl Committed {
+    fn answer(self) {
+        for done in self.done {
+            (done.answer)(self.outcome.as_ref().copied());
         }
     }
 }
@@ -278,7 +329,7 @@ fn commit_together(
     connection: &Connection,
     jobs: &mut impl Iterator<Item = Job>,
     on_durable: &OnDurable,
-) {
+) -> Committed {
     let mut changes = Vec::new();
     let mut done: Vec<Done> = Vec::new();
     let statement = |sql| connection.execute_batch(sql).map_err(NotCommitted::from);
@@ -304,13 +355,12 @@ fn commit_together(
         drop(jobs.next());
     }
 
-    match outcome {
+    let has_deleted = outcome.is_ok() && changes.iter().any(Durable::is_deletion);
+    match &outcome {
         Ok(()) => {
             // It is there, and answered so whatever comes of telling it.
             let telling = || changes.into_iter().for_each(on_durable);
-            let told = catch_unwind(AssertUnwindSafe(telling));
-            done.into_iter().for_each(|done| (done.answer)(Ok(())));
-            if told.is_err() {
+            if catch_unwind(AssertUnwindSafe(telling)).is_err() {
                 tracing::error!("telling what was written panicked, which is a bug");
             }
         }
@@ -318,10 +368,13 @@ fn commit_together(
             if !connection.is_autocommit() {
                 let _ = statement("ROLLBACK");
             }
-            let writes = done.len();
-            done.into_iter().for_each(|done| (done.answer)(Err(&cause)));
-            tracing::error!(%cause, writes, "a transaction failed");
+            tracing::error!(%cause, writes = done.len(), "a transaction failed");
         }
+    }
+    Committed {
+        has_deleted,
+        done,
+        outcome,
     }
 }
 

@@ -15,7 +15,7 @@ struct Migration {
     code: Option<fn(&Connection) -> anyhow::Result<()>>,
 }
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration {
         sql: include_str!("1_first.sql"),
         code: None,
@@ -28,6 +28,10 @@ const MIGRATIONS: [Migration; 3] = [
         sql: include_str!("3_limits.sql"),
         code: Some(|connection| Ok(accounts::renew_email_keys(connection)?)),
     },
+    Migration {
+        sql: include_str!("4_changes.sql"),
+        code: None,
+    },
 ];
 
 /// The schema's version that this program writes.
@@ -36,7 +40,22 @@ pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
 /// Brings a database to the newest schema.
 pub(super) fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
     refuse_newer(connection)?;
-    migrate_to(connection, NEWEST)
+    migrate_to(connection, NEWEST)?;
+    vacuum(connection)
+}
+
+/// Leaves no copy of what a step has moved, also of one that was cut off before this.
+fn vacuum(connection: &Connection) -> anyhow::Result<()> {
+    let is_due: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'to be vacuumed')",
+        [],
+        |row| row.get(0),
+    )?;
+    if is_due {
+        connection.execute_batch("VACUUM")?;
+        connection.execute("DELETE FROM meta WHERE key = 'to be vacuumed'", [])?;
+    }
+    Ok(())
 }
 
 /// Takes the steps up to `newest`.

@@ -1,0 +1,199 @@
+//! The states of messages: how they are read with the events that show them.
+//!
+//! A message's state stands in its own document, and a change to it is written together with the change's
+//! event: `changes.rs`. What an event shows of other messages is read after the event itself, so it is at
+//! least as new.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+use mongodb::Collection;
+use mongodb::bson::{Document, doc};
+use tokio_stream::StreamExt;
+
+use super::event_document::{event_from, place};
+use super::retry::retry;
+use crate::domain::{Event, EventKind, Reactions, RoomId, Seq, UserId};
+use crate::store::StoreError;
+
+/// How many names are kept: those of a large server, in a megabyte.
+const NAMES_MAX: NonZero<usize> = NonZero::new(10_000).expect("not zero");
+
+/// Reads states. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct States {
+    events: Collection<Document>,
+    users: Collection<Document>,
+    /// Nobody is renamed, so these are good for ever.
+    names: Arc<Mutex<LruCache<UserId, Arc<str>>>>,
+}
+
+type Place = (RoomId, Seq);
+
+impl States {
+    pub(super) fn new(events: Collection<Document>, users: Collection<Document>) -> Self {
+        Self {
+            events,
+            users,
+            names: Arc::new(Mutex::new(LruCache::new(NAMES_MAX))),
+        }
+    }
+
+    /// Fills in what events have beside their documents: names of people who reacted, and the states of
+    /// other messages.
+    ///
+    /// # Errors
+    ///
+    /// Also when a message is older than its change: a primary that was replaced answered.
+    pub(super) async fn complete(&self, events: Vec<Event>) -> Result<Vec<Arc<Event>>, StoreError> {
+        let targets = events.iter().filter_map(Event::target_place);
+        let mut targets = self.find(targets.collect()).await?;
+        let shown = events.iter().chain(targets.values());
+        let quoted: HashSet<Place> = shown.filter_map(Event::quoted_place).collect();
+        let quoted = self.find(quoted).await?;
+        let quoted: HashMap<Place, Arc<Event>> = { quoted.into_iter() }
+            .map(|(place, event)| (place, Arc::new(event)))
+            .collect();
+
+        let mut events = events;
+        self.name_reactors(events.iter_mut().chain(targets.values_mut()))
+            .await?;
+        let quote = |event: &mut Event| {
+            let message = event.quoted_place().and_then(|place| quoted.get(&place));
+            if let Some(message) = message {
+                event.show(message);
+            }
+        };
+        targets.values_mut().for_each(quote);
+        let targets: HashMap<Place, Arc<Event>> = { targets.into_iter() }
+            .map(|(place, event)| (place, Arc::new(event)))
+            .collect();
+        for event in &mut events {
+            quote(event);
+            let message = event.target_place().and_then(|place| targets.get(&place));
+            let Some(message) = message else { continue };
+            if message.message().is_some_and(|it| it.changed < event.seq) {
+                return Err(StoreError::backend(
+                    "read a message",
+                    "it is older than its change",
+                ));
+            }
+            event.show(message);
+        }
+        Ok(events.into_iter().map(Arc::new).collect())
+    }
+
+    async fn find(&self, places: HashSet<Place>) -> Result<HashMap<Place, Event>, StoreError> {
+        if places.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let places: Vec<Document> = { places.iter() }
+            .map(|(room, seq)| place(room, *seq))
+            .collect();
+        let count = u32::try_from(places.len()).unwrap_or(u32::MAX);
+        let found = retry("read messages", || async {
+            let found = self.events.find(doc! { "$or": places.clone() });
+            let found = found.batch_size(count).await?;
+            found.collect::<Result<Vec<Document>, _>>().await
+        });
+        let found = found.await?;
+        let event = |document| {
+            let event = event_from(document)?;
+            Ok(((event.room.clone(), event.seq), event))
+        };
+        found.iter().map(event).collect()
+    }
+
+    /// Fills in the names of those who reacted to messages.
+    pub(super) async fn name_reactors(
+        &self,
+        events: impl Iterator<Item = &mut Event>,
+    ) -> Result<(), StoreError> {
+        let mut messages = Vec::new();
+        for event in events {
+            if let EventKind::Message(message) = &mut event.kind
+                && !message.reactions.is_empty()
+            {
+                messages.push(message);
+            }
+        }
+        let users = messages
+            .iter()
+            .flat_map(|it| Reactions::to_name(it.reactions.all()));
+        let names = self.names(users.collect()).await?;
+        for message in messages {
+            let all = message.reactions.all().to_vec();
+            message.reactions = Reactions::new(all, |user| names.get(&user).cloned());
+        }
+        Ok(())
+    }
+
+    /// The same for the messages of changes.
+    pub(super) async fn name_reactors_of(
+        &self,
+        changes: impl Iterator<Item = &mut Arc<Event>>,
+    ) -> Result<(), StoreError> {
+        let mut changes: Vec<&mut Event> = changes.map(Arc::make_mut).collect();
+        let messages = changes
+            .iter_mut()
+            .filter_map(|change| match &mut change.kind {
+                EventKind::Changed(changed) => changed.message.as_mut().map(Arc::make_mut),
+                _ => None,
+            });
+        self.name_reactors(messages).await
+    }
+
+    async fn names(&self, users: HashSet<UserId>) -> Result<HashMap<UserId, Arc<str>>, StoreError> {
+        let mut names = HashMap::new();
+        let mut unknown = Vec::new();
+        {
+            let mut kept = self.kept();
+            for user in users {
+                match kept.get(&user) {
+                    Some(name) => drop(names.insert(user, Arc::clone(name))),
+                    None => unknown.push(user.to_string()),
+                }
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(names);
+        }
+        let count = u32::try_from(unknown.len()).unwrap_or(u32::MAX);
+        let found = retry("read names", || async {
+            let found = self.users.find(doc! { "_id": { "$in": unknown.clone() } });
+            let found = found.projection(doc! { "username": 1 }).batch_size(count);
+            found.await?.collect::<Result<Vec<Document>, _>>().await
+        });
+        let found = found.await?;
+        let mut kept = self.kept();
+        for user in &found {
+            let id = user
+                .get_str("_id")
+                .ok()
+                .and_then(|id| UserId::parse(id).ok());
+            if let (Some(id), Ok(name)) = (id, user.get_str("username")) {
+                let name: Arc<str> = name.into();
+                kept.put(id, Arc::clone(&name));
+                names.insert(id, name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, LruCache<UserId, Arc<str>>> {
+        // Entries are put in whole.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Event {
+    fn target_place(&self) -> Option<Place> {
+        Some((self.room.clone(), self.target()?))
+    }
+
+    fn quoted_place(&self) -> Option<Place> {
+        Some((self.room.clone(), self.reply_to()?))
+    }
+}
