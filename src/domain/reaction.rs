@@ -13,19 +13,49 @@ use super::{Author, Invalid, Refusal, Seq, UserId};
 pub struct Emoji(Arc<str>);
 
 impl Emoji {
+    /// An emoji, or its shortcode: `:tada:`.
+    ///
     /// # Errors
     ///
     /// [`Invalid`] for anything but one emoji.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
-        match emojis::get(raw.trim()) {
+        let raw = raw.trim();
+        let code = raw.strip_prefix(':').and_then(|raw| raw.strip_suffix(':'));
+        match emojis::get(raw).or_else(|| emojis::get_by_shortcode(code?)) {
             Some(emoji) => Ok(Self(emoji.as_str().into())),
-            None => Err(Invalid("Choose one emoji, like 👍.")),
+            None => Err(Invalid("Choose one emoji, like 👍 or :thumbsup:.")),
         }
     }
 
     /// One that [`Self::parse`] of some version took.
     pub(crate) fn stored(emoji: &str) -> Self {
         Self(emoji.into())
+    }
+
+    /// Emoji whose names hold all these words, at most `limit`, each with its name: first those whose names
+    /// begin with them. Without words, those that come first.
+    pub fn search(words: &str, limit: usize) -> Vec<(&'static str, &'static str)> {
+        let words = words.to_lowercase();
+        let words: Vec<&str> = words
+            .split([' ', '_', ':'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        let holds = |emoji: &&emojis::Emoji| {
+            let names = || emoji.shortcodes().chain([emoji.name()]);
+            words
+                .iter()
+                .all(|word| names().any(|name| name.contains(word)))
+        };
+        let begins = |emoji: &&emojis::Emoji| {
+            let first = words.first().copied().unwrap_or("");
+            emoji
+                .shortcodes()
+                .chain([emoji.name()])
+                .any(|name| name.starts_with(first))
+        };
+        let (first, then): (Vec<_>, Vec<_>) = emojis::iter().filter(holds).partition(begins);
+        let all = first.into_iter().chain(then).take(limit);
+        all.map(|emoji| (emoji.as_str(), emoji.name())).collect()
     }
 
     /// The emoji.

@@ -5,8 +5,10 @@
 //! the same for every viewer, because all streams share its bytes: what depends on the viewer is
 //! done by the page around it.
 
+mod actions;
 mod avatar;
 mod fragment_cache;
+mod reacted;
 mod row;
 
 use askama::Template;
@@ -15,9 +17,13 @@ use crate::assets;
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, User, characters};
 use crate::markup::Part;
 
+pub use actions::MessageActions;
+// The message's page names those who reacted.
+use actions::reactors;
 pub use avatar::Avatar;
 pub use fragment_cache::{CachedHtml, FragmentCache};
-pub use row::{Row, event_row, rows};
+pub use reacted::Reacted;
+pub use row::{Row, changed_rows, event_row, rows};
 // The pages' templates include the rows'.
 use row::RowKind;
 
@@ -159,6 +165,8 @@ pub struct RoomPage<'a> {
     pub cursor: EventId,
     /// Where to write.
     pub composer: Composer<'a>,
+    /// The reader's own reactions.
+    pub reacted: Reacted,
 }
 
 /// The head of the document that never ends; rows follow.
@@ -211,6 +219,8 @@ pub struct HistoryPage<'a> {
     pub older: Option<EventId>,
     /// Where newer ones begin, if there are any.
     pub newer: Option<EventId>,
+    /// What can be done to the message that the page is about.
+    pub actions: Option<MessageActions<'a>>,
 }
 
 /// Older events, put in place of the link that asked for them.
@@ -223,10 +233,20 @@ pub struct HistoryFragment<'a> {
     pub rows: Vec<Row<'a>>,
     /// Where still older ones end, if there are any.
     pub older: Option<EventId>,
+    /// Messages that are on the reader's page already and have changed.
+    pub changed: Vec<Row<'a>>,
+}
+
+/// Emoji to choose from.
+#[derive(Template)]
+#[template(path = "messages/_emoji.html")]
+pub struct EmojiList {
+    /// Each with its name.
+    pub emoji: Vec<(&'static str, &'static str)>,
 }
 
 /// Where to write, with what was refused and why.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Composer<'a> {
     /// Makes sending twice safe.
     pub nonce: String,
@@ -234,6 +254,8 @@ pub struct Composer<'a> {
     pub text: &'a str,
     /// Why it was not.
     pub error: Option<&'a str>,
+    /// The id of the message above it; empty when it is no reply.
+    pub reply_to: &'a str,
 }
 
 /// The composer on its own: the answer to a post from the page.
@@ -254,6 +276,22 @@ pub struct RefusedPage<'a> {
     pub room: &'a RoomId,
     /// The text that was refused, and why.
     pub composer: Composer<'a>,
+    /// Whether that is because nobody is signed in.
+    pub is_signed_out: bool,
+}
+
+/// An edit that was not taken because nobody knows whose it is.
+#[derive(Template)]
+#[template(path = "messages/edit_refused.html")]
+pub struct EditRefusedPage<'a> {
+    /// Where the message has its page, which is also where its edits go.
+    pub path: &'a str,
+    /// The text.
+    pub text: &'a str,
+    /// The edit that its editor has seen.
+    pub rev: &'a str,
+    /// Why it was refused.
+    pub error: &'a str,
     /// Whether that is because nobody is signed in.
     pub is_signed_out: bool,
 }

@@ -7,7 +7,7 @@ use askama::Template;
 
 use super::{Avatar, render};
 use crate::domain::{
-    Epoch, Event, EventId, EventKind, Message, MessageBody, RoomId, Timestamp, UserId,
+    Epoch, Event, EventId, EventKind, Message, MessageBody, RoomId, Seq, Timestamp, UserId,
 };
 use crate::markup::{self, Part};
 
@@ -118,6 +118,12 @@ impl<'a> Row<'a> {
         self
     }
 
+    /// The id of the message that this one quotes.
+    pub(super) fn quoted(&self, seq: &Seq) -> EventId {
+        let (epoch, seq) = (self.id.epoch, *seq);
+        EventId { epoch, seq }
+    }
+
     /// Which event it shows.
     pub fn id(&self) -> EventId {
         self.id
@@ -134,6 +140,20 @@ pub fn rows(events: &[Arc<Event>], epoch: Epoch) -> Vec<Row<'_>> {
         row
     };
     shown(events).map(below).collect()
+}
+
+/// The rows of messages that some events of the log change, each once.
+pub fn changed_rows(events: &[Arc<Event>], epoch: Epoch) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for event in events {
+        if let EventKind::Changed(changed) = &event.kind
+            && let Some(message) = &changed.message
+        {
+            rows.retain(|row| row.id.seq != message.seq);
+            rows.push(Row::new(message, epoch));
+        }
+    }
+    rows
 }
 
 fn shown(events: &[Arc<Event>]) -> impl Iterator<Item = &Event> {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::frame;
 use super::respond::{self, ResponseFormat};
 use super::sessions::login_path;
+use crate::domain::{Event, Refusal};
 use crate::error::AppError;
 use crate::json;
 use crate::state::AppState;
@@ -26,6 +27,9 @@ struct Problem<'a> {
     /// By input, when several were wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The message as it is now, when it was edited before the sender's edit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a Event>,
 }
 
 /// The place that asks, where that decides the format of an error.
@@ -160,6 +164,10 @@ fn problem(error: &AppError, detail: &str) -> Response {
         status: error.status().as_u16(),
         detail,
         errors,
+        message: match error {
+            AppError::Refused(Refusal::EditedSince(message)) => Some(message),
+            _ => None,
+        },
     };
     let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
     let body = json::to_string(&problem);
@@ -183,7 +191,14 @@ fn wanted_page(request: &Request) -> String {
     if request.method().is_safe() {
         return uri.to_string();
     }
-    // A link cannot post again; the room is the best place there is.
+    // A link cannot post again; the message's page or the room is the best place there is.
     let path = uri.path();
-    path.strip_suffix("/messages").unwrap_or(path).to_owned()
+    match path.split_once("/messages") {
+        Some((room, "")) => room.to_owned(),
+        Some((room, message)) => {
+            let id = message.split('/').nth(1).unwrap_or("");
+            format!("{room}/messages/{id}")
+        }
+        None => path.to_owned(),
+    }
 }

@@ -12,19 +12,22 @@ use tokio_stream::StreamExt;
 
 use super::extract::{RoomMember, SignedIn};
 use super::form::{Input, Payload};
-use super::log_range::{End, PAGE, Range};
+use super::log_range::{End, Range};
 use super::query::Query;
 use super::read_markers::note_read;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
 use crate::domain::{
-    Author, Epoch, Event, EventId, MessageBody, NewEvent, NewKind, Nonce, RoomId, Seq, User,
+    Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, NewKind, Nonce,
+    Refusal, RoomId, Seq, User,
 };
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::{ByteStream, Format, text_line};
 use crate::state::AppState;
-use crate::views::{Composer, ComposerFragment, HistoryFragment, HistoryPage, RefusedPage, rows};
+use crate::views::{
+    Composer, ComposerFragment, HistoryFragment, HistoryPage, RefusedPage, changed_rows, rows,
+};
 
 /// A page of the log as JSON.
 #[derive(Serialize)]
@@ -78,11 +81,12 @@ pub(super) async fn index(
         },
     };
     match format {
-        ResponseFormat::Page => page(&app, &signed_in.user, &room, &events, None).await,
+        ResponseFormat::Page => page(&app, &signed_in.user, &room, &events).await,
         ResponseFormat::Fragment => {
             let fragment = HistoryFragment {
                 room: &room,
                 rows: rows(&events, epoch),
+                changed: changed_rows(&events, epoch),
                 older: match range.end {
                     End::Newest | End::Before(_) => older(&events, epoch),
                     End::After(_) => None,
@@ -136,63 +140,22 @@ async fn wait_beyond(
     }
 }
 
-/// `GET /rooms/{room}/messages/{seq}`: one event, on a page in its surroundings.
-pub(super) async fn show(
-    State(app): State<AppState>,
-    format: ResponseFormat,
-    RoomMember {
-        signed_in, room, ..
-    }: RoomMember,
-    Path((_, seq)): Path<(String, String)>,
-) -> Result<Response, AppError> {
-    let id = EventId::parse(&seq).map_err(|_| AppError::NotFound)?;
-    let seq = id.within(app.store.epoch()).ok_or(AppError::NotFound)?;
-    let found = app
-        .store
-        .page_after(&room, seq.saturating_sub(1), 1)
-        .await?;
-    let event = found
-        .into_iter()
-        .find(|event| event.seq == seq)
-        .ok_or(AppError::NotFound)?;
-    match format {
-        ResponseFormat::Page | ResponseFormat::Fragment => {
-            let mut around = app.store.page_before(&room, seq, PAGE / 2).await?;
-            around.extend(app.store.page_after(&room, seq - 1, PAGE / 2).await?);
-            page(&app, &signed_in.user, &room, &around, Some(seq)).await
-        }
-        ResponseFormat::Json | ResponseFormat::Ndjson => Ok(respond::json(StatusCode::OK, &*event)),
-        ResponseFormat::Text => Ok(respond::text(StatusCode::OK, text_line(&event))),
-    }
-}
-
+/// A page of history by itself.
 async fn page(
     app: &AppState,
     user: &User,
     room: &RoomId,
     events: &[Arc<Event>],
-    marked: Option<Seq>,
 ) -> Result<Response, AppError> {
     let head = head(app, room).await?;
     let epoch = app.store.epoch();
     let page = HistoryPage {
         user,
         room,
-        rows: rows(events, epoch)
-            .into_iter()
-            .map(|row| {
-                let is_marked = Some(row.id().seq) == marked;
-                row.marked_if(is_marked)
-            })
-            .collect(),
+        rows: rows(events, epoch),
         older: older(events, epoch),
-        newer: events
-            .last()
-            .map(|last| EventId {
-                epoch,
-                seq: last.seq,
-            })
-            .filter(|last| last.seq < head),
+        newer: newer(events, epoch, head),
+        actions: None,
     };
     Ok(respond::html(StatusCode::OK, &page))
 }
@@ -203,12 +166,20 @@ async fn page(
 pub(super) struct NewMessage {
     body: String,
     nonce: String,
+    /// The id of the message above it.
+    reply_to: String,
     /// `1` from a page that somebody looks at.
     seen: String,
 }
 
 impl Input for NewMessage {
     const RAW: Option<&'static str> = Some("body");
+}
+
+impl NewMessage {
+    fn nonce(&self) -> Option<&str> {
+        Some(self.nonce.as_str()).filter(|nonce| !nonce.is_empty())
+    }
 }
 
 /// `POST /rooms/{room}/messages`. The message reaches its sender as it reaches everybody: through
@@ -223,7 +194,6 @@ pub(super) async fn create(
     Payload(sent): Payload<NewMessage>,
 ) -> Result<Response, AppError> {
     let typed = &sent.body;
-    let nonce = Some(sent.nonce.as_str()).filter(|nonce| !nonce.is_empty());
     let (room, user) = match member {
         Ok(RoomMember {
             signed_in, room, ..
@@ -231,16 +201,16 @@ pub(super) async fn create(
         // Nobody knows yet whose it is, but it is theirs who sent it: they get it back.
         Err(error @ AppError::Unavailable(_)) if format.is_html() => {
             let room = RoomId::parse(&room)?;
-            return Ok(refused(format, &room, typed, nonce, &error));
+            return Ok(refused(format, &room, &sent, &error));
         }
         // A redirect would lose it. A script keeps it itself, and is sent to sign in.
         Err(error @ AppError::SignedOut) if format == ResponseFormat::Page && !typed.is_empty() => {
             let room = RoomId::parse(&room)?;
-            return Ok(refused(format, &room, typed, nonce, &error));
+            return Ok(refused(format, &room, &sent, &error));
         }
         Err(error) => return Err(error),
     };
-    match post(&app, &user, &room, &headers, typed, nonce).await {
+    match post(&app, &user, &room, &headers, &sent).await {
         Ok(event) => {
             // A page that posts shows the log; a script says whether somebody looks at it. A program
             // may post without reading.
@@ -250,7 +220,7 @@ pub(super) async fn create(
             let seen = seeing.having_shown(&room, event.seq);
             Ok((seen, posted(format, app.store.epoch(), &event)).into_response())
         }
-        Err(error) if format.is_html() => Ok(refused(format, &room, typed, nonce, &error)),
+        Err(error) if format.is_html() => Ok(refused(format, &room, &sent, &error)),
         Err(error) => Err(error),
     }
 }
@@ -260,18 +230,20 @@ async fn post(
     user: &User,
     room: &RoomId,
     headers: &HeaderMap,
-    typed: &str,
-    nonce: Option<&str>,
+    sent: &NewMessage,
 ) -> Result<Arc<Event>, AppError> {
-    let body = MessageBody::parse(typed)?;
+    let body = MessageBody::parse(&sent.body)?;
     let key = headers.get("idempotency-key").map(|key| key.to_str());
-    let nonce = match (nonce, key) {
+    let nonce = match (sent.nonce(), key) {
         (Some(nonce), _) => Some(Nonce::parse(nonce)?),
         (None, Some(key)) => Some(Nonce::parse(key.unwrap_or(""))?),
         (None, None) => None,
     };
     app.limits.take(&Limited::PostsOf(user.id)).await?;
-    let reply_to = None;
+    let reply_to = match sent.reply_to.as_str() {
+        "" => None,
+        id => Some(replied_to(app, room, id).await?),
+    };
     let event = NewEvent {
         author: Author::from(user),
         kind: NewKind::Message { body, reply_to },
@@ -279,6 +251,31 @@ async fn post(
     };
     let appended = app.store.append(room, event).await?;
     Ok(Arc::clone(appended.event()))
+}
+
+/// The number of a message that is there. It stays there, so nothing can come between.
+async fn replied_to(app: &AppState, room: &RoomId, id: &str) -> Result<Seq, AppError> {
+    const NONE: Invalid = Invalid("reply_to takes the id of a message in this room, like 42.");
+    let id = EventId::parse(id).map_err(|_| NONE)?;
+    let seq = id.within(app.store.epoch()).ok_or(NONE)?;
+    let event = find(app, room, seq).await?.ok_or(NONE)?;
+    match &event.kind {
+        EventKind::Message(message) if message.deleted_at.is_some() => {
+            Err(AppError::Refused(Refusal::Deleted))
+        }
+        EventKind::Message(_) => Ok(seq),
+        _ => Err(NONE.into()),
+    }
+}
+
+/// The event of a number, if there is one.
+pub(super) async fn find(
+    app: &AppState,
+    room: &RoomId,
+    seq: Seq,
+) -> Result<Option<Arc<Event>>, AppError> {
+    let found = app.store.page_after(room, seq.saturating_sub(1), 1).await?;
+    Ok(found.into_iter().find(|event| event.seq == seq))
 }
 
 fn posted(format: ResponseFormat, epoch: Epoch, event: &Event) -> Response {
@@ -290,8 +287,7 @@ fn posted(format: ResponseFormat, epoch: Epoch, event: &Event) -> Response {
         ResponseFormat::Fragment => {
             let composer = Composer {
                 nonce: new_nonce(),
-                text: "",
-                error: None,
+                ..Composer::default()
             };
             let composer = ComposerFragment { room, composer };
             // Where the message stands, for the script that shows it until the stream brings it.
@@ -314,24 +310,19 @@ fn posted(format: ResponseFormat, epoch: Epoch, event: &Event) -> Response {
 
 /// Gives the text back, with what to do about it. It touches no database, which may be what
 /// refused.
-fn refused(
-    format: ResponseFormat,
-    room: &RoomId,
-    typed: &str,
-    nonce: Option<&str>,
-    error: &AppError,
-) -> Response {
+fn refused(format: ResponseFormat, room: &RoomId, sent: &NewMessage, error: &AppError) -> Response {
     let detail = error.detail();
     let composer = Composer {
         // The same, where the first attempt may have gone through after all.
-        nonce: match (error, nonce) {
+        nonce: match (error, sent.nonce()) {
             (AppError::Unavailable(_) | AppError::Busy | AppError::StorageFull, Some(nonce)) => {
                 nonce.to_owned()
             }
             _ => new_nonce(),
         },
-        text: typed,
+        text: &sent.body,
         error: Some(&detail),
+        reply_to: &sent.reply_to,
     };
     match format {
         ResponseFormat::Fragment => {
@@ -359,11 +350,17 @@ pub(super) fn older(events: &[Arc<Event>], epoch: Epoch) -> Option<EventId> {
     (seq > 1).then_some(EventId { epoch, seq })
 }
 
+/// Where what is newer than these begins, if there is anything.
+pub(super) fn newer(events: &[Arc<Event>], epoch: Epoch, head: Seq) -> Option<EventId> {
+    let seq = events.last()?.seq;
+    (seq < head).then_some(EventId { epoch, seq })
+}
+
 fn lines(events: &[Arc<Event>]) -> String {
     events.iter().map(|event| text_line(event)).collect()
 }
 
-async fn head(app: &AppState, room: &RoomId) -> Result<Seq, AppError> {
+pub(super) async fn head(app: &AppState, room: &RoomId) -> Result<Seq, AppError> {
     let heads = app.store.heads(std::slice::from_ref(room)).await?;
     Ok(heads.first().copied().unwrap_or(0))
 }

@@ -5,6 +5,7 @@ mod assets;
 mod avatars;
 mod client;
 mod cookies;
+mod emoji;
 mod errors;
 mod extract;
 mod form;
@@ -14,8 +15,10 @@ mod health;
 mod in_flight;
 mod layers;
 mod log_range;
+mod message;
 mod messages;
 mod query;
+mod reactions;
 mod read_markers;
 mod respond;
 mod room_events;
@@ -31,7 +34,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Redirect;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -73,7 +76,25 @@ pub fn app(state: AppState) -> Router {
             "/rooms/{room}/messages",
             get(messages::index).post(messages::create),
         )
-        .route("/rooms/{room}/messages/{seq}", get(messages::show))
+        .route(
+            "/rooms/{room}/messages/{seq}",
+            get(message::show)
+                .post(message::update)
+                .patch(message::update)
+                .delete(message::destroy),
+        )
+        .route(
+            "/rooms/{room}/messages/{seq}/delete",
+            post(message::destroy),
+        )
+        .route(
+            "/rooms/{room}/messages/{seq}/reactions",
+            post(reactions::create),
+        )
+        .route(
+            "/rooms/{room}/messages/{seq}/reactions/{emoji}",
+            put(reactions::put).delete(reactions::delete),
+        )
         // Within the compression: what it has not read yet is the whole answer.
         .layer(from_fn_with_state(state.clone(), in_flight::count))
         // A room's page is a tenth of its size then. Streams are never compressed: each event would
@@ -94,6 +115,8 @@ pub fn app(state: AppState) -> Router {
         .route("/readyz", get(health::ready))
         .route("/rooms/{room}/frame", get(frame::around))
         .route("/rooms/{room}/frame/again", get(frame::before))
+        .route("/emoji", get(emoji::index))
+        .route("/reacted.css", get(emoji::reacted))
         .route("/manifest.webmanifest", get(avatars::manifest))
         .route("/avatars/1/{file}", get(avatars::show))
         .route("/static/{file}", get(assets::show));

@@ -21,7 +21,7 @@ use crate::limits::Limited;
 use crate::live::text_line;
 use crate::state::AppState;
 use crate::store::{Freshness, History, Seen};
-use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, RoomPage};
+use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, Reacted, RoomPage};
 
 /// The lobby as JSON.
 #[derive(Serialize)]
@@ -225,10 +225,10 @@ pub(super) async fn show(
                 // The head that this very page was read at, so that nothing falls between it and the
                 // stream.
                 cursor: EventId { epoch, seq: head },
+                reacted: Reacted::on(&events, user.id),
                 composer: Composer {
                     nonce: super::messages::new_nonce(),
-                    text: "",
-                    error: None,
+                    ..Composer::default()
                 },
             };
             let parts_bytes = page.log.bytes() + page.side.bytes();

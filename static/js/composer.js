@@ -2,6 +2,7 @@
 import { toBottom } from './log.js';
 import { open, send } from './outbox.js';
 import { isTouched, log, make, room, submit, user } from './page.js';
+import { takeReply } from './reply.js';
 import { keep, stored } from './storage.js';
 import { isLive } from './stream.js';
 
@@ -53,7 +54,7 @@ composer.addEventListener('submit', (event) => {
   text.focus();
   if (!text.value.trim()) return;
   if (isTooLong()) return complain(`${limit} Shorten it or send it in parts.`);
-  send(text.value);
+  send(text.value, takeReply());
   text.value = '';
   changed();
   complain('');

@@ -33,6 +33,7 @@ function listen() {
     const rows = Array.from(document.querySelectorAll('.log > .message'));
     let done = true;
     if (isLetter(event, 'k') && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey) offerRooms();
+    else if (event.key === 'ArrowUp' && event.altKey && event.target === text) done = focusRow(rows[rows.length - 1]);
     else if (event.ctrlKey || event.metaKey || event.altKey) done = false;
     else if (event.key === '/' && !isTyping) offerRooms();
     else if (['?', '؟'].includes(event.key) && !isTyping) keys.showModal?.();

@@ -93,7 +93,8 @@ function keepPlace() {
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes) {
       for (const row of addedNodes) {
-        // Only rows below what is there: older ones are arranged all together.
+        // Only rows below what is there, or in the place of one: older ones are arranged all together.
+        if (row.dataset?.changed && numberOf(row) <= newest) arrange(list, row);
         if (numberOf(row) <= newest) continue;
         newest = numberOf(row);
         arrange(list, row);

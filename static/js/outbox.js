@@ -38,10 +38,10 @@ export function open(refused) {
   sendAll();
 }
 
-/** Sends a text. */
-export function send(body) {
+/** Sends a text, perhaps as a reply to the message of a number. */
+export function send(body, replyTo = null) {
   const last = outbox[outbox.length - 1];
-  const message = { body, nonce: newNonce(), at: Math.max(Date.now(), (last?.at ?? 0) + 1) };
+  const message = { body, replyTo, nonce: newNonce(), at: Math.max(Date.now(), (last?.at ?? 0) + 1) };
   outbox.push(message);
   message.isKept = keep(mine + message.nonce, JSON.stringify(message));
   show(message);
@@ -56,8 +56,8 @@ function kept() {
 
 function readMessage(json) {
   try {
-    const { body, nonce, at } = JSON.parse(json);
-    return body && nonce && at ? { body, nonce, at, isKept: true } : null;
+    const { body, replyTo = null, nonce, at } = JSON.parse(json);
+    return body && nonce && at ? { body, replyTo, nonce, at, isKept: true } : null;
   } catch {
     return null;
   }
@@ -128,8 +128,9 @@ function takeBackButton(message) {
 }
 
 /** Posts one message and says how it ended. */
-async function post({ body, nonce }) {
+async function post({ body, replyTo, nonce }) {
   const fields = new URLSearchParams({ body, nonce });
+  if (replyTo) fields.set('reply_to', replyTo);
   if (!document.hidden && isAtBottom()) fields.set('seen', '1');
   const asking = window.AbortController && new AbortController();
   const timer = setTimeout(() => asking?.abort(), LONGEST_MS);

@@ -6,4 +6,5 @@ import './times.js';
 import './unread.js';
 import './presence.js';
 import './older.js';
+import './actions.js';
 import './keys.js';

@@ -1,4 +1,5 @@
 // New messages: the room's stream and, where that does not get through, the long poll.
+import { putInPlace } from './changes.js';
 import './log.js';
 import { log, pause, room, startOver, user } from './page.js';
 
@@ -155,6 +156,10 @@ async function ask(wait, signal) {
   if (!answer.ok || !next) throw new Error(answer.status);
   const page = document.createElement('template');
   page.innerHTML = html;
+  for (const partial of page.content.querySelectorAll('hx-partial')) {
+    putInPlace(partial.querySelector('li'));
+    partial.remove();
+  }
   const rows = Array.from(page.content.querySelectorAll('li[id^="m-"]'));
   // Others may have come by the stream meanwhile.
   log.append(...rows.filter(({ id }) => numberOf(id) > numberOf(cursor)));

@@ -31,6 +31,7 @@ mod backups;
 mod balancer;
 mod bounds;
 mod browser;
+mod changes;
 mod durability;
 mod edge;
 mod embedded;

@@ -92,10 +92,10 @@ impl States {
         let places: Vec<Document> = { places.iter() }
             .map(|(room, seq)| place(room, *seq))
             .collect();
-        let count = u32::try_from(places.len()).unwrap_or(u32::MAX);
+        let all = all_at_once(places.len());
         let found = retry("read messages", || async {
             let found = self.events.find(doc! { "$or": places.clone() });
-            let found = found.batch_size(count).await?;
+            let found = found.batch_size(all).await?;
             found.collect::<Result<Vec<Document>, _>>().await
         });
         let found = found.await?;
@@ -160,10 +160,10 @@ impl States {
         if unknown.is_empty() {
             return Ok(names);
         }
-        let count = u32::try_from(unknown.len()).unwrap_or(u32::MAX);
+        let all = all_at_once(unknown.len());
         let found = retry("read names", || async {
             let found = self.users.find(doc! { "_id": { "$in": unknown.clone() } });
-            let found = found.projection(doc! { "username": 1 }).batch_size(count);
+            let found = found.projection(doc! { "username": 1 }).batch_size(all);
             found.await?.collect::<Result<Vec<Document>, _>>().await
         });
         let found = found.await?;
@@ -186,6 +186,11 @@ impl States {
         // Entries are put in whole.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The size of a batch that is not full with so many documents: after a full one the driver asks for more.
+fn all_at_once(documents: usize) -> u32 {
+    u32::try_from(documents).map_or(u32::MAX, |documents| documents + 1)
 }
 
 impl Event {

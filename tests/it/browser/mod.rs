@@ -1,6 +1,7 @@
 //! The pages in real Chromium, as people use them.
 
 mod away;
+mod changes;
 mod connection;
 mod firefox;
 mod keyboard;

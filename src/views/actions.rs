@@ -1,0 +1,88 @@
+//! What can be done to a message, as forms on its page: for browsers without scripts, and for everybody who
+//! came by its link.
+
+use crate::domain::{
+    Epoch, Event, EventId, EventKind, Message, MessageBody, ReactionKind, RoomId, UserId,
+};
+
+/// The forms below one message.
+pub struct MessageActions<'a> {
+    pub(super) room: &'a RoomId,
+    pub(super) id: EventId,
+    message: &'a Message,
+    viewer: UserId,
+    /// Whether it is the viewer's own.
+    pub(super) is_own: bool,
+    /// For a reply.
+    pub(super) nonce: String,
+    /// What stands in the form for an edit.
+    pub(super) text: &'a str,
+    /// Why the last one was refused.
+    pub(super) error: Option<&'a str>,
+}
+
+impl<'a> MessageActions<'a> {
+    /// The reactions that are offered first.
+    pub const QUICK: [&'static str; 6] = ["👍", "❤️", "😂", "🎉", "😮", "😢"];
+
+    /// To a message; `refused` is the text of an edit, and why it was not taken. Nothing can be done to
+    /// what is no message, or deleted.
+    pub fn to(
+        event: &'a Event,
+        viewer: UserId,
+        epoch: Epoch,
+        nonce: String,
+        refused: Option<(&'a str, &'a str)>,
+    ) -> Option<Self> {
+        let EventKind::Message(message) = &event.kind else {
+            return None;
+        };
+        let seq = event.seq;
+        let text = message.body.as_ref().map(MessageBody::as_str);
+        let refused_text = refused.map(|(text, _)| text);
+        Some(Self {
+            room: &event.room,
+            id: EventId { epoch, seq },
+            message,
+            viewer,
+            is_own: event.author.id == viewer,
+            nonce,
+            // What was typed is given back also where there is nothing to edit any more.
+            text: refused_text.or(text)?,
+            error: refused.map(|(_, why)| why),
+        })
+    }
+
+    pub(super) fn rev(&self) -> EventId {
+        let (epoch, seq) = (self.id.epoch, self.message.rev());
+        EventId { epoch, seq }
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.message.deleted_at.is_some()
+    }
+
+    /// The kinds of reaction there are, each with whether it is one of the viewer's.
+    pub(super) fn reactions(&self) -> impl Iterator<Item = (&ReactionKind, bool)> {
+        let all = self.message.reactions.all();
+        self.message.reactions.kinds().iter().map(|kind| {
+            let is_own = |one: &&_| is_by(one, self.viewer, kind);
+            (kind, all.iter().any(|one| is_own(&one)))
+        })
+    }
+}
+
+fn is_by(one: &crate::domain::Reaction, viewer: UserId, kind: &ReactionKind) -> bool {
+    one.user == viewer && one.emoji == kind.emoji
+}
+
+/// Who put a reaction there: `ana, ben and 3 more`.
+pub(super) fn reactors(kind: &ReactionKind, named: usize) -> String {
+    let names: Vec<&str> = { kind.users.iter().take(named) }
+        .map(|user| &*user.username)
+        .collect();
+    match kind.count - names.len() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}

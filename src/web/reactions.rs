@@ -1,0 +1,84 @@
+//! Reactions to messages. They are put on and taken off, never toggled, so doing either again does nothing.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::form::{Input, Payload};
+use super::message::{Target, done};
+use super::respond::ResponseFormat;
+use super::seen::Seeing;
+use crate::domain::{Emoji, Invalid, NewChange};
+use crate::error::AppError;
+use crate::state::AppState;
+
+/// A reaction as a form has it.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NewReaction {
+    emoji: String,
+    /// `1`, which it also is when it is not sent, or `0`.
+    on: String,
+}
+
+impl Input for NewReaction {
+    const RAW: Option<&'static str> = Some("emoji");
+}
+
+/// The emoji of the path.
+#[derive(Deserialize)]
+pub(super) struct EmojiPath {
+    emoji: String,
+}
+
+/// `POST /rooms/{room}/messages/{seq}/reactions`.
+pub(super) async fn create(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    target: Target,
+    seeing: Seeing,
+    Payload(sent): Payload<NewReaction>,
+) -> Result<Response, AppError> {
+    let on = match sent.on.as_str() {
+        "" | "1" => true,
+        "0" => false,
+        _ => return Err(Invalid("on takes 1 or 0.").into()),
+    };
+    react(&app, format, &target, seeing, &sent.emoji, on).await
+}
+
+/// `PUT /rooms/{room}/messages/{seq}/reactions/{emoji}`.
+pub(super) async fn put(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    target: Target,
+    seeing: Seeing,
+    Path(EmojiPath { emoji }): Path<EmojiPath>,
+) -> Result<Response, AppError> {
+    react(&app, format, &target, seeing, &emoji, true).await
+}
+
+/// `DELETE /rooms/{room}/messages/{seq}/reactions/{emoji}`.
+pub(super) async fn delete(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    target: Target,
+    seeing: Seeing,
+    Path(EmojiPath { emoji }): Path<EmojiPath>,
+) -> Result<Response, AppError> {
+    react(&app, format, &target, seeing, &emoji, false).await
+}
+
+async fn react(
+    app: &AppState,
+    format: ResponseFormat,
+    target: &Target,
+    seeing: Seeing,
+    emoji: &str,
+    on: bool,
+) -> Result<Response, AppError> {
+    let emoji = Emoji::parse(emoji)?;
+    let (seq, _) = target.change(app, NewChange::React { emoji, on }).await?;
+    let response = done(format, &target.path(app));
+    Ok((seeing.having_shown(&target.room, seq), response).into_response())
+}
