@@ -25,7 +25,7 @@ pub enum PeerChange {
 /// Called for each [`PeerChange`]. It must be quick and must not wait.
 pub type OnPeerChange = Arc<dyn Fn(PeerChange) + Send + Sync>;
 
-/// The other nodes, where there may be some: with MongoDB as a replica set.
+/// The other nodes, where there may be some: with MongoDB.
 ///
 /// # Errors
 ///

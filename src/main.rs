@@ -234,7 +234,7 @@ async fn open_store(
             let store =
                 MongoStore::open(uri, wait, on_change, on_peer_change, metrics.clone()).await?;
             let cluster = store.cluster();
-            (Arc::new(store), cluster)
+            (Arc::new(store), Some(cluster))
         }
         _ => {
             make_data_dir(&config.data_dir)?;

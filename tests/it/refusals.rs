@@ -7,7 +7,7 @@ use std::thread;
 
 use mongodb::bson::{Document, doc};
 
-use crate::support::{MongoDb, assert_contains, assert_lacks, free_port};
+use crate::support::{MongoDb, assert_contains, assert_lacks};
 
 #[track_caller]
 fn refuses(uri: &str, line: &str, why: &str) {
@@ -83,9 +83,13 @@ async fn what_is_wrong_with_the_address_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mongod_alone_is_no_replica_set() {
-    let alone = MongoDb::standalone(free_port()).await;
+    let alone = MongoDb::standalone().await;
     let uri = format!("mongodb://127.0.0.1:{}/x?replicaSet=rs0", alone.port);
     refuses_all(&uri, "not a member of a replica set");
+    let uri = format!("mongodb://127.0.0.1:{}/x", alone.port);
+    for line in ["serve", "import", "went-back"] {
+        refuses(&uri, line, "mongosh --eval 'rs.initiate()'");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), 
     };
     // It may be our own, from an attempt whose answer was lost.
     let own = doc! { "_id": new.user.id.to_string() };
-    match find_linearizable("find a user", collections, &collections.users, own).await? {
+    match find_linearizable("find a user", &collections.users, own).await? {
         Some(_) => Ok(()),
         None => Err(StoreError::Taken(taken)),
     }

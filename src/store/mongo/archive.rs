@@ -6,7 +6,7 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio_stream::StreamExt;
 
 use super::collections::{Collections, Meta};
-use super::connect::{connect, is_replicated};
+use super::connect::{connect, ensure_replicated};
 use super::errors::is_only_repeated;
 use super::refusal::plainly;
 use super::retry::retry;
@@ -36,7 +36,7 @@ async fn export_from(
     mut exporter: Exporter<'_>,
 ) -> anyhow::Result<Counts> {
     let (database, _) = connect(uri, wait).await?;
-    let collections = Collections::of(database, false);
+    let collections = Collections::of(database);
     migrations::refuse_newer(&collections).await?;
     exporter.begin(collections.epoch().await?)?;
 
@@ -201,7 +201,8 @@ async fn import_into(
     new_epoch: bool,
 ) -> anyhow::Result<Counts> {
     let (database, hello) = connect(uri, wait).await?;
-    let collections = Collections::of(database, is_replicated(&hello));
+    ensure_replicated(&hello)?;
+    let collections = Collections::of(database);
     let epoch = importer.begin()?;
     migrations::refuse_newer(&collections).await?;
     collections.make_indexes().await?;
@@ -266,7 +267,8 @@ pub async fn start_new_epoch(uri: &str, wait: std::time::Duration) -> anyhow::Re
 
 async fn go_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
     let (database, hello) = connect(uri, wait).await?;
-    let collections = Collections::of(database, is_replicated(&hello));
+    ensure_replicated(&hello)?;
+    let collections = Collections::of(database);
     ensure_unused(&collections).await?;
     migrations::refuse_newer(&collections).await?;
     let newest = collections.epoch().await?;

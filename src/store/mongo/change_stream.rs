@@ -270,15 +270,6 @@ impl ChangeStream {
     }
 }
 
-/// Has the logs read now and then where there is no stream: an event whose insert was given up on
-/// may have come after all.
-pub(super) async fn sweep_alone(on_change: OnChange) {
-    loop {
-        sleep(SWEEP_EVERY).await;
-        on_change(Change::Resync);
-    }
-}
-
 /// Reads the change that an update or deletion of a membership makes to the cache.
 fn membership_change(change: &Document) -> Durable {
     let updated = change.get_document("updateDescription");

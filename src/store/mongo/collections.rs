@@ -33,12 +33,10 @@ pub(super) struct Collections {
     pub(super) presence: Collection<Document>,
     pub(super) typing: Collection<Document>,
     pub(super) states: States,
-    /// Whether this is a replica set or a sharded cluster.
-    pub(super) is_replicated: bool,
 }
 
 impl Collections {
-    pub(super) fn of(database: Database, is_replicated: bool) -> Self {
+    pub(super) fn of(database: Database) -> Self {
         // An attempt lost in a failover is not counted.
         let quick = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
         let quick = CollectionOptions::builder().write_concern(quick).build();
@@ -49,7 +47,6 @@ impl Collections {
             nodes: database.collection("nodes"),
             presence: database.collection("presence"),
             typing: database.collection("typing"),
-            is_replicated,
             users,
             sessions: database.collection("sessions"),
             rooms: database.collection("rooms"),
@@ -221,12 +218,11 @@ fn index(keys: Document, name: &str, mut options: IndexOptions, unique: bool) ->
 /// Source: <https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/>
 pub(super) async fn find_linearizable(
     operation: &'static str,
-    collections: &Collections,
     collection: &Collection<Document>,
     filter: Document,
 ) -> Result<Option<Document>, StoreError> {
     let found = retry(operation, || collection.find_one(filter.clone())).await?;
-    if found.is_some() || !collections.is_replicated {
+    if found.is_some() {
         return Ok(found);
     }
     retry(operation, || {
@@ -242,7 +238,6 @@ pub(super) async fn find_linearizable(
 /// Durable in either case: what is only there yet is waited for.
 pub(super) async fn insert_once(
     operation: &'static str,
-    collections: &Collections,
     into: &Collection<Document>,
     key: Document,
     new: Document,
@@ -254,7 +249,7 @@ pub(super) async fn insert_once(
     if duplicate_key(&error).is_none() {
         return Err(error);
     }
-    match find_linearizable(operation, collections, into, key).await? {
+    match find_linearizable(operation, into, key).await? {
         Some(_) => Ok(()),
         None => Err(error),
     }

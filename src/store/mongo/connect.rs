@@ -104,7 +104,17 @@ pub(super) fn is_router(hello: &Document) -> bool {
         .is_ok_and(|message| message == "isdbgrid")
 }
 
-/// A member of a replica set says so, or the router of a sharded cluster.
-pub(super) fn is_replicated(hello: &Document) -> bool {
-    hello.contains_key("setName") || hello.contains_key("msg")
+/// A member of a replica set says so, or the router of a sharded cluster. Others have no transactions, which
+/// changes to messages are written in.
+///
+/// # Errors
+///
+/// One line for the log, with what mends it.
+pub(super) fn ensure_replicated(hello: &Document) -> anyhow::Result<()> {
+    ensure!(
+        hello.contains_key("setName") || is_router(hello),
+        "the mongod at MONGODB_URI is not a member of a replica set: start it with --replSet rs0, then run \
+         once: mongosh --eval 'rs.initiate()'"
+    );
+    Ok(())
 }

@@ -142,8 +142,7 @@ impl Log for MongoStore {
     async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {
         let event = place(room, seq);
         let events = &self.collections.events;
-        let found =
-            find_linearizable("look for an event", &self.collections, events, event).await?;
+        let found = find_linearizable("look for an event", events, event).await?;
         Ok(found.is_some())
     }
 

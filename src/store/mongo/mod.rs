@@ -3,7 +3,7 @@
 //! Assumptions about MongoDB: a write acknowledged with `w: majority, j: true` survives a
 //! failover; a read with `readConcern: majority` sees only such writes, and on the primary all of
 //! them that were acknowledged before; a unique index lets one of two equal keys in. Nothing here
-//! uses transactions or counters. How a log is numbered: `numbering.rs`; how other nodes hear: `change_stream.rs`.
+//! uses counters, and only changes to messages use transactions. How a log is numbered: `numbering.rs`; how other nodes hear: `change_stream.rs`.
 
 mod accounts;
 pub mod archive;
@@ -43,7 +43,7 @@ use tokio::time::timeout;
 use self::batch_loader::BatchLoader;
 use self::change_stream::ChangeStream;
 use self::collections::{Collections, Meta};
-use self::connect::{connect, is_replicated, is_router};
+use self::connect::{connect, ensure_replicated, is_router};
 use self::liveness::Liveness;
 use self::log_writer::Logs;
 use self::nodes::Nodes;
@@ -62,19 +62,14 @@ pub struct MongoStore {
     collections: Collections,
     logs: Logs,
     cache: Arc<ReadCache>,
-    /// `None` on a standalone `mongod`, which has no oplog and serves one node.
-    peers: Option<Peers>,
+    /// The other nodes, and whether the change stream that tells of them is near.
+    nodes: Nodes,
+    liveness: Arc<Liveness>,
     /// End when this is dropped, or at an orderly end.
     tasks: Mutex<JoinSet<()>>,
     epoch: Epoch,
     live_sessions: BatchLoader<SessionId, (Session, User)>,
     members: BatchLoader<(UserId, RoomId), Seq>,
-}
-
-/// The other nodes, and the change stream that tells of them.
-struct Peers {
-    nodes: Nodes,
-    liveness: Arc<Liveness>,
 }
 
 impl MongoStore {
@@ -103,16 +98,8 @@ impl MongoStore {
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
         let (database, hello) = connect(uri, wait).await?;
-        let is_replicated = is_replicated(&hello);
-        if !is_replicated {
-            tracing::warn!(
-                "this mongod is not a member of a replica set: it serves one parlor only, and \
-                 what it acknowledges is on one machine only; start it with --replSet and run \
-                 rs.initiate() for more"
-            );
-        }
-
-        let collections = Collections::of(database, is_replicated);
+        ensure_replicated(&hello)?;
+        let collections = Collections::of(database);
         migrations::refuse_newer(&collections).await?;
         collections.make_indexes().await?;
         migrations::migrate(&collections).await?;
@@ -133,38 +120,31 @@ impl MongoStore {
         });
         let logs = Logs::new(collections.clone(), Arc::clone(&on_change), metrics.clone());
         let mut tasks = JoinSet::new();
-        let peers = if is_replicated {
-            let nodes = Nodes::join(&collections, on_peer_change).await?;
-            let liveness = Arc::new(Liveness::new(!is_router(&hello)));
-            let change_stream = ChangeStream {
-                collections: collections.clone(),
-                nodes: nodes.clone(),
-                logs: logs.clone(),
-                cache: Arc::clone(&cache),
-                on_change,
-                metrics,
-                liveness: Arc::clone(&liveness),
-            };
-            let sweeping = change_stream.clone();
-            tasks.spawn(lasting::task("the sweep", move || sweeping.clone().sweep()));
-            tasks.spawn(lasting::task("the change stream", move || {
-                change_stream.clone().follow()
-            }));
-            let living = nodes.clone();
-            tasks.spawn(lasting::task("the beat", move || living.clone().live()));
-            Some(Peers { nodes, liveness })
-        } else {
-            tasks.spawn(lasting::task("the sweep", move || {
-                change_stream::sweep_alone(Arc::clone(&on_change))
-            }));
-            None
+        let nodes = Nodes::join(&collections, on_peer_change).await?;
+        let liveness = Arc::new(Liveness::new(!is_router(&hello)));
+        let change_stream = ChangeStream {
+            collections: collections.clone(),
+            nodes: nodes.clone(),
+            logs: logs.clone(),
+            cache: Arc::clone(&cache),
+            on_change,
+            metrics,
+            liveness: Arc::clone(&liveness),
         };
+        let sweeping = change_stream.clone();
+        tasks.spawn(lasting::task("the sweep", move || sweeping.clone().sweep()));
+        tasks.spawn(lasting::task("the change stream", move || {
+            change_stream.clone().follow()
+        }));
+        let living = nodes.clone();
+        tasks.spawn(lasting::task("the beat", move || living.clone().live()));
         let of = collections.clone();
         let find_sessions = move |ids| sessions::find_some(of.clone(), ids);
         let of = collections.clone();
         let find_members = move |asked| rooms::find_members(of.clone(), asked);
         Ok(Self {
-            peers,
+            nodes,
+            liveness,
             logs,
             cache,
             collections,
@@ -177,27 +157,23 @@ impl MongoStore {
 
     /// The read cache, if it is new enough to be answered from.
     fn trusted_cache(&self) -> Option<&ReadCache> {
-        let peers = self.peers.as_ref()?;
-        peers.liveness.is_trusted().then_some(&*self.cache)
+        self.liveness.is_trusted().then_some(&*self.cache)
     }
 
-    /// The other nodes, where there may be some.
-    pub fn cluster(&self) -> Option<Arc<dyn Cluster>> {
-        let peers = self.peers.as_ref()?;
-        Some(Arc::new(peers.nodes.clone()))
+    /// The other nodes.
+    pub fn cluster(&self) -> Arc<dyn Cluster> {
+        Arc::new(self.nodes.clone())
     }
 }
 
 #[async_trait]
 impl Store for MongoStore {
     fn is_shared(&self) -> bool {
-        self.peers.is_some()
+        true
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        if let Some(peers) = &self.peers {
-            peers.liveness.check()?;
-        }
+        self.liveness.check()?;
         let primary = self.collections.database.run_command(doc! { "ping": 1 });
         match timeout(READY_WITHIN, primary).await {
             Ok(pong) => pong
@@ -214,9 +190,6 @@ impl Store for MongoStore {
             Err(_) => JoinSet::new(),
         };
         drop(tasks);
-        match &self.peers {
-            Some(peers) => peers.nodes.shutdown().await,
-            None => Ok(()),
-        }
+        self.nodes.shutdown().await
     }
 }

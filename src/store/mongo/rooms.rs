@@ -55,14 +55,14 @@ pub(super) async fn join(
     let entering = tokio::spawn(async move {
         let new = doc! { "_id": room.as_str(), "created_at": DateTime::now() };
         let by_id = doc! { "_id": room.as_str() };
-        insert_once("make a room", &collections, &collections.rooms, by_id, new).await?;
+        insert_once("make a room", &collections.rooms, by_id, new).await?;
 
         let memberships = &collections.memberships;
         let key = doc! { "user": user.id.to_string(), "room": room.as_str() };
         let mut new = key.clone();
         new.insert(JOINING, MembershipId::new().to_string());
-        insert_once(JOIN, &collections, memberships, key.clone(), new).await?;
-        let begun = find_linearizable(JOIN, &collections, memberships, key.clone()).await?;
+        insert_once(JOIN, memberships, key.clone(), new).await?;
+        let begun = find_linearizable(JOIN, memberships, key.clone()).await?;
         let Some(id) = begun.as_ref().and_then(|begun| begun.get_str(JOINING).ok()) else {
             // Another node has finished it, or the user has left already.
             return Ok(mark);

@@ -24,7 +24,7 @@ pub(super) async fn add(collections: &Collections, session: Session) -> Result<(
         "expires_at": DateTime::from_millis(session.expires_at.as_millis()),
     };
     let sessions = &collections.sessions;
-    insert_once("add a session", collections, sessions, by_id, document).await
+    insert_once("add a session", sessions, by_id, document).await
 }
 
 pub(super) async fn find(
@@ -33,8 +33,7 @@ pub(super) async fn find(
 ) -> Result<Option<(Session, User)>, StoreError> {
     // Certain, because a client that hears that its session is over forgets it.
     let by_id = doc! { "_id": id.to_string() };
-    let session =
-        find_linearizable("find a session", collections, &collections.sessions, by_id).await?;
+    let session = find_linearizable("find a session", &collections.sessions, by_id).await?;
     // Revoked ones are kept until they expire, so that revoking is an update the change stream tells.
     let Some(session) = session.filter(|session| !session.contains_key("revoked_at")) else {
         return Ok(None);
@@ -44,7 +43,7 @@ pub(super) async fn find(
         return Ok(None);
     }
     let by_id = doc! { "_id": session.user.to_string() };
-    let user = find_linearizable("find a user", collections, &collections.users, by_id).await?;
+    let user = find_linearizable("find a user", &collections.users, by_id).await?;
     user.map(|user| Ok((session, accounts::user_from(&user)?)))
         .transpose()
 }

@@ -1,4 +1,5 @@
 use std::fs::File;
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, Database};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::sync::OnceCell;
 
 use super::{eventually, tool};
@@ -30,16 +31,20 @@ impl MongoDb {
 
     /// One of its own, for what would disturb other tests.
     pub async fn start() -> Self {
+        Self::start_at(free_port()).await
+    }
+
+    /// The same, at a port where perhaps somebody is waiting for it.
+    pub async fn start_at(port: u16) -> Self {
         // Test commands make it fail as it is told to, for the clients of one application name.
-        let options = "--replSet rs0 --setParameter enableTestCommands=1";
-        let set = Self::launch(options, free_port());
+        let set = Self::launch("--replSet rs0 --setParameter enableTestCommands=1", port);
         set.initiate().await;
         set
     }
 
-    /// One that is no replica set, at a port where perhaps somebody is waiting for it.
-    pub async fn standalone(port: u16) -> Self {
-        let alone = Self::launch("", port);
+    /// One that is no replica set.
+    pub async fn standalone() -> Self {
+        let alone = Self::launch("", free_port());
         let admin = alone.admin().await;
         let answers = async || admin.run_command(doc! { "ping": 1 }).await.is_ok();
         eventually("mongod answers", Duration::from_secs(30), answers).await;
@@ -49,7 +54,12 @@ impl MongoDb {
     /// One that lets in nobody it does not know, with a user who may do anything and one who may only
     /// read: `root` and `reader`, both with the password `hunter2`.
     pub async fn guarded() -> Self {
-        let guarded = Self::launch("--auth", free_port());
+        let mut key = NamedTempFile::new().unwrap();
+        key.write_all(b"a key that members show each other")
+            .unwrap();
+        let options = format!("--replSet rs0 --auth --keyFile {}", key.path().display());
+        let guarded = Self::launch(&options, free_port());
+        guarded.initiate().await;
         let admin = guarded.admin().await;
         for (user, role) in [("root", "root"), ("reader", "readAnyDatabase")] {
             let create = doc! { "createUser": user, "pwd": "hunter2", "roles": [role] };
