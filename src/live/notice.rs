@@ -86,7 +86,7 @@ fn heartbeat(format: Format) -> Bytes {
 /// The last bytes of a stream; perhaps none.
 pub(super) fn goodbye(format: Format, reason: CloseReason) -> Bytes {
     let retry_ms = match reason {
-        CloseReason::SignedOut => RETRY_MS,
+        CloseReason::SignedOut | CloseReason::Changed => RETRY_MS,
         CloseReason::Evicted => RETRY_EVICTED_MS,
         CloseReason::ShutDown => {
             let random = getrandom::u32().unwrap_or(0);
@@ -95,7 +95,7 @@ pub(super) fn goodbye(format: Format, reason: CloseReason) -> Bytes {
     };
     let name = match reason {
         CloseReason::SignedOut => "signed-out",
-        CloseReason::Evicted | CloseReason::ShutDown => "goodbye",
+        CloseReason::Evicted | CloseReason::Changed | CloseReason::ShutDown => "goodbye",
     };
     match format {
         Format::Json | Format::Html => {

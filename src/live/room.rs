@@ -206,6 +206,14 @@ impl Room {
         });
     }
 
+    /// Whether a message after `from` was changed after `cursor`, as far as that is kept ready.
+    pub(super) fn has_changed(&self, cursor: Seq, from: Seq) -> bool {
+        let tail = self.tail();
+        let newer = tail.ring.iter().rev().map(|kept| kept.event());
+        let mut newer = newer.take_while(|event| event.seq > cursor);
+        newer.any(|event| event.target().is_some_and(|target| target > from))
+    }
+
     /// To be called before something is read from the store, or taken to be sent later.
     pub(super) fn token(&self) -> ReadToken {
         self.tail().token()

@@ -73,6 +73,11 @@ impl RoomView {
         &self.signal
     }
 
+    /// Whether a message after `from` was changed after `cursor` and `head`.
+    pub(super) fn has_changed(&self, cursor: Seq, (from, head): (Seq, Seq)) -> bool {
+        self.room.has_changed(cursor.max(head), from)
+    }
+
     /// A notice's bytes.
     pub(super) fn encode(&mut self, notice: Notice, format: Format) -> Bytes {
         // Our signal holds the notice, so no other can be at its address.

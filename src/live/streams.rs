@@ -18,6 +18,8 @@ pub enum CloseReason {
     SignedOut,
     /// Its user opened one more than they may; it can come back where it was.
     Evicted,
+    /// It cannot show a change to what it has shown; the next one begins with that.
+    Changed,
     /// The process is shutting down; it can come back where it was.
     ShutDown,
 }

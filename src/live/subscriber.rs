@@ -41,6 +41,8 @@ struct Position {
     format: Format,
     /// The last event that was taken.
     cursor: Seq,
+    /// Where it began, and the head then: what stood between the two is shown as it was by then.
+    begun: (Seq, Seq),
     /// The roster sent last.
     roster: Option<Arc<Roster>>,
     /// The typists sent last.
@@ -105,6 +107,7 @@ impl Subscriber {
             return Ok(false);
         }
         self.position.cursor = seq;
+        self.position.begun.0 = seq;
         Ok(true)
     }
 
@@ -180,9 +183,11 @@ impl Subscriber {
 impl Position {
     fn at_head(room: &Room, format: Format) -> Self {
         let Signal { roster, typing } = room.signal();
+        let head = room.head().unwrap_or(0);
         Self {
             format,
-            cursor: room.head().unwrap_or(0),
+            cursor: head,
+            begun: (head, head),
             roster,
             typing,
         }
@@ -190,6 +195,10 @@ impl Position {
 
     fn step(&mut self, view: &mut RoomView) -> Step {
         if self.cursor < view.head_of(self.format) {
+            // A document that only grows cannot put a row in the place of another.
+            if self.format == Format::Page && view.has_changed(self.cursor, self.begun) {
+                return Step::Close(CloseReason::Changed);
+            }
             match view.take(self.cursor, self.format) {
                 Taken::Events(bytes, upto) => {
                     self.cursor = upto;

@@ -1,6 +1,10 @@
 //! Changing messages: edits in place, replies, reactions and deletions, by mouse and by keyboard.
 
-use crate::support::{Backend, Browser, Server};
+use std::time::Duration;
+
+use fantoccini::Locator;
+
+use crate::support::{Backend, Browser, Server, eventually};
 
 use super::at_tea;
 
@@ -160,6 +164,24 @@ async fn everything_works_without_scripts() {
     let ana = Browser::open_without_scripts().await;
     ana.signs_up(&server.base, "ana").await;
     ana.enters("tea").await;
+    // In the frame, a message that changes is there as it is now.
+    let is_in_frame = async |text: &str| {
+        let has_entered = ana.enters_frame().await.is_ok();
+        let xpath = format!("//div[@class='body' and contains(., '{text}')]");
+        let found = ana.client.find(Locator::XPath(&xpath)).await;
+        ana.leaves_frame().await;
+        has_entered && found.is_ok()
+    };
+    let patience = Duration::from_secs(15);
+    let later = ben.says("tea", "who birngs tea?").await;
+    let has_come = async || is_in_frame("who birngs tea?").await;
+    eventually("it comes", patience, has_come).await;
+    let edit = [("body", "who brings tea?")];
+    ben.post(&format!("/rooms/tea/messages/{later}"), &edit)
+        .await;
+    let is_renewed =
+        async || is_in_frame("who brings tea?").await && !is_in_frame("who birngs tea?").await;
+    eventually("it is renewed", patience, is_renewed).await;
     ana.clicks(&format!("#m-{said} .time")).await;
     ana.clicks(".react button[value='🎉']").await;
     ana.sees("also yours").await;
