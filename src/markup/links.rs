@@ -40,7 +40,27 @@ fn add_text<'a>(text: &'a str, parts: &mut Vec<Part<'a>>) {
     }
 }
 
-fn is_web(address: &str) -> bool {
+/// Whether a reader may take a text for an address.
+pub(super) fn looks_like_address(text: &str) -> bool {
+    let text = text.trim();
+    let is_domain =
+        |host: &str| host.split('.').count() > 1 && host.split('.').all(|label| !label.is_empty());
+    text.contains("://") || (!text.contains(char::is_whitespace) && is_domain(&host(text)))
+}
+
+/// The host of an address, with or without a scheme.
+pub(super) fn host(address: &str) -> String {
+    let address = address.trim();
+    let after = address
+        .split_once("://")
+        .map_or(address, |(_, after)| after);
+    let authority = after.split(['/', '?', '#', '\\']).next().unwrap_or("");
+    let host = authority.rsplit('@').next().unwrap_or("");
+    let host = host.split(':').next().unwrap_or("").to_lowercase();
+    host.trim_start_matches("www.").to_owned()
+}
+
+pub(super) fn is_web(address: &str) -> bool {
     ["http://", "https://"].iter().any(|scheme| {
         address
             .get(..scheme.len())

@@ -1,17 +1,20 @@
-//! The markup of a message: its text as a list of code, links and plain text.
+//! The markup of a message: its text as a list of parts, which a template prints.
 //!
-//! Code is CommonMark's, fenced or between backticks; everything else stays as it was typed. The work is
-//! linear in the text, whatever the text is: see the property test below.
+//! A subset of CommonMark: bold, italic, strike, code, quotes, lists, links with a text. Headings are bold, and
+//! HTML, images and tables stay as they were typed, like everything else: line breaks, indentation, blank
+//! lines. The work is linear in the text, whatever the text is: see the property test below.
 
 mod emoji;
 mod links;
+mod reader;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag};
 
-pub use emoji::is_emoji;
+pub use emoji::{is_emoji, with_emoji};
+use reader::Reader;
 
 /// A piece of a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,75 +25,83 @@ pub enum Part<'a> {
     Link(&'a str),
     /// A code span: between backticks.
     Code(Cow<'a, str>),
-    /// A code block: between fences.
-    Block(Cow<'a, str>),
+    /// A code block: between fences, with the language's name, if there is one.
+    Block(Cow<'a, str>, Cow<'a, str>),
+    /// From here on the text is marked.
+    Open(Mark<'a>),
+    /// Up to here it was. What was opened last is closed first.
+    Close(Mark<'a>),
+    /// Where the link before leads, which its text says otherwise.
+    LeadsTo(Cow<'a, str>),
+}
+
+/// How a piece of text is marked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark<'a> {
+    /// Important, or a heading.
+    Strong,
+    /// Stressed.
+    Emphasis,
+    /// No longer so.
+    Strike,
+    /// Somebody else's words.
+    Quote,
+    /// A list with bullets.
+    List,
+    /// A list that is numbered from here on.
+    Numbered(u64),
+    /// An item of a list.
+    Item,
+    /// A link to an http(s) address.
+    LinkTo(Cow<'a, str>),
 }
 
 /// Takes a text apart.
 pub fn parts(text: &str) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    let mut rest = 0;
-    for (range, code) in code(text) {
-        let before = text.get(rest..range.start).unwrap_or("");
-        match code {
-            Part::Block(_) => links::add_linked(before.trim_end_matches('\n'), &mut parts),
-            _ => links::add_linked(before, &mut parts),
-        }
-        rest = range.end;
-        if matches!(code, Part::Block(_)) {
-            let after = text.get(rest..).unwrap_or("");
-            rest += after.len() - after.trim_start_matches('\n').len();
-        }
-        parts.push(code);
+    if !may_have_marks(text) {
+        let mut parts = Vec::new();
+        links::add_linked(text, &mut parts);
+        return parts;
     }
-    links::add_linked(text.get(rest..).unwrap_or(""), &mut parts);
-    parts
+    let mut reader = Reader::new(text);
+    for (event, range) in Parser::new_ext(text, Options::ENABLE_STRIKETHROUGH).into_offset_iter() {
+        reader.read(event, range);
+    }
+    reader.end()
 }
 
-/// The code in a text, and where it stands.
-fn code(text: &str) -> Vec<(Range<usize>, Part<'_>)> {
-    // Hardly any message has some.
+/// Whether a text may have any mark at all; hardly any message has.
+fn may_have_marks(text: &str) -> bool {
+    let has_mark = text.bytes().any(|b| {
+        matches!(
+            b,
+            b'`' | b'~' | b'*' | b'_' | b'[' | b'<' | b'>' | b'#' | b'-' | b'+' | b'=' | b'\\'
+        )
+    });
+    has_mark
+        || text.lines().any(|line| {
+            let line = line.trim_start();
+            line.starts_with(|c: char| c.is_ascii_digit())
+                && line
+                    .trim_start_matches(|c: char| c.is_ascii_digit())
+                    .starts_with(['.', ')'])
+        })
+}
+
+/// Where code stands in a text.
+fn code(text: &str) -> Vec<Range<usize>> {
     if !text.contains('`') && !text.contains("~~~") {
         return Vec::new();
     }
-    let mut found = Vec::new();
-    let mut block: Option<(Range<usize>, Cow<'_, str>)> = None;
-    for (event, range) in Parser::new(text).into_offset_iter() {
-        match event {
-            Event::Code(code) => found.push((range, Part::Code(code.into()))),
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(_))) => {
-                block = Some((range, Cow::Borrowed("")));
-            }
-            Event::Text(line) => {
-                if let Some((_, lines)) = &mut block {
-                    match lines.is_empty() {
-                        true => *lines = line.into(),
-                        false => lines.to_mut().push_str(&line),
-                    }
-                }
-            }
-            Event::End(TagEnd::CodeBlock) => {
-                // A fence with nothing in it is a text like any other.
-                if let Some((range, lines)) = block.take()
-                    && !lines.trim().is_empty()
-                {
-                    found.push((range, Part::Block(without_last_breaks(lines))));
-                }
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-fn without_last_breaks(lines: Cow<'_, str>) -> Cow<'_, str> {
-    match lines {
-        Cow::Borrowed(lines) => Cow::Borrowed(lines.trim_end_matches('\n')),
-        Cow::Owned(mut lines) => {
-            lines.truncate(lines.trim_end_matches('\n').len());
-            Cow::Owned(lines)
-        }
-    }
+    let is_code = |event: &Event<'_>| {
+        matches!(
+            event,
+            Event::Code(_) | Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(_)))
+        )
+    };
+    let events = Parser::new(text).into_offset_iter();
+    let code = events.filter(|(event, _)| is_code(event));
+    code.map(|(_, range)| range).collect()
 }
 
 #[cfg(test)]
@@ -100,7 +111,7 @@ mod tests {
     use super::*;
 
     fn block(code: &str) -> Part<'_> {
-        Part::Block(code.into())
+        Part::Block("".into(), code.into())
     }
 
     fn span(code: &str) -> Part<'_> {
@@ -121,7 +132,7 @@ mod tests {
             parts("so:\n```rust\nlet a = `b`;\n\n  c\n```\nthere"),
             [
                 Part::Text("so:"),
-                block("let a = `b`;\n\n  c"),
+                Part::Block("rust".into(), "let a = `b`;\n\n  c".into()),
                 Part::Text("there"),
             ]
         );
@@ -134,9 +145,22 @@ mod tests {
             "a ~~~ b",
             "``` on ` a line",
             "    indented",
-            "*not yet*\n# nor this\n> or this\n<b>or</b> [this](https)",
+            "snake_case_name and 2 * 3 * 4",
+            "<b>no</b> HTML, ![nor](https://a.example/b.png) images",
+            "[nor](javascript:alert(1)) <javascript:alert(1)>",
+            "[a]: https://a.example/x",
+            "| a | b |\n|---|---|\n| 1 | 2 |",
+            "a\n\n\n\nb\n  indented",
+            "&amp; &lt;",
+            "---",
         ] {
-            assert_eq!(parts(text), [Part::Text(text)]);
+            let shown: String = { parts(text).into_iter() }
+                .map(|part| match part {
+                    Part::Text(text) | Part::Link(text) => text,
+                    other => panic!("{other:?} in {text:?}"),
+                })
+                .collect();
+            assert_eq!(shown, text);
         }
         assert_eq!(parts("```\nonly\n```"), [block("only")]);
     }
@@ -146,9 +170,12 @@ mod tests {
         for (text, expected) in [
             // Only a bare fence, at least as long, of the same character ends a block.
             ("```\n```bash\nls\n```", vec![block("```bash\nls")]),
-            ("````md\n```\nls\n```\n````", vec![block("```\nls\n```")]),
+            ("````\n```\nls\n```\n````", vec![block("```\nls\n```")]),
             ("~~~\n```\nls\n~~~\n", vec![block("```\nls")]),
-            ("~~~ruby\nx\n~~~~", vec![block("x")]),
+            (
+                "~~~ruby\nx\n~~~~",
+                vec![Part::Block("ruby".into(), "x".into())],
+            ),
             ("```\nls\n  ```  ", vec![block("ls")]),
             ("```\nnever closed", vec![block("never closed")]),
             ("a\n```\n1\n```\n~~~\n2\n~~~\nb", {
@@ -161,6 +188,109 @@ mod tests {
             ("``` not a block ```", vec![span("not a block")]),
         ] {
             assert_eq!(parts(text), expected, "{text:?}");
+        }
+    }
+
+    /// A short form of parts: `{strong}`, `{/strong}`.
+    fn told(text: &str) -> String {
+        let name = |mark: &Mark<'_>| match mark {
+            Mark::LinkTo(to) => format!("to {to}"),
+            Mark::Numbered(from) => format!("from {from}"),
+            mark => format!("{mark:?}").to_lowercase(),
+        };
+        let tell = |part: &Part<'_>| match part {
+            Part::Text(text) => (*text).to_owned(),
+            Part::Link(to) => format!("{{link {to}}}"),
+            Part::Code(code) => format!("{{code {code}}}"),
+            Part::Block(language, code) => format!("{{block {language} {code}}}"),
+            Part::Open(mark) => format!("{{{}}}", name(mark)),
+            Part::Close(mark) => format!("{{/{}}}", name(mark)),
+            Part::LeadsTo(to) => format!("{{leads to {to}}}"),
+        };
+        parts(text).iter().map(tell).collect()
+    }
+
+    #[test]
+    fn marks_are_commonmarks_and_the_rest_as_typed() {
+        for (text, expected) in [
+            ("a **b** c", "a {strong}b{/strong} c"),
+            (
+                "*a* _b_ ~~c~~",
+                "{emphasis}a{/emphasis} {emphasis}b{/emphasis} {strike}c{/strike}",
+            ),
+            (
+                "**a *b* `c`**",
+                "{strong}a {emphasis}b{/emphasis} {code c}{/strong}",
+            ),
+            (
+                "one\n  two **x**\n\n\nthree",
+                "one\n  two {strong}x{/strong}\n\n\nthree",
+            ),
+            ("# Title\ntext", "{strong}Title{/strong}\ntext"),
+            (
+                "so:\n> quoted\n> twice\n\nme",
+                "so:{quote}quoted\ntwice{/quote}me",
+            ),
+            (
+                "- a\n- b **c**",
+                "{list}{item}a{/item}{item}b {strong}c{/strong}{/item}{/list}",
+            ),
+            (
+                "3. a\n4. b",
+                "{from 3}{item}a{/item}{item}b{/item}{/from 3}",
+            ),
+            (
+                "[docs](https://a.example)!",
+                "{to https://a.example}docs{/to https://a.example}!",
+            ),
+            (
+                "<https://a.example/x_y_z>",
+                "{link https://a.example/x_y_z}",
+            ),
+            (
+                "see https://a.example/a_(b)_c, **x**",
+                "see {link https://a.example/a_(b)_c}, {strong}x{/strong}",
+            ),
+            (
+                "[https://bank.example](https://evil.example/x)",
+                "{to https://evil.example/x}https://bank.example{/to https://evil.example/x}\
+                 {leads to https://evil.example/x}",
+            ),
+            (
+                "[a.example](https://a.example/x)",
+                "{to https://a.example/x}a.example{/to https://a.example/x}",
+            ),
+            ("\\*no\\* \\_way\\_", "*no* _way_"),
+            (
+                "`*a*` and *`b`*",
+                "{code *a*} and {emphasis}{code b}{/emphasis}",
+            ),
+            ("* a\n\n  b", "{list}{item}a\nb{/item}{/list}"),
+        ] {
+            assert_eq!(told(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_balanced() {
+        for deep in [
+            ">".repeat(4_000),
+            "> ".repeat(2_000),
+            "- ".repeat(2_000),
+            "*a **b ".repeat(500),
+        ] {
+            let text = format!("{deep}x");
+            let (mut depth, mut deepest) = (0_usize, 0);
+            for part in parts(&text) {
+                match part {
+                    Part::Open(_) => depth += 1,
+                    Part::Close(_) => depth -= 1,
+                    _ => {}
+                }
+                deepest = deepest.max(depth);
+            }
+            assert_eq!(depth, 0);
+            assert!(deepest <= 16, "{deepest}");
         }
     }
 
@@ -182,6 +312,12 @@ mod tests {
             "a@b.c ",
             "- `",
             "> ```\n",
+            "> ",
+            "- ",
+            "[a](",
+            "**a",
+            "![",
+            "[a]: ",
         ];
         let pieces: Vec<&str> = punctuation
             .iter()

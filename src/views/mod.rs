@@ -15,7 +15,7 @@ use askama::Template;
 
 use crate::assets;
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, User, characters};
-use crate::markup::Part;
+use crate::markup::{Mark, Part};
 
 pub use actions::MessageActions;
 // The message's page names those who reacted.

@@ -9,7 +9,7 @@ use super::{Avatar, render};
 use crate::domain::{
     Epoch, Event, EventId, EventKind, Message, MessageBody, RoomId, Seq, Timestamp, UserId,
 };
-use crate::markup::{self, Part};
+use crate::markup::{self, Mark, Part};
 
 /// Messages of one author that are no further apart stand together.
 const TOGETHER: Duration = Duration::from_secs(5 * 60);

@@ -21,6 +21,7 @@ use crate::domain::{
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::text_line;
+use crate::markup;
 use crate::state::AppState;
 use crate::store::Appended;
 use crate::views::{EditRefusedPage, HistoryPage, MessageActions, event_row, rows};
@@ -227,7 +228,7 @@ fn is_editors(error: &AppError) -> bool {
 }
 
 async fn edit(app: &AppState, target: &Target, sent: &Edit) -> Result<(Seq, Arc<Event>), AppError> {
-    let body = MessageBody::parse(&sent.body)?;
+    let body = MessageBody::parse(&markup::with_emoji(&sent.body))?;
     let rev = match sent.rev.as_str() {
         "" => None,
         // Of another epoch it is of none of these edits.

@@ -24,6 +24,7 @@ use crate::domain::{
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::{ByteStream, Format, text_line};
+use crate::markup;
 use crate::state::AppState;
 use crate::views::{
     Composer, ComposerFragment, HistoryFragment, HistoryPage, RefusedPage, changed_rows, rows,
@@ -232,7 +233,7 @@ async fn post(
     headers: &HeaderMap,
     sent: &NewMessage,
 ) -> Result<Arc<Event>, AppError> {
-    let body = MessageBody::parse(&sent.body)?;
+    let body = MessageBody::parse(&markup::with_emoji(&sent.body))?;
     let key = headers.get("idempotency-key").map(|key| key.to_str());
     let nonce = match (sent.nonce(), key) {
         (Some(nonce), _) => Some(Nonce::parse(nonce)?),

@@ -10,9 +10,9 @@ const picture = Object.assign(new Image(36, 36), { className: 'avatar', src: ava
 
 const idOf = ({ nonce }) => `n-${nonce}`;
 
-/** A text as a row shows it: code has no backticks around it, and a block no name of its language. */
+/** A text as a row shows it, as far as it is compared: without the signs of its markup, and languages' names. */
 function shown(text) {
-  return text?.replace(/^```\w*$/gm, '').replace(/[`\s]/g, '');
+  return text?.replace(/^```\w*$/gm, '').replace(/[`\s*_~>#+\-\\]/g, '');
 }
 
 /** Shows a message before the server has it. */

@@ -8,7 +8,7 @@ use crate::support::{Backend, Server, assert_contains, assert_lacks};
 on_both_stores!(hostile_text_stays_text);
 
 /// The effect that each of these would have, were anything pasted unescaped.
-const TEXTS: [&str; 12] = [
+const TEXTS: [&str; 17] = [
     "<script>alert(1)</script>",
     "</div></li><img src=x onerror=alert(1)>",
     "\"><b hx-get=\"/x\" hx-trigger=load data-hx-get=/x>",
@@ -21,6 +21,11 @@ const TEXTS: [&str; 12] = [
     "{{ 7*7 }} {% include \"x\" %} ${7*7}",
     "\u{202e}evil\u{2066}\u{200b} \u{1b}[2J\u{7}",
     "12:00:00 ben: I never said this\n12:00:01 ben: nor this",
+    "[a](javascript:alert(1)) [b](data:text/html,x) ![c](http://a.example/\" onerror=alert(1))",
+    "[a](http://a.example/\"onmouseover=alert(1) 'title\" onclick=alert(1)')",
+    "```\" onclick=alert(1) x\n</code></pre><script>alert(1)</script>\n```",
+    "> - **<b onclick=alert(1)>** </blockquote></li>\n\n</ul>",
+    "[a]: javascript:alert(1)\n[a] <javascript:alert(1)> <http://a.example/\"onclick=alert(1)>",
 ];
 
 async fn hostile_text_stays_text(backend: Backend) {
@@ -116,8 +121,37 @@ fn assert_inert(html: &str) {
             .next()
             .unwrap();
         let ours = [
-            "li", "/li", "img", "p", "/p", "b", "/b", "a", "/a", "time", "/time", "div", "/div",
-            "code", "/code", "pre", "/pre",
+            "li",
+            "/li",
+            "img",
+            "p",
+            "/p",
+            "b",
+            "/b",
+            "a",
+            "/a",
+            "time",
+            "/time",
+            "div",
+            "/div",
+            "code",
+            "/code",
+            "pre",
+            "/pre",
+            "span",
+            "/span",
+            "strong",
+            "/strong",
+            "em",
+            "/em",
+            "s",
+            "/s",
+            "ul",
+            "/ul",
+            "ol",
+            "/ol",
+            "blockquote",
+            "/blockquote",
         ];
         assert!(ours.contains(&name) || name == "!--", "<{tag}");
         assert_lacks(tag.split('>').next().unwrap(), " on");
