@@ -287,7 +287,7 @@ async fn a_permanent_link_shows_its_surroundings(backend: Backend) {
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{missing}");
     }
     let wrong_method = ana
-        .request(Method::DELETE, "/rooms/tea/messages/5")
+        .request(Method::PUT, "/rooms/tea/messages/5")
         .send()
         .await
         .unwrap();

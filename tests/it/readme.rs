@@ -88,6 +88,15 @@ async fn the_recipes_work_as_they_stand() {
     let waited = run(&server, recipe("wait for any room")).await;
     assert_contains(&waited, "{\"rooms\":[{\"room\":\"tea\",");
     assert_contains(&waited, "\"cursor\":\"12\"}");
+    let changed = run(&server, recipe("change")).await;
+    for part in [
+        " ana: soup at one\n",
+        " ana: with bread\n",
+        "\"emoji\":\"🎉\",\"count\":1,",
+        " ana deleted a message\n",
+    ] {
+        assert_contains(&changed, part);
+    }
     let after = format!(
         "{}\ncurl -s -o /dev/null -w '%{{http_code}}' -H \"$AUTH\" -H 'Accept: text/plain' \"$HOST/rooms\"",
         recipe("sign out")
