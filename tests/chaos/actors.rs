@@ -98,6 +98,149 @@ pub async fn writer(
     acknowledged
 }
 
+/// A message of which every change was acknowledged.
+#[derive(Debug)]
+pub struct Settled {
+    pub room: &'static str,
+    pub seq: u64,
+    /// `None` when it was deleted.
+    pub body: Option<String>,
+    /// Whether the changer's reaction is on.
+    pub is_liked: bool,
+}
+
+/// Posts, and then edits, reacts to and perhaps deletes what it has posted, each change at whichever node and
+/// again until it is acknowledged. Answers what must be so in the end.
+pub async fn changer(
+    name: String,
+    at: Vec<Person>,
+    history: History,
+    stop: Arc<AtomicBool>,
+) -> Vec<Settled> {
+    let mut choices = history.choices(&name);
+    let mut settled = Vec::new();
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let room = ROOMS[choices.usize(..ROOMS.len())];
+        let body = format!("{name} changes {number}");
+        let nonce = body.replace(' ', "-");
+        let form = [("body", body.as_str()), ("nonce", &nonce)];
+        let path = format!("/rooms/{room}/messages");
+        let mut ask = Insistent {
+            name: &name,
+            at: &at,
+            history: &history,
+            choices: &mut choices,
+        };
+        let Some(said) = ask.until_done(Method::POST, &path, &form).await else {
+            break;
+        };
+        let seq = said["seq"].as_u64().unwrap();
+        let path = format!("{path}/{seq}");
+        let mut now = Settled {
+            room,
+            seq,
+            body: Some(body.clone()),
+            is_liked: false,
+        };
+        for round in 0..ask.choices.usize(1..4) {
+            let (method, path, body) = match ask.choices.usize(..8) {
+                0..4 => (
+                    Method::PATCH,
+                    path.clone(),
+                    Some(format!("{body}, {round}")),
+                ),
+                4..6 => (Method::PUT, format!("{path}/reactions/👍"), None),
+                6 => (Method::DELETE, format!("{path}/reactions/👍"), None),
+                _ => (Method::DELETE, path.clone(), None),
+            };
+            let form: Vec<(&str, &str)> = body.iter().map(|body| ("body", body.as_str())).collect();
+            if ask.until_done(method.clone(), &path, &form).await.is_none() {
+                break;
+            }
+            let is_reaction = path.contains("/reactions/");
+            match (method, is_reaction) {
+                (Method::PATCH, _) => now.body = body,
+                (method, true) => now.is_liked = method == Method::PUT,
+                _ => {
+                    (now.body, now.is_liked) = (None, false);
+                    break;
+                }
+            }
+        }
+        settled.push(now);
+        sleep(Duration::from_millis(choices.u64(1..40))).await;
+    }
+    settled
+}
+
+/// Asks any node until one says that it is done.
+struct Insistent<'a> {
+    name: &'a str,
+    at: &'a [Person],
+    history: &'a History,
+    choices: &'a mut fastrand::Rng,
+}
+
+impl Insistent<'_> {
+    async fn until_done(
+        &mut self,
+        method: Method,
+        path: &str,
+        form: &[(&str, &str)],
+    ) -> Option<Value> {
+        let longest = Instant::now() + Duration::from_secs(90);
+        while Instant::now() < longest {
+            let node = self.choices.usize(..self.at.len());
+            let patience = Duration::from_millis(self.choices.u64(1_500..20_000));
+            let request = self.at[node].request(method.clone(), path).form(form);
+            let asking = request.header("accept", "application/json").send();
+            let Ok(Ok(answer)) = timeout(patience, asking).await else {
+                pause(self.choices).await;
+                continue;
+            };
+            let status = answer.status();
+            let what = json!({ "asks": method.as_str(), "of": path, "node": node, "status": status.as_u16() });
+            self.history.note(self.name, what);
+            let Ok(text) = answer.text().await else {
+                continue;
+            };
+            match status {
+                StatusCode::NO_CONTENT => return Some(Value::Null),
+                StatusCode::OK | StatusCode::CREATED => return serde_json::from_str(&text).ok(),
+                StatusCode::SERVICE_UNAVAILABLE => pause(self.choices).await,
+                _ => {
+                    let how = format!("{method} {path} at node {node}: {status} {text}");
+                    self.history.broken(self.name, how);
+                    return None;
+                }
+            }
+        }
+        let how = format!("{method} {path} was not done for 90 seconds");
+        self.history.broken(self.name, how);
+        None
+    }
+}
+
+/// Puts the message that a change brings into its place: what a reader has then is what there is now.
+pub fn take_in(read: &mut Vec<Value>, mut event: Value) -> bool {
+    if let Some(target) = event["target"].as_u64() {
+        let message = event["message"].take();
+        let is_there = message["seq"] == target;
+        if let Some(place) = read.get_mut(target as usize - 1)
+            && is_there
+        {
+            *place = message;
+        }
+        read.push(event);
+        return is_there;
+    }
+    read.push(event);
+    true
+}
+
 /// Asks for a room's page at any node, as a browser behind a balancer does, and posts now and then: the log
 /// never shrinks, and what it has posted is there. It carries the cookie from node to node.
 pub async fn visitor(
@@ -241,7 +384,7 @@ async fn read_on(
     }
     while let Some(event) = stream.next().await {
         match event.name.as_deref() {
-            Some("message" | "joined") => {}
+            Some("message" | "joined" | "edited" | "deleted" | "reacted") => {}
             Some("hello" | "presence" | "goodbye") => continue,
             other => {
                 let after = read.len();
@@ -259,7 +402,12 @@ async fn read_on(
                 format!("{seq} from node {node} instead of {expected}"),
             );
         }
-        read.push(event.json());
+        if !take_in(read, event.json()) {
+            history.broken(
+                name,
+                format!("{seq} from node {node} came without its message"),
+            );
+        }
         if orders.until.load(Ordering::Relaxed) == seq {
             return;
         }

@@ -1,6 +1,7 @@
-//! The suite: eight writers, twelve readers, four visitors, one fault after another. After each fault:
-//! every acknowledged message is in the log once, the logs have no gap, every reader has read the log, and
-//! no visitor has seen one shrink.
+//! The suite: eight writers, three who change what they have written, twelve readers, four visitors, one fault
+//! after another. After each fault: every acknowledged message is in the log once, every message is as the last
+//! acknowledged change made it, the logs have no gap, every reader ends with what the log has, and no visitor
+//! has seen one shrink.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,13 +12,16 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::actors::{Acknowledged, Orders, ROOMS, reader, visitor, writer};
+use crate::actors::{
+    Acknowledged, Orders, ROOMS, Settled, changer, reader, take_in, visitor, writer,
+};
 use crate::cluster::{Cluster, Shared};
 use crate::faults::{Fault, break_things};
 use crate::history::History;
 use crate::support::{Person, eventually};
 
 const WRITERS: usize = 8;
+const CHANGERS: usize = 3;
 const VISITORS: usize = 4;
 const NODES: usize = 3;
 
@@ -97,6 +101,12 @@ impl Storm<'_> {
             let at = self.everywhere(person);
             writers.spawn(writer(name, at, self.history.clone(), Arc::clone(&stop)));
         }
+        let mut changers = JoinSet::new();
+        for (number, person) in self.people.iter().enumerate().take(CHANGERS) {
+            let name = format!("{:?}-c{number}", self.fault);
+            let at = self.everywhere(person);
+            changers.spawn(changer(name, at, self.history.clone(), Arc::clone(&stop)));
+        }
         let mut visitors = JoinSet::new();
         for (number, room) in ROOMS.into_iter().cycle().take(VISITORS).enumerate() {
             let name = format!("{:?}-v{number}", self.fault);
@@ -137,15 +147,21 @@ impl Storm<'_> {
                 .broken("visitors", "have seen no page".to_owned());
         }
         acknowledged.extend(writers.join_all().await.into_iter().flatten());
+        let settled: Vec<Settled> = changers.join_all().await.into_iter().flatten().collect();
+        eprintln!("{:?}: {} messages changed", self.fault, settled.len());
 
         let mut logs = Vec::new();
         for (room, orders) in ROOMS.into_iter().zip(&orders) {
-            let log = self.people[0].log(room).await;
+            let mut log = Vec::new();
+            for event in self.people[0].log(room).await {
+                take_in(&mut log, event);
+            }
             orders.until.store(log.len() as u64, Ordering::Relaxed);
             logs.push((room, log));
         }
         for (room, log) in &logs {
             self.check_log(room, log, acknowledged);
+            self.check_settled(room, log, &settled);
         }
         for (name, room, read) in readers.join_all().await {
             let log = logs.iter().find(|(of, _)| *of == room).map(|(_, log)| log);
@@ -158,6 +174,23 @@ impl Storm<'_> {
 
     fn everywhere(&self, person: &Person) -> Vec<Person> {
         self.bases.iter().map(|base| person.at(base)).collect()
+    }
+
+    fn check_settled(&self, room: &str, log: &[Value], settled: &[Settled]) {
+        for settled in settled.iter().filter(|settled| settled.room == room) {
+            let stands = log.get(settled.seq as usize - 1).unwrap_or(&Value::Null);
+            let is_liked = stands["reactions"]
+                .as_array()
+                .is_some_and(|all| !all.is_empty());
+            let is_deleted = stands["deleted_at"].is_string();
+            if stands["body"].as_str() != settled.body.as_deref()
+                || is_liked != settled.is_liked
+                || is_deleted != settled.body.is_none()
+            {
+                self.history
+                    .broken(room, format!("{settled:?} stands as {stands}"));
+            }
+        }
     }
 
     /// `log` has no gap: whoever read it has checked that.

@@ -35,8 +35,7 @@ async fn export_from(
     wait: std::time::Duration,
     mut exporter: Exporter<'_>,
 ) -> anyhow::Result<Counts> {
-    let (database, _) = connect(uri, wait).await?;
-    let collections = Collections::of(database);
+    let collections = Collections::of(&connect(uri, wait).await?);
     migrations::refuse_newer(&collections).await?;
     exporter.begin(collections.epoch().await?)?;
 
@@ -200,9 +199,9 @@ async fn import_into(
     mut importer: Importer<'_>,
     new_epoch: bool,
 ) -> anyhow::Result<Counts> {
-    let (database, hello) = connect(uri, wait).await?;
-    ensure_replicated(&hello)?;
-    let collections = Collections::of(database);
+    let connected = connect(uri, wait).await?;
+    ensure_replicated(&connected.hello)?;
+    let collections = Collections::of(&connected);
     let epoch = importer.begin()?;
     migrations::refuse_newer(&collections).await?;
     collections.make_indexes().await?;
@@ -266,9 +265,9 @@ pub async fn start_new_epoch(uri: &str, wait: std::time::Duration) -> anyhow::Re
 }
 
 async fn go_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
-    let (database, hello) = connect(uri, wait).await?;
-    ensure_replicated(&hello)?;
-    let collections = Collections::of(database);
+    let connected = connect(uri, wait).await?;
+    ensure_replicated(&connected.hello)?;
+    let collections = Collections::of(&connected);
     ensure_unused(&collections).await?;
     migrations::refuse_newer(&collections).await?;
     let newest = collections.epoch().await?;

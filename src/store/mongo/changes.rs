@@ -10,6 +10,7 @@ use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Database};
 use tokio_stream::StreamExt;
 
+use super::abandoned::unblocked;
 use super::collections::Collections;
 use super::errors::DUPLICATE_KEY;
 use super::event_document::{document_from, event_from, place, signed, state_fields};
@@ -60,7 +61,7 @@ pub(super) async fn change(collections: &Collections, numbering: &Numbering) -> 
             let insert = collections.events.insert_many(documents).ordered(true);
             insert.session(&mut session).await.map(drop)
         });
-        if let Err(error) = written.await {
+        if let Err(error) = unblocked(collections, written).await {
             let how = refused(&error);
             let error = matches!(how, Inserted::Conflict).then_some(error);
             return Changed {

@@ -1,5 +1,6 @@
 //! The collections, their indexes, and the facts about the whole database.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use mongodb::options::{
 };
 use mongodb::{Collection, Database, IndexModel};
 
+use super::connect::Connected;
 use super::errors::duplicate_key;
 use super::retry::{ATTEMPT_MAX, retry};
 use super::states::States;
@@ -33,16 +35,20 @@ pub(super) struct Collections {
     pub(super) presence: Collection<Document>,
     pub(super) typing: Collection<Document>,
     pub(super) states: States,
+    /// The name by which MongoDB knows our connections.
+    pub(super) app_name: Arc<str>,
 }
 
 impl Collections {
-    pub(super) fn of(database: Database) -> Self {
+    pub(super) fn of(connected: &Connected) -> Self {
+        let database = connected.database.clone();
         // An attempt lost in a failover is not counted.
         let quick = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
         let quick = CollectionOptions::builder().write_concern(quick).build();
         let (events, users) = (database.collection("events"), database.collection("users"));
         Self {
             states: States::new(events.clone(), users.clone()),
+            app_name: connected.app_name.as_str().into(),
             limits: database.collection_with_options("limits", quick),
             nodes: database.collection("nodes"),
             presence: database.collection("presence"),

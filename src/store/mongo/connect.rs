@@ -17,8 +17,18 @@ use super::retry::{ATTEMPT_MAX, Backoff, attempt, is_transient};
 /// How soon the log says that nobody answers at the start; the driver goes on looking.
 const GREET_WITHIN: Duration = Duration::from_secs(2);
 
-/// The database that `uri` names, and what its primary says of itself.
-pub(super) async fn connect(uri: &str, wait: Duration) -> anyhow::Result<(Database, Document)> {
+/// A connection.
+pub(super) struct Connected {
+    /// The database that the address names.
+    pub(super) database: Database,
+    /// What its primary says of itself.
+    pub(super) hello: Document,
+    /// The name by which its server knows our connections.
+    pub(super) app_name: String,
+}
+
+/// Connects to the database that `uri` names.
+pub(super) async fn connect(uri: &str, wait: Duration) -> anyhow::Result<Connected> {
     let until = Instant::now() + wait;
     let mut backoff = Backoff::new();
     // No error is passed on with its source: it may quote the address, password and all.
@@ -60,7 +70,11 @@ pub(super) async fn connect(uri: &str, wait: Duration) -> anyhow::Result<(Databa
     let client = Client::with_options(options.clone()).context("cannot use MONGODB_URI")?;
     let database = client.database(&name);
     let hello = wait_for_primary(&database, &options, wait).await?;
-    Ok((database, hello))
+    Ok(Connected {
+        database,
+        hello,
+        app_name: options.app_name.unwrap_or_default(),
+    })
 }
 
 /// Waits for a primary.

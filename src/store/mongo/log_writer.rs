@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
 
+use super::abandoned::{unblock, unblocked};
 use super::changes::{self, Changed};
 use super::collections::Collections;
 use super::errors::DUPLICATE_KEY;
@@ -155,6 +156,7 @@ async fn write_room(
     let mut backoff = Backoff::new();
     // Why those who wait for long do.
     let mut trouble = String::new();
+    let mut conflicts_since = None;
     loop {
         while log.numbering.waiting().len() < BATCH_MAX
             && let Ok(waiting) = queue.try_recv()
@@ -175,7 +177,11 @@ async fn write_room(
                     }
                 }
             },
-            Ok(Did::Progress) => backoff = Backoff::new(),
+            Ok(Did::Progress) => {
+                backoff = Backoff::new();
+                conflicts_since = None;
+            }
+            Ok(Did::ReadHead) => backoff = Backoff::new(),
             Ok(Did::LoseRace) => {
                 shared.metrics.append_races_lost.inc();
                 // Waiting to hear of the winner's events is pause enough.
@@ -184,6 +190,8 @@ async fn write_room(
             Ok(Did::Conflict) => {
                 shared.metrics.append_races_lost.inc();
                 "other nodes were always faster".clone_into(&mut trouble);
+                let since = conflicts_since.get_or_insert_with(Instant::now);
+                unblock(&shared.collections, *since).await;
                 backoff.pause().await;
             }
             Err(error) => {
@@ -207,6 +215,7 @@ enum Did {
     /// There was none to take.
     Nothing,
     Progress,
+    ReadHead,
     LoseRace,
     /// Nothing, because another transaction was in the way.
     Conflict,
@@ -227,6 +236,7 @@ impl RoomLog {
                     None => self.read_head().await?,
                 };
                 self.numbering.read_head(head);
+                return Ok(Did::ReadHead);
             }
             Step::Insert(events) => return self.insert(events).await,
             Step::Change => return self.change().await,
@@ -251,7 +261,8 @@ impl RoomLog {
             .events
             .insert_many(documents)
             .ordered(true);
-        let (how, error) = inserted(attempt("append an event", insert).await);
+        let insert = attempt("append an event", insert);
+        let (how, error) = inserted(unblocked(&self.shared.collections, insert).await);
         let settled = self.numbering.inserted(events, &how);
         let has_settled = !settled.is_empty();
         self.settle(settled).await;

@@ -5,6 +5,7 @@
 //! them that were acknowledged before; a unique index lets one of two equal keys in. Nothing here
 //! uses counters, and only changes to messages use transactions. How a log is numbered: `numbering.rs`; how other nodes hear: `change_stream.rs`.
 
+mod abandoned;
 mod accounts;
 pub mod archive;
 mod batch_loader;
@@ -97,9 +98,9 @@ impl MongoStore {
         on_peer_change: OnPeerChange,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
-        let (database, hello) = connect(uri, wait).await?;
-        ensure_replicated(&hello)?;
-        let collections = Collections::of(database);
+        let connected = connect(uri, wait).await?;
+        ensure_replicated(&connected.hello)?;
+        let collections = Collections::of(&connected);
         migrations::refuse_newer(&collections).await?;
         collections.make_indexes().await?;
         migrations::migrate(&collections).await?;
@@ -121,7 +122,7 @@ impl MongoStore {
         let logs = Logs::new(collections.clone(), Arc::clone(&on_change), metrics.clone());
         let mut tasks = JoinSet::new();
         let nodes = Nodes::join(&collections, on_peer_change).await?;
-        let liveness = Arc::new(Liveness::new(!is_router(&hello)));
+        let liveness = Arc::new(Liveness::new(!is_router(&connected.hello)));
         let change_stream = ChangeStream {
             collections: collections.clone(),
             nodes: nodes.clone(),

@@ -1,5 +1,6 @@
 //! Messages that change: edits, deletions, reactions and replies.
 
+mod abandoned;
 mod convergence;
 mod deletion;
 
