@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::{
-    ChangeKind, Changed, Edit, Emoji, Invalid, MembershipId, Message, MessageBody, NewChange,
-    Reactions, Reply, RoomId, Timestamp, User, UserId,
+    ChangeKind, Changed, Emoji, Invalid, Message, MessageBody, Reactions, RoomId, Timestamp, User,
+    UserId,
 };
 
 /// An event's number in its room's log: 1, 2, 3 … without gaps. 0 stands before the first.
@@ -112,12 +112,14 @@ pub struct Event {
 }
 
 impl Event {
-    /// The same event with the start of a long text and an ellipsis: what lists of rooms carry.
+    /// The same event with the start of a long text and an ellipsis, and without reactions: as lists of rooms
+    /// carry it.
     #[must_use]
     pub fn abridged(&self) -> Self {
         let mut event = self.clone();
         if let EventKind::Message(message) = &mut event.kind {
             message.body = message.body.as_ref().map(MessageBody::excerpt);
+            message.reactions = Reactions::default();
         }
         event
     }
@@ -156,7 +158,7 @@ impl Serialize for Event {
     }
 }
 
-/// What JSON has of a message.
+/// The fields of a message in JSON.
 #[derive(Serialize)]
 struct MessageShape<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,7 +188,7 @@ impl<'a> From<&'a Message> for MessageShape<'a> {
     }
 }
 
-/// What JSON has of a change.
+/// The fields of a change in JSON.
 #[derive(Serialize)]
 struct ChangeShape<'a> {
     target: Seq,
@@ -276,181 +278,6 @@ impl EventKind {
     }
 }
 
-/// What the stores keep of an event's kind and state, in columns or fields of these names; see
-/// [`StoredKind::read`].
-#[derive(Debug, Clone, Default)]
-pub(crate) struct StoredKind<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) body: Option<&'a str>,
-    pub(crate) target: Option<Seq>,
-    pub(crate) emoji: Option<&'a str>,
-    pub(crate) is_on: Option<bool>,
-    pub(crate) reply_to: Option<Seq>,
-    pub(crate) changed: Option<Seq>,
-    pub(crate) rev: Option<Seq>,
-    pub(crate) edited_at: Option<Timestamp>,
-    pub(crate) deleted_at: Option<Timestamp>,
-}
-
-impl StoredKind<'_> {
-    /// The kind, of which the states of other messages and the reactions are still missing.
-    pub(crate) fn read(self) -> EventKind {
-        let has_no_text = self.body.is_none();
-        let what = match (self.name, self.emoji, self.is_on) {
-            ("edited", None, None) => Some(ChangeKind::Edited),
-            ("deleted", None, None) => Some(ChangeKind::Deleted),
-            ("reacted", Some(emoji), Some(on)) => {
-                let emoji = Emoji::stored(emoji);
-                Some(ChangeKind::Reacted { emoji, on })
-            }
-            _ => None,
-        };
-        match (self.name, self.target, what) {
-            ("message", None, _) if has_no_text == self.deleted_at.is_some() => {
-                let edited = self.rev.zip(self.edited_at);
-                EventKind::Message(Message {
-                    body: self.body.map(MessageBody::stored),
-                    changed: self.changed.unwrap_or(0),
-                    edited: edited.map(|(seq, at)| Edit { seq, at }),
-                    deleted_at: self.deleted_at,
-                    reply: self.reply_to.map(|to| Reply { to, quote: None }),
-                    reactions: Reactions::default(),
-                })
-            }
-            ("joined", None, _) if has_no_text => EventKind::Joined,
-            (_, Some(target), Some(what)) if has_no_text => EventKind::Changed(Changed {
-                target,
-                what,
-                message: None,
-            }),
-            _ => EventKind::Unknown {
-                name: self.name.into(),
-                body: self.body.map(Arc::from),
-            },
-        }
-    }
-}
-
-impl<'a> From<&'a EventKind> for StoredKind<'a> {
-    fn from(kind: &'a EventKind) -> Self {
-        let name = kind.name();
-        match kind {
-            EventKind::Message(message) => Self {
-                name,
-                body: message.body.as_ref().map(MessageBody::as_str),
-                reply_to: message.reply.as_ref().map(|reply| reply.to),
-                changed: (message.changed > 0).then_some(message.changed),
-                rev: message.edited.map(|edit| edit.seq),
-                edited_at: message.edited.map(|edit| edit.at),
-                deleted_at: message.deleted_at,
-                ..Self::default()
-            },
-            EventKind::Joined => Self {
-                name,
-                ..Self::default()
-            },
-            EventKind::Changed(changed) => {
-                let (emoji, is_on) = match &changed.what {
-                    ChangeKind::Reacted { emoji, on } => (Some(emoji.as_str()), Some(*on)),
-                    ChangeKind::Edited | ChangeKind::Deleted => (None, None),
-                };
-                Self {
-                    name,
-                    target: Some(changed.target),
-                    emoji,
-                    is_on,
-                    ..Self::default()
-                }
-            }
-            EventKind::Unknown { body, .. } => Self {
-                name,
-                body: body.as_deref(),
-                ..Self::default()
-            },
-        }
-    }
-}
-
-/// An event that has not been appended yet: the store gives it its number and its time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewEvent {
-    /// Its author.
-    pub author: Author,
-    /// Its kind.
-    pub kind: NewKind,
-    /// Makes a retry safe: an author's second event with the same nonce in a room is the first.
-    pub nonce: Option<Nonce>,
-}
-
-/// The kinds of new event.
-#[derive(Debug, Clone, PartialEq)]
-pub enum NewKind {
-    /// A message.
-    Message {
-        /// The text.
-        body: MessageBody,
-        /// The number of the message it replies to.
-        reply_to: Option<Seq>,
-    },
-    /// The author has entered the room.
-    Joined,
-    /// A change to a message. It needs no nonce: made twice, it is made once.
-    Change {
-        /// The message's number.
-        target: Seq,
-        /// What is to be done to it.
-        change: NewChange,
-    },
-}
-
-impl NewKind {
-    /// Whether it counts as a message.
-    pub fn is_message(&self) -> bool {
-        matches!(self, Self::Message { .. })
-    }
-}
-
-/// A client's name for one post, which makes sending it again safe: 1 to [`Self::CHARS_MAX`] visible
-/// ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nonce(Arc<str>);
-
-impl Nonce {
-    /// Room for a UUID in quotes or a hash in hexadecimal.
-    pub const CHARS_MAX: usize = 128;
-
-    /// # Errors
-    ///
-    /// [`Invalid`] for an empty, long or unprintable one.
-    pub fn parse(raw: &str) -> Result<Self, Invalid> {
-        let visible = !raw.is_empty() && raw.bytes().all(|b| b.is_ascii_graphic());
-        if visible && raw.len() <= Self::CHARS_MAX {
-            Ok(Self(raw.into()))
-        } else {
-            Err(Invalid(
-                "A nonce (or Idempotency-Key) has 1 to 128 visible ASCII characters.",
-            ))
-        }
-    }
-
-    /// The nonce of the event with which a membership begins: one event for one membership, however
-    /// often the join is tried again. The space keeps it out of what [`Self::parse`] takes.
-    pub fn joined(membership: MembershipId) -> Self {
-        Self(format!(" joined-{membership}").into())
-    }
-
-    /// The nonce as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Serialize for Nonce {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -477,14 +304,5 @@ mod tests {
         ] {
             assert!(EventId::parse(text).is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn nobody_can_send_the_nonce_of_a_join() {
-        assert!(Nonce::parse(Nonce::joined(MembershipId::new()).as_str()).is_err());
-        assert!(Nonce::parse("").is_err());
-        assert!(Nonce::parse("a b").is_err());
-        assert!(Nonce::parse(&"x".repeat(129)).is_err());
-        assert!(Nonce::parse("\"6f1a\"").is_ok());
     }
 }

@@ -36,7 +36,7 @@ pub struct Edit {
 pub struct Reply {
     /// That message's number.
     pub to: Seq,
-    /// What is quoted of it; `None` where that was not read.
+    /// The quote; `None` where that message was not read.
     pub quote: Option<Quote>,
 }
 
@@ -98,7 +98,7 @@ pub enum Refusal {
 pub struct Changed {
     /// The message's number.
     pub target: Seq,
-    /// What was done.
+    /// The kind of change.
     pub what: ChangeKind,
     /// The message as it is when this was read; `None` where there is none of that number.
     pub message: Option<Arc<Event>>,
@@ -164,6 +164,15 @@ impl Message {
         self.body.as_ref().map_or(0, |body| body.as_str().len()) + self.reactions.weight()
     }
 
+    /// The most bytes it takes in an answer, like [`MessageBody::escaped_bytes_max`].
+    fn escaped_bytes_max(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, MessageBody::escaped_bytes_max);
+        let quote = self.reply.as_ref().and_then(|reply| reply.quote.as_ref());
+        let quote = quote.and_then(|quote| quote.excerpt.as_ref());
+        let quote = quote.map_or(0, MessageBody::escaped_bytes_max);
+        body + quote + self.reactions.escaped_bytes_max()
+    }
+
     /// Whether a post that repeats the nonce of this one is the same post. What was posted is known
     /// only until it is changed; from then on the nonce alone decides.
     pub(crate) fn is_repeated_by(&self, post: &Self) -> bool {
@@ -226,6 +235,11 @@ impl Event {
             kind: EventKind::Message(changed),
             ..Self::clone(self)
         }))
+    }
+
+    /// The most bytes that it and what it shows of other messages take in an answer.
+    pub(crate) fn escaped_bytes_max(&self) -> usize {
+        self.message().map_or(0, Message::escaped_bytes_max)
     }
 
     /// The state of a message: this event's, or that of the message which it changes.

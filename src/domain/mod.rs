@@ -10,10 +10,12 @@ mod event;
 mod id;
 mod message;
 mod message_body;
+mod new_event;
 mod reaction;
 mod room;
 mod roster;
 mod session;
+mod stored_kind;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timestamp;
@@ -21,15 +23,16 @@ mod username;
 
 pub use account::{Account, Login, NewUser, User};
 pub use email::Email;
-pub(crate) use event::StoredKind;
-pub use event::{Author, Epoch, Event, EventId, EventKind, NewEvent, NewKind, Nonce, Seq};
+pub use event::{Author, Epoch, Event, EventId, EventKind, Seq};
 pub use id::{MembershipId, NodeId, SessionId, UserId};
 pub use message::{ChangeKind, Changed, Edit, Message, NewChange, Quote, Refusal, Reply};
 pub use message_body::MessageBody;
+pub use new_event::{NewEvent, NewKind, Nonce};
 pub use reaction::{Emoji, Reaction, ReactionKind, Reactions};
 pub use room::{RoomId, RoomSummary};
 pub use roster::Roster;
 pub use session::Session;
+pub(crate) use stored_kind::StoredKind;
 pub use timestamp::Timestamp;
 pub use username::Username;
 

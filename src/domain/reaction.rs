@@ -188,7 +188,15 @@ impl Reactions {
 
     /// About how much memory they take, in bytes.
     pub fn weight(&self) -> usize {
-        self.all.len() * size_of::<Reaction>() + self.kinds.len() * 500
+        self.all.len() * size_of::<Reaction>() + self.escaped_bytes_max()
+    }
+
+    /// The most bytes they take in an answer, about: in JSON, with ids and names.
+    pub(super) fn escaped_bytes_max(&self) -> usize {
+        const KIND: usize = 160;
+        const USER: usize = 200;
+        let of_kind = |kind: &ReactionKind| KIND + kind.users.len() * USER;
+        self.kinds.iter().map(of_kind).sum()
     }
 
     /// The reactions once a user's is on or off, without anybody's name; `None` when it is so already.

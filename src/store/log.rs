@@ -5,9 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Freshness, StoreError};
-use crate::domain::{
-    Epoch, Event, EventKind, Message, MessageBody, NewEvent, NewKind, RoomId, Seq,
-};
+use crate::domain::{Epoch, Event, EventKind, Message, NewEvent, NewKind, RoomId, Seq};
 
 /// How an append ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +44,7 @@ pub const PAGE_MAX: usize = 200;
 /// whose client reads slowly.
 const PAGE_BYTES_MAX: usize = 512 * 1024;
 
-/// Keeps as many of a page's first events as [`PAGE_BYTES_MAX`] allows, at least one.
+/// Reads as many of a page's first events as [`PAGE_BYTES_MAX`] allows, at least one.
 pub(super) fn within_bytes<E>(
     events: impl Iterator<Item = Result<Event, E>>,
 ) -> Result<Vec<Event>, E> {
@@ -54,13 +52,26 @@ pub(super) fn within_bytes<E>(
     let mut page = Vec::new();
     for event in events {
         let event = event?;
-        bytes += event.kind.body().map_or(0, MessageBody::escaped_bytes_max);
+        bytes += event.escaped_bytes_max();
         if bytes > PAGE_BYTES_MAX && !page.is_empty() {
             break;
         }
         page.push(event);
     }
     Ok(page)
+}
+
+/// The same once the events have what they show of other messages: a page of changes to one message has
+/// that as many times.
+pub(super) fn shortened(mut page: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+    let mut bytes = 0;
+    let mut fits = |event: &Arc<Event>| {
+        bytes += event.escaped_bytes_max();
+        bytes <= PAGE_BYTES_MAX
+    };
+    let fitting = page.iter().take_while(|event| fits(event)).count();
+    page.truncate(fitting.max(1));
+    page
 }
 
 /// The logs. A caller that goes away does not stop an append.

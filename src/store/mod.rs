@@ -30,7 +30,7 @@ pub use buckets::{Bucket, Buckets};
 pub use error::StoreError;
 pub use freshness::{Freshness, Seen};
 pub use log::{Appended, History, Log, PAGE_MAX};
-use log::{repeated, within_bytes};
+use log::{repeated, shortened, within_bytes};
 use rooms::newest_first;
 pub use rooms::{Access, ROOMS_PER_USER_MAX, Rooms};
 pub use sessions::Sessions;

@@ -196,7 +196,7 @@ impl Checker {
         Ok(())
     }
 
-    /// What a message became, or what a change is to.
+    /// Checks the state of a message, or the target of a change.
     fn check_state(&mut self, event: &EventRecord) -> anyhow::Result<()> {
         ensure!(
             event

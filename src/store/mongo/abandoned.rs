@@ -52,7 +52,7 @@ async fn end_abandoned(collections: &Collections) {
 }
 
 async fn kill_idle(collections: &Collections) -> Result<usize, Error> {
-    // What is under way is no majority's.
+    // MongoDB tells what is under way to no reader that asks for a majority's word.
     let local = ReadConcern::local();
     let local = DatabaseOptions::builder().read_concern(local).build();
     let client = collections.database.client();

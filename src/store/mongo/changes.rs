@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
 use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Database};
 use tokio_stream::StreamExt;
 
 use super::abandoned::unblocked;
 use super::collections::Collections;
-use super::errors::DUPLICATE_KEY;
+use super::errors::{first_duplicate, is_number};
 use super::event_document::{document_from, event_from, place, signed, state_fields};
 use super::numbering::{Decided, Inserted, Numbering};
 use super::retry::attempt;
@@ -142,19 +142,10 @@ async fn update(
     }
 }
 
-/// What an error within the transaction says: it is aborted, so nothing is there.
+/// Reads an error within the transaction. It is aborted, so nothing is there.
 fn refused(error: &StoreError) -> Inserted {
-    let message = match source(error).map(|error| &*error.kind) {
-        Some(ErrorKind::InsertMany(failure)) => { failure.write_errors.iter().flatten() }
-            .find(|error| error.code == DUPLICATE_KEY)
-            .map(|error| error.message.as_str()),
-        Some(ErrorKind::Command(error)) if error.code == DUPLICATE_KEY => {
-            Some(error.message.as_str())
-        }
-        _ => None,
-    };
-    match message {
-        Some(message) if message.contains("index: room_seq ") => Inserted::LostRace { durable: 0 },
+    match first_duplicate(error) {
+        Some((_, message)) if is_number(message) => Inserted::LostRace { durable: 0 },
         Some(_) => Inserted::Repeated { durable: 0 },
         None => Inserted::Conflict,
     }
@@ -162,12 +153,9 @@ fn refused(error: &StoreError) -> Inserted {
 
 /// Whether another transaction was in the way.
 fn is_conflict(error: &StoreError) -> bool {
-    source(error).is_some_and(|error| error.contains_label("TransientTransactionError"))
-}
-
-fn source(error: &StoreError) -> Option<&Error> {
-    match error {
-        StoreError::Backend { source, .. } => source.downcast_ref(),
-        _ => None,
-    }
+    let StoreError::Backend { source, .. } = error else {
+        return false;
+    };
+    let error = source.downcast_ref::<Error>();
+    error.is_some_and(|error| error.contains_label(TRANSIENT_TRANSACTION_ERROR))
 }

@@ -21,7 +21,7 @@ const GREET_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Connected {
     /// The database that the address names.
     pub(super) database: Database,
-    /// What its primary says of itself.
+    /// The primary's answer to `hello`.
     pub(super) hello: Document,
     /// The name by which its server knows our connections.
     pub(super) app_name: String,

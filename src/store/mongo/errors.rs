@@ -20,6 +20,28 @@ pub(super) fn duplicate_key(error: &StoreError) -> Option<&str> {
     }
 }
 
+/// The first event of an ordered insert that met an equal key: its place among them, and the message, which
+/// names the index. Within a transaction MongoDB may say it of the command. `None` also where some of the
+/// events may not be durable.
+pub(super) fn first_duplicate(error: &StoreError) -> Option<(usize, &str)> {
+    let StoreError::Backend { source, .. } = error else {
+        return None;
+    };
+    match &*source.downcast_ref::<Error>()?.kind {
+        ErrorKind::InsertMany(failure) if failure.write_concern_error.is_none() => {
+            let first = failure.write_errors.as_deref()?.first()?;
+            (first.code == DUPLICATE_KEY).then_some((first.index, &first.message))
+        }
+        ErrorKind::Command(error) if error.code == DUPLICATE_KEY => Some((0, &error.message)),
+        _ => None,
+    }
+}
+
+/// Whether the equal key is an event's number, by the message that names the index.
+pub(super) fn is_number(message: &str) -> bool {
+    message.contains("index: room_seq ")
+}
+
 /// Whether everything that an unordered insert refused was there already, in this index.
 pub(super) fn is_only_repeated(error: &StoreError, index: &str) -> bool {
     let StoreError::Backend { source, .. } = error else {

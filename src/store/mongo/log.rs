@@ -17,7 +17,9 @@ use super::log_ends::{events_at, heads, last_messages};
 use super::retry::retry;
 use crate::domain::{Epoch, Event, NewEvent, RoomId, Seq};
 use crate::store::cache::{LogEnd, NEWEST_MAX};
-use crate::store::{Appended, Freshness, History, Log, PAGE_MAX, StoreError, within_bytes};
+use crate::store::{
+    Appended, Freshness, History, Log, PAGE_MAX, StoreError, shortened, within_bytes,
+};
 
 pub(super) async fn page_after(
     collections: &Collections,
@@ -86,7 +88,7 @@ async fn page_from(
     documents: &[Document],
 ) -> Result<Vec<Arc<Event>>, StoreError> {
     let page = within_bytes(documents.iter().map(event_from))?;
-    collections.states.complete(page).await
+    Ok(shortened(collections.states.complete(page).await?))
 }
 
 /// The newest event's document.
@@ -108,7 +110,7 @@ async fn end_with_page(collections: &Collections, room: &RoomId) -> Result<LogEn
         });
     };
     let newest = event_from(&document)?;
-    // What is said meanwhile belongs to a later moment.
+    // A message that comes meanwhile belongs to a later moment.
     let page = page_before(collections, room, newest.seq + 1, NEWEST_MAX).await?;
     let last_message = match page.iter().rfind(|event| event.kind.is_message()) {
         Some(last) => Some(Arc::clone(last)),

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
-use mongodb::error::{Error, ErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
@@ -15,7 +14,7 @@ use tokio_stream::StreamExt;
 use super::abandoned::{unblock, unblocked};
 use super::changes::{self, Changed};
 use super::collections::Collections;
-use super::errors::DUPLICATE_KEY;
+use super::errors::{first_duplicate, is_number};
 use super::event_document::{document_from, event_from, head_from};
 use super::numbering::{Found, Head, Inserted, Numbering, Settled, Step, Waiting};
 use super::retry::{Backoff, attempt};
@@ -402,25 +401,11 @@ fn inserted<T>(result: Result<T, StoreError>) -> (Inserted, Option<StoreError>) 
         Ok(_) => return (Inserted::All, None),
         Err(error) => error,
     };
-    let stopped = || {
-        let StoreError::Backend { source, .. } = &error else {
-            return None;
-        };
-        let ErrorKind::InsertMany(failure) = &*source.downcast_ref::<Error>()?.kind else {
-            return None;
-        };
-        let errors = failure.write_errors.as_deref();
-        match (&failure.write_concern_error, errors) {
-            (None, Some([first, ..])) if first.code == DUPLICATE_KEY => {
-                let durable = first.index;
-                // Told apart to save a look-up. Taking one for the other costs only a turn more.
-                Some(match first.message.contains("index: room_seq ") {
-                    true => Inserted::LostRace { durable },
-                    false => Inserted::Repeated { durable },
-                })
-            }
-            _ => None,
-        }
+    let how = match first_duplicate(&error) {
+        // Told apart to save a look-up. Taking one for the other costs only a turn more.
+        Some((durable, message)) if is_number(message) => Inserted::LostRace { durable },
+        Some((durable, _)) => Inserted::Repeated { durable },
+        None => Inserted::Unknown,
     };
-    (stopped().unwrap_or(Inserted::Unknown), Some(error))
+    (how, Some(error))
 }

@@ -23,8 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::{
-    ChangeKind, Changed, Event, EventKind, Message, NewChange, NewEvent, NewKind, Refusal, RoomId,
-    Seq, Timestamp,
+    ChangeKind, Changed, Event, EventKind, NewChange, NewEvent, Refusal, RoomId, Seq, Timestamp,
 };
 use crate::store::{Appended, StoreError, repeated};
 
@@ -104,7 +103,7 @@ pub(super) enum Step {
     Change,
 }
 
-/// What is to come of a change.
+/// The outcome of a change, once its message was read.
 pub(super) enum Decided {
     /// This event.
     New(Arc<Event>),
@@ -126,17 +125,6 @@ pub(super) enum Inserted {
     Unknown,
     /// None is there, nor will one come: a transaction that was not committed.
     Conflict,
-}
-
-/// The kind that an event gets without a look at any other; `None` for a change.
-fn kind_of(new: &NewKind) -> Option<EventKind> {
-    match new {
-        NewKind::Message { body, reply_to } => {
-            Some(EventKind::Message(Message::new(body.clone(), *reply_to)))
-        }
-        NewKind::Joined => Some(EventKind::Joined),
-        NewKind::Change { .. } => None,
-    }
 }
 
 /// An event that stands in the log, durable.
@@ -213,7 +201,7 @@ impl Numbering {
         let mut messages = head.messages;
         self.waiting
             .iter()
-            .map_while(|waiting| Some((waiting, kind_of(&waiting.event.kind)?)))
+            .map_while(|waiting| Some((waiting, waiting.event.kind.event_kind().ok()?)))
             .zip(head.seq + 1..)
             .map(|((waiting, kind), seq)| {
                 messages += u64::from(kind.is_message());
@@ -232,9 +220,9 @@ impl Numbering {
     /// The changes that wait in front.
     fn changes(&self) -> impl Iterator<Item = (&Waiting, Seq, &NewChange)> {
         let changes = self.waiting.iter();
-        changes.map_while(|waiting| match &waiting.event.kind {
-            NewKind::Change { target, change } => Some((waiting, *target, change)),
-            NewKind::Message { .. } | NewKind::Joined => None,
+        changes.map_while(|waiting| {
+            let (target, change) = waiting.event.kind.event_kind().err()?;
+            Some((waiting, target, change))
         })
     }
 
@@ -243,8 +231,8 @@ impl Numbering {
         self.changes().map(|(_, target, _)| target).collect()
     }
 
-    /// What is to come of each change that waits in front, given the states of their messages, and the
-    /// states after it.
+    /// Decides each change that waits in front, given the states of their messages. The states after that
+    /// are answered, too.
     pub(super) fn decide(
         &self,
         mut states: HashMap<Seq, Arc<Event>>,

@@ -74,7 +74,7 @@ pub(super) fn configure(connection: &Connection) -> anyhow::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // What is deleted is overwritten, and stands in no file but these: see `states.rs`.
+    // Deleted rows are overwritten, and no other file gets a copy of them: see `states.rs`.
     connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // The checkpointer does it, off the path of a post.

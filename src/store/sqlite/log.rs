@@ -9,12 +9,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::states::{self, Changing, Place};
 use super::{SqliteStore, accounts};
 use crate::domain::{
-    Author, Epoch, Event, EventKind, Message, NewEvent, NewKind, Nonce, RoomId, Seq, StoredKind,
-    Timestamp,
+    Author, Epoch, Event, EventKind, NewEvent, Nonce, RoomId, Seq, StoredKind, Timestamp,
 };
 use crate::store::cache::{Durable, LogEnd, NEWEST_MAX};
 use crate::store::{
-    Appended, Change, Freshness, History, Log, PAGE_MAX, StoreError, repeated, within_bytes,
+    Appended, Change, Freshness, History, Log, PAGE_MAX, StoreError, repeated, shortened,
+    within_bytes,
 };
 
 /// Selects events with their texts, by the rest of the statement.
@@ -55,13 +55,11 @@ pub(super) fn append(
         at: Timestamp::following(head.at),
     };
     let messages = head.messages + u64::from(new.kind.is_message());
-    let kind = match new.kind {
-        NewKind::Message { body, reply_to } => EventKind::Message(Message::new(body, reply_to)),
-        NewKind::Joined => EventKind::Joined,
-        NewKind::Change { target, change } => {
-            match states::change(connection, &place, &new.author, target, &change)
-                .map_err(failed)?
-            {
+    let kind = match new.kind.event_kind() {
+        Ok(kind) => kind,
+        Err((target, change)) => {
+            let changing = states::change(connection, &place, &new.author, target, change);
+            match changing.map_err(failed)? {
                 Ok(Changing::To(kind)) => kind,
                 Ok(Changing::IsSo(message)) => return Ok(Appended::Unchanged(message)),
                 Err(refusal) => return Err(StoreError::Refused(refusal)),
@@ -200,7 +198,7 @@ pub(super) fn end(connection: &Connection, room: &RoomId) -> rusqlite::Result<Lo
 /// How it ends, with those.
 pub(super) fn end_with_page(connection: &Connection, room: &RoomId) -> rusqlite::Result<LogEnd> {
     let head = head(connection, room)?;
-    // What is said meanwhile belongs to a later moment.
+    // A message that comes meanwhile belongs to a later moment.
     let newest = page_before(connection, room, head.seq + 1, NEWEST_MAX)?;
     let last_message = newest.iter().rfind(|event| event.kind.is_message());
     Ok(LogEnd {
@@ -256,7 +254,7 @@ fn page(
     let mut page = connection.prepare_cached(select)?;
     let rows = page.query_map(params![room.as_str(), from, limit as i64], event_from)?;
     let events = within_bytes(rows)?;
-    states::complete(connection, events)
+    Ok(shortened(states::complete(connection, events)?))
 }
 
 pub(super) fn room_from(row: &Row<'_>, column: &str) -> rusqlite::Result<RoomId> {

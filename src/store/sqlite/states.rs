@@ -138,7 +138,7 @@ pub(super) fn change(
     }))))
 }
 
-/// What a change comes to.
+/// The outcome of a change.
 pub(super) enum Changing {
     /// The message is so already.
     IsSo(Arc<Event>),

@@ -1,0 +1,102 @@
+//! Event kinds as the stores keep them.
+
+use std::sync::Arc;
+
+use super::{
+    ChangeKind, Changed, Edit, Emoji, EventKind, Message, MessageBody, Reactions, Reply, Seq,
+    Timestamp,
+};
+
+/// An event's kind and state as the stores keep them, in columns or fields of these names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StoredKind<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) body: Option<&'a str>,
+    pub(crate) target: Option<Seq>,
+    pub(crate) emoji: Option<&'a str>,
+    pub(crate) is_on: Option<bool>,
+    pub(crate) reply_to: Option<Seq>,
+    pub(crate) changed: Option<Seq>,
+    pub(crate) rev: Option<Seq>,
+    pub(crate) edited_at: Option<Timestamp>,
+    pub(crate) deleted_at: Option<Timestamp>,
+}
+
+impl StoredKind<'_> {
+    /// The kind, of which the states of other messages and the reactions are still missing.
+    pub(crate) fn read(self) -> EventKind {
+        let has_no_text = self.body.is_none();
+        let what = match (self.name, self.emoji, self.is_on) {
+            ("edited", None, None) => Some(ChangeKind::Edited),
+            ("deleted", None, None) => Some(ChangeKind::Deleted),
+            ("reacted", Some(emoji), Some(on)) => {
+                let emoji = Emoji::stored(emoji);
+                Some(ChangeKind::Reacted { emoji, on })
+            }
+            _ => None,
+        };
+        match (self.name, self.target, what) {
+            ("message", None, _) if has_no_text == self.deleted_at.is_some() => {
+                let edited = self.rev.zip(self.edited_at);
+                EventKind::Message(Message {
+                    body: self.body.map(MessageBody::stored),
+                    changed: self.changed.unwrap_or(0),
+                    edited: edited.map(|(seq, at)| Edit { seq, at }),
+                    deleted_at: self.deleted_at,
+                    reply: self.reply_to.map(|to| Reply { to, quote: None }),
+                    reactions: Reactions::default(),
+                })
+            }
+            ("joined", None, _) if has_no_text => EventKind::Joined,
+            (_, Some(target), Some(what)) if has_no_text => EventKind::Changed(Changed {
+                target,
+                what,
+                message: None,
+            }),
+            _ => EventKind::Unknown {
+                name: self.name.into(),
+                body: self.body.map(Arc::from),
+            },
+        }
+    }
+}
+
+impl<'a> From<&'a EventKind> for StoredKind<'a> {
+    fn from(kind: &'a EventKind) -> Self {
+        let name = kind.name();
+        match kind {
+            EventKind::Message(message) => Self {
+                name,
+                body: message.body.as_ref().map(MessageBody::as_str),
+                reply_to: message.reply.as_ref().map(|reply| reply.to),
+                changed: (message.changed > 0).then_some(message.changed),
+                rev: message.edited.map(|edit| edit.seq),
+                edited_at: message.edited.map(|edit| edit.at),
+                deleted_at: message.deleted_at,
+                ..Self::default()
+            },
+            EventKind::Joined => Self {
+                name,
+                ..Self::default()
+            },
+            EventKind::Changed(changed) => {
+                let (emoji, is_on) = match &changed.what {
+                    ChangeKind::Reacted { emoji, on } => (Some(emoji.as_str()), Some(*on)),
+                    ChangeKind::Edited | ChangeKind::Deleted => (None, None),
+                };
+                Self {
+                    name,
+                    target: Some(changed.target),
+                    emoji,
+                    is_on,
+                    ..Self::default()
+                }
+            }
+            EventKind::Unknown { body, .. } => Self {
+                name,
+                body: body.as_deref(),
+                ..Self::default()
+            },
+        }
+    }
+}
