@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Author, Event, EventKind, Message, MessageBody, RoomId, Seq, Timestamp, UserId};
+use super::{
+    Author, ChangeKind, Changed, Emoji, Event, EventKind, Message, MessageBody, NewChange, RoomId,
+    Seq, Timestamp, UserId,
+};
 
 /// The event of this number in a room of messages: `number 7`, by ana.
 pub(crate) fn event(seq: Seq) -> Arc<Event> {
@@ -19,5 +22,24 @@ pub(crate) fn event(seq: Seq) -> Arc<Event> {
             MessageBody::parse(&format!("number {seq}")).unwrap(),
             None,
         )),
+    })
+}
+
+/// The event of this number by which ana has reacted to the message `number {target}`.
+pub(crate) fn reaction(seq: Seq, target: Seq) -> Arc<Event> {
+    let message = event(target);
+    let emoji = Emoji::parse("👍").unwrap();
+    let react = NewChange::React { emoji, on: true };
+    let at = Timestamp::from_millis(0);
+    let after = message.after_change(&react, UserId::new(), seq, at);
+    Arc::new(Event {
+        seq,
+        messages: target,
+        kind: EventKind::Changed(Changed {
+            target,
+            what: ChangeKind::from(&react),
+            message: after.unwrap().map(Arc::new),
+        }),
+        ..Event::clone(&message)
     })
 }

@@ -1,20 +1,19 @@
 //! A followed room: the end of its log, encoded and ready, and what wakes its subscribers.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod tail;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
+use self::tail::{After, Tail};
 use super::encode::{Encoded, Format};
 use super::renderer::Renderer;
 use crate::domain::{Epoch, Event, RoomId, Roster, Seq};
-
-/// How many events, and about how many bytes of them, a room keeps ready: enough for readers who
-/// come back from another tab, little enough for a thousand busy rooms.
-const RING_EVENTS_MAX: usize = 256;
-const RING_BYTES_MAX: usize = 512 * 1024;
 
 /// How much goes out in one write. More would only lie in the socket's buffer.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
@@ -35,6 +34,8 @@ pub(super) struct Room {
     epoch: Epoch,
     pub(super) renderer: Renderer,
     tail: Mutex<Tail>,
+    /// How many deletions there were: what was read or taken before one must not be sent.
+    deletions: AtomicU64,
     /// How many streams follow it.
     subscribers: AtomicUsize,
     /// People who have typed since the last notice, and have not sent it.
@@ -52,29 +53,26 @@ pub(super) struct Signal {
     pub(super) typing: Option<Names>,
 }
 
-/// The end of the log, without gaps, as far as this process knows it.
-#[derive(Default)]
-struct Tail {
-    /// `None` until the head was read from the store, or an event came first.
-    head: Option<Seq>,
-    ring: VecDeque<Arc<Encoded>>,
-    ring_bytes: usize,
-    /// Numbers up to this one are known to be in the store.
-    wanted: Seq,
-    /// Whether somebody is reading what is missing.
-    is_catching_up: bool,
-    /// How many deletions there were: what was read or taken before one must not be sent.
-    deletions: u64,
-    /// Up to where rows of the page are sent. Reactions wait there for up to a second, so that a burst of
-    /// them is one row.
-    shown_upto: Seq,
-    /// Whether reactions were shown since the last [`Room::show_reactions`].
-    has_shown_reactions: bool,
-}
-
 /// The moment before a read or a take: see [`Room::is_current`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReadToken(u64);
+
+/// How far the log reaches, for streams of programs and for those of rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Heads {
+    head: Seq,
+    shown_upto: Seq,
+}
+
+impl Heads {
+    /// The highest number that streams of a format are sent.
+    pub(super) fn of(self, format: Format) -> Seq {
+        match format {
+            Format::Html | Format::Page => self.shown_upto,
+            Format::Json | Format::Text | Format::TextWithIds | Format::Ndjson => self.head,
+        }
+    }
+}
 
 /// The outcome of [`Room::accept`].
 #[derive(Debug, PartialEq, Eq)]
@@ -122,6 +120,7 @@ impl Room {
             epoch,
             renderer,
             tail: Mutex::default(),
+            deletions: AtomicU64::new(0),
             subscribers: AtomicUsize::new(0),
             typists: Mutex::default(),
             signal: watch::Sender::new(Signal::default()),
@@ -155,13 +154,11 @@ impl Room {
     /// later one means that something must be read from the store first.
     pub(super) fn accept(&self, event: Arc<Event>) -> Accepted {
         let mut tail = self.tail();
-        if event.kind.is_deletion() && tail.head.is_none_or(|head| event.seq > head) {
-            tail.deletions += 1;
+        if tail.is_after(&event) {
+            self.note_deletion(&event, &tail);
+            return tail.want(event.seq);
         }
-        let is_taken = match tail.head {
-            Some(head) if event.seq > head + 1 => return tail.want(event.seq),
-            _ => self.take_in(&mut tail, event),
-        };
+        let is_taken = self.take_in(&mut tail, event);
         drop(tail);
         if is_taken {
             self.has_grown();
@@ -173,12 +170,11 @@ impl Room {
     /// may have been deleted since. Then they are still missing.
     pub(super) fn accept_read(&self, events: Vec<Arc<Event>>, token: ReadToken) {
         let mut tail = self.tail();
-        if tail.token() != token {
+        if !self.is_current(token) {
             return;
         }
         for event in events {
-            let is_next = tail.head.is_none_or(|head| event.seq <= head + 1);
-            if is_next {
+            if !tail.is_after(&event) {
                 self.take_in(&mut tail, event);
             }
         }
@@ -186,15 +182,15 @@ impl Room {
         self.has_grown();
     }
 
-    /// The next event, or one that was taken before. Before the head was read, any durable event will do as
-    /// one: those before it are in the store, and a cursor that needs them reads them there.
+    /// Takes the next event, and answers `false` for one that was taken before.
     fn take_in(&self, tail: &mut Tail, event: Arc<Event>) -> bool {
-        if tail.head.is_some_and(|head| event.seq <= head) {
+        if tail.has(&event) {
             return false;
         }
+        self.note_deletion(&event, tail);
         self.typists().remove(&event.author.username);
         tail.renew(&event, self.epoch);
-        tail.push(Arc::new(Encoded::new(event, self.epoch)));
+        tail.push(Arc::new(Encoded::new(event, self.epoch)), Instant::now());
         true
     }
 
@@ -208,15 +204,12 @@ impl Room {
 
     /// Whether a message after `from` was changed after `cursor`, as far as that is kept ready.
     pub(super) fn has_changed(&self, cursor: Seq, from: Seq) -> bool {
-        let tail = self.tail();
-        let newer = tail.ring.iter().rev().map(|kept| kept.event());
-        let mut newer = newer.take_while(|event| event.seq > cursor);
-        newer.any(|event| event.target().is_some_and(|target| target > from))
+        self.tail().has_changed(cursor, from)
     }
 
-    /// To be called before something is read from the store, or taken to be sent later.
+    /// To be called before something is read from the store, or taken to be sent later. It takes no lock.
     pub(super) fn token(&self) -> ReadToken {
-        self.tail().token()
+        ReadToken(self.deletions.load(Ordering::Acquire))
     }
 
     /// Whether no message was deleted since.
@@ -224,34 +217,28 @@ impl Room {
         self.token() == token
     }
 
-    /// What is kept ready may be out of date: it is read again.
-    pub(super) fn forget(&self) {
-        let mut tail = self.tail();
-        tail.ring.clear();
-        tail.ring_bytes = 0;
-        tail.deletions += 1;
-    }
-
-    /// The highest number that streams of a format are sent.
-    pub(super) fn head_of(&self, format: Format) -> Seq {
-        let tail = self.tail();
-        match format {
-            Format::Html | Format::Page => tail.shown_upto,
-            Format::Json | Format::Text | Format::TextWithIds | Format::Ndjson => {
-                tail.head.unwrap_or(0)
-            }
+    /// From here on nothing that was read or taken before is sent. The tail is locked, so that nothing is
+    /// put into it meanwhile.
+    fn note_deletion(&self, event: &Event, _: &Tail) {
+        if event.kind.is_deletion() {
+            self.deletions.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Has the rows sent that wait. To be called once a second.
-    pub(super) fn show_reactions(&self) {
+    /// Drops the events that are kept ready: they may be out of date, and are read again.
+    pub(super) fn forget(&self) {
         let mut tail = self.tail();
-        let head = tail.head.unwrap_or(0);
-        let wait = tail.shown_upto < head;
-        tail.shown_upto = head;
-        tail.has_shown_reactions = wait;
-        drop(tail);
-        if wait {
+        tail.forget();
+        self.deletions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn heads(&self) -> Heads {
+        self.tail().heads()
+    }
+
+    /// Has the rows of reactions sent that wait. To be called once a second.
+    pub(super) fn show_reactions(&self) {
+        if self.tail().show_reactions(Instant::now()) {
             self.signal.send_modify(|_| {});
         }
     }
@@ -263,8 +250,7 @@ impl Room {
             Some(known) if head > known => tail.want(head),
             Some(_) => Accepted::Done,
             None => {
-                tail.head = Some(head);
-                tail.shown_upto = head;
+                tail.begin_at(head);
                 drop(tail);
                 self.signal.send_modify(|_| {});
                 Accepted::Done
@@ -372,75 +358,6 @@ impl Room {
             rest = later;
         }
         Some((several.freeze(), upto))
-    }
-}
-
-/// The part of a tail after a cursor.
-enum After {
-    Nothing,
-    Events(Vec<Arc<Encoded>>),
-    Behind,
-}
-
-impl Tail {
-    fn after(&self, cursor: Seq) -> After {
-        let Some(head) = self.head.filter(|head| *head > cursor) else {
-            return After::Nothing;
-        };
-        let first = self.ring.front().map_or(head + 1, |event| event.seq());
-        let Some(skip) = (cursor + 1).checked_sub(first) else {
-            return After::Behind;
-        };
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let next: Vec<_> = self.ring.iter().skip(skip).cloned().collect();
-        match next.is_empty() {
-            true => After::Behind,
-            false => After::Events(next),
-        }
-    }
-
-    fn token(&self) -> ReadToken {
-        ReadToken(self.deletions)
-    }
-
-    /// Puts in the new state of a message, wherever the ring shows it.
-    fn renew(&mut self, change: &Event, epoch: Epoch) {
-        if change.kind.is_entry() {
-            return;
-        }
-        for kept in &mut self.ring {
-            if let Some(renewed) = kept.event().renewed_by(change) {
-                self.ring_bytes -= kept.weight();
-                *kept = Arc::new(Encoded::new(renewed, epoch));
-                self.ring_bytes += kept.weight();
-            }
-        }
-    }
-
-    fn push(&mut self, event: Arc<Encoded>) {
-        self.head = Some(event.seq());
-        let is_reaction = event.event().kind.is_reaction();
-        if !is_reaction || !self.has_shown_reactions {
-            self.shown_upto = event.seq();
-            self.has_shown_reactions |= is_reaction;
-        }
-        self.ring_bytes += event.weight();
-        self.ring.push_back(event);
-        while self.ring.len() > RING_EVENTS_MAX || self.ring_bytes > RING_BYTES_MAX {
-            let Some(oldest) = self.ring.pop_front() else {
-                break;
-            };
-            self.ring_bytes -= oldest.weight();
-        }
-    }
-
-    fn want(&mut self, seq: Seq) -> Accepted {
-        self.wanted = self.wanted.max(seq);
-        if std::mem::replace(&mut self.is_catching_up, true) {
-            Accepted::Done
-        } else {
-            Accepted::Gap
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::encode::Format;
 use super::notice::Notice;
-use super::room::{ReadToken, Room, Signal, Taken};
+use super::room::{Heads, ReadToken, Room, Signal, Taken};
 use crate::domain::Seq;
 
 /// A snapshot of a room, with the bytes that were made from it: thousands of streams that have the same
@@ -17,9 +17,8 @@ pub struct RoomView {
     room: Arc<Room>,
     /// Never resolves; being woken is the news.
     changes: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The room at the last refresh: the heads of programs' formats and of rows.
-    head: Seq,
-    shown_upto: Seq,
+    /// The room at the last refresh.
+    heads: Heads,
     signal: Signal,
     /// From before what was taken.
     token: ReadToken,
@@ -36,8 +35,7 @@ impl RoomView {
     pub(super) fn new(room: Arc<Room>) -> Self {
         let mut receiver = room.watch();
         Self {
-            head: 0,
-            shown_upto: 0,
+            heads: Heads::default(),
             token: room.token(),
             signal: room.signal(),
             room,
@@ -55,18 +53,14 @@ impl RoomView {
 
     /// Takes a new snapshot.
     pub fn refresh(&mut self) {
-        self.head = self.room.head_of(Format::Json);
-        self.shown_upto = self.room.head_of(Format::Html);
+        self.heads = self.room.heads();
         self.signal = self.room.signal();
         self.taken.clear();
         self.notices.clear();
     }
 
     pub(super) fn head_of(&self, format: Format) -> Seq {
-        match format {
-            Format::Html | Format::Page => self.shown_upto,
-            Format::Json | Format::Text | Format::TextWithIds | Format::Ndjson => self.head,
-        }
+        self.heads.of(format)
     }
 
     pub(super) fn signal(&self) -> &Signal {
@@ -97,16 +91,22 @@ impl RoomView {
 
     pub(super) fn take(&mut self, cursor: Seq, format: Format) -> Taken {
         // A message that was deleted since must not go out.
-        let token = self.room.token();
-        if self.token != token {
-            self.token = token;
+        if !self.room.is_current(self.token) {
+            self.token = self.room.token();
             self.taken.clear();
         }
         let is_it = |taken: &&(Seq, Format, Bytes, Seq)| taken.0 == cursor && taken.1 == format;
         if let Some((_, _, bytes, upto)) = self.taken.iter().find(is_it) {
             return Taken::Events(bytes.clone(), *upto);
         }
-        let taken = self.room.take(cursor, format);
+        let taken = loop {
+            let taken = self.room.take(cursor, format);
+            // Nor one that was deleted while it was encoded.
+            if self.room.is_current(self.token) {
+                break taken;
+            }
+            self.token = self.room.token();
+        };
         if let Taken::Events(bytes, upto) = &taken
             && self.taken.len() < TAKEN_MAX
         {

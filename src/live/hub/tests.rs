@@ -214,3 +214,14 @@ async fn a_room_without_subscribers_is_forgotten() {
     tokio::time::sleep(PRESENCE_EVERY * 2).await;
     assert_eq!(started.hub.0.shared.rooms().len(), 0);
 }
+
+/// Invariant: when messages may have been deleted unheard, nothing that was kept ready is sent any more.
+#[tokio::test]
+async fn what_was_kept_ready_is_read_again_when_it_may_be_out_of_date() {
+    let started = start(7);
+    let mut slow = started.stream().await;
+    started.appends_telling(9, &[8, 9]);
+    (started.on_change)(Change::Distrust);
+    assert_eq!(numbers(&mut slow, 9).await, [8, 9]);
+    assert_eq!(*started.log.reads.lock().unwrap(), 1, "from the store");
+}

@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use super::*;
-use crate::domain::testing::event;
+use crate::domain::testing::{event, reaction};
+use crate::domain::{ChangeKind, Changed, EventKind};
 
 pub(in crate::live) fn renderer() -> Renderer {
     Renderer {
@@ -68,4 +71,76 @@ fn a_cursor_below_a_head_that_was_only_read_is_behind() {
     room.reaches(10);
     assert!(matches!(room.take(7, Format::Json), Taken::Behind));
     assert!(taken(&room, 10).is_none());
+}
+
+/// Invariant: a burst of reactions reaches streams of rows once a second at most, and programs at once; a
+/// message takes along those that wait.
+#[test]
+fn reactions_wait_for_each_other_a_second() {
+    let mut tail = Tail::default();
+    tail.begin_at(0);
+    let began = Instant::now();
+    let encoded = |event| Arc::new(Encoded::new(event, 0));
+    let (mut shown, mut seq, mut last) = (Vec::new(), 0, 0);
+    // One each 10 ms for five seconds, and a look each second.
+    for ms in (0..5_000_u64).step_by(10) {
+        let now = began + Duration::from_millis(ms);
+        if ms % 1_000 == 700 {
+            tail.show_reactions(now);
+        }
+        seq += 1;
+        tail.push(encoded(reaction(seq, 1)), now);
+        let heads = tail.heads();
+        assert_eq!(heads.of(Format::Json), seq);
+        if heads.of(Format::Html) > last {
+            last = heads.of(Format::Html);
+            shown.push(ms);
+        }
+    }
+    assert!((4..=6).contains(&shown.len()), "{shown:?}");
+    assert!(
+        shown.windows(2).all(|pair| pair[1] - pair[0] >= 950),
+        "{shown:?}"
+    );
+    seq += 1;
+    tail.push(encoded(event(seq)), began + Duration::from_millis(5_001));
+    assert_eq!(tail.heads().of(Format::Html), seq);
+}
+
+/// Invariant: of several changes to a message in one write, only the last carries its row.
+#[test]
+fn only_the_last_of_several_changes_carries_the_row() {
+    let room = room();
+    room.reaches(0);
+    room.accept(event(1));
+    for seq in 2..=5 {
+        room.accept(reaction(seq, 1));
+    }
+    let Taken::Events(bytes, 5) = room.take(1, Format::Html) else {
+        panic!("four events");
+    };
+    let sent = String::from_utf8(bytes.into()).unwrap();
+    assert_eq!(sent.matches("event: passed-over").count(), 3, "{sent}");
+    assert_eq!(sent.matches("<li>").count(), 1, "{sent}");
+    assert!(sent.trim_end().ends_with("data: <li>5</li>"), "{sent}");
+}
+
+/// Invariant: events that were read before a deletion was heard of are not taken.
+#[test]
+fn nothing_that_was_read_before_a_deletion_is_taken() {
+    let room = room();
+    room.reaches(0);
+    let token = room.token();
+    let read: Vec<_> = (1..=3).map(event).collect();
+    let mut deletion = Event::clone(&reaction(4, 2));
+    deletion.kind = EventKind::Changed(Changed {
+        target: 2,
+        what: ChangeKind::Deleted,
+        message: None,
+    });
+    assert_eq!(room.accept(Arc::new(deletion)), Accepted::Gap);
+    room.accept_read(read.clone(), token);
+    assert_eq!(room.head(), Some(0));
+    room.accept_read(read, room.token());
+    assert_eq!(room.head(), Some(3));
 }
