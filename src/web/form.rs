@@ -25,6 +25,9 @@ pub(super) trait Input: DeserializeOwned {
     /// The field that stands for the whole body when none of the struct's is in it: `curl -d 'hello'`
     /// says that it sends a form, and sends none.
     const RAW: Option<&'static str> = None;
+
+    /// The fields that JSON may have as numbers or booleans, which become texts as a form has them.
+    const SCALARS: &'static [&'static str] = &[];
 }
 
 impl<S: Send + Sync, T: Input> FromRequest<S> for Payload<T> {
@@ -33,6 +36,13 @@ impl<S: Send + Sync, T: Input> FromRequest<S> for Payload<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, AppError> {
         let mut body = Fields::from_request(request, state).await?;
         body.raw_field = T::RAW;
+        if body
+            .scalars
+            .iter()
+            .any(|name| !T::SCALARS.contains(&name.as_str()))
+        {
+            return Err(SHAPE.into());
+        }
         // A struct of texts with defaults takes whatever there is.
         let read = T::deserialize(body);
         Ok(Self(read.map_err(|_| Invalid("Send a form of texts."))?))
@@ -45,7 +55,11 @@ struct Fields {
     /// The whole body, when it is text or a form.
     raw: String,
     raw_field: Option<&'static str>,
+    /// The names of those that were numbers or booleans.
+    scalars: Vec<String>,
 }
+
+const SHAPE: Invalid = Invalid("Send a JSON object whose values are strings.");
 
 impl Fields {
     fn new(pairs: Vec<(String, String)>, raw: String) -> Self {
@@ -53,6 +67,7 @@ impl Fields {
             pairs,
             raw,
             raw_field: None,
+            scalars: Vec::new(),
         }
     }
 }
@@ -115,14 +130,26 @@ impl Fields {
                 Ok(Self::new(urlencoded(&raw)?, raw))
             }
             Some("application/json") => {
-                const SHAPE: Invalid = Invalid("Send a JSON object whose values are strings.");
                 let object: serde_json::Map<String, serde_json::Value> =
                     serde_json::from_slice(&bytes).map_err(|_| SHAPE)?;
-                let pairs = object.into_iter().map(|(name, value)| match value {
-                    serde_json::Value::String(value) => Ok((name, value)),
-                    _ => Err(SHAPE),
-                });
-                Ok(Self::new(pairs.collect::<Result<_, _>>()?, String::new()))
+                let mut fields = Self::new(Vec::new(), String::new());
+                for (name, value) in object {
+                    let text = match value {
+                        serde_json::Value::Null => continue,
+                        serde_json::Value::String(text) => text,
+                        serde_json::Value::Number(number) => {
+                            fields.scalars.push(name.clone());
+                            number.to_string()
+                        }
+                        serde_json::Value::Bool(is_on) => {
+                            fields.scalars.push(name.clone());
+                            u8::from(is_on).to_string()
+                        }
+                        _ => return Err(SHAPE.into()),
+                    };
+                    fields.pairs.push((name, text));
+                }
+                Ok(fields)
             }
             None | Some("text/plain" | "application/octet-stream") => {
                 Ok(Self::new(Vec::new(), text()?))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
@@ -154,6 +154,7 @@ pub(super) struct Edit {
 
 impl Input for Edit {
     const RAW: Option<&'static str> = Some("body");
+    const SCALARS: &'static [&'static str] = &["rev"];
 }
 
 /// `POST /rooms/{room}/messages/{seq}`, or `PATCH`: gives the message another text.
@@ -244,19 +245,20 @@ async fn edit(app: &AppState, target: &Target, sent: &Edit) -> Result<(Seq, Arc<
 /// `POST /rooms/{room}/messages/{seq}/delete`, or `DELETE` without the last part.
 pub(super) async fn destroy(
     State(app): State<AppState>,
+    method: Method,
     format: ResponseFormat,
     target: Target,
     seeing: Seeing,
 ) -> Result<Response, AppError> {
     let (seq, _) = target.change(&app, NewChange::Delete).await?;
-    let response = done(format, &format!("/rooms/{}", target.room));
+    let response = done(&method, format, &format!("/rooms/{}", target.room));
     Ok((seeing.having_shown(&target.room, seq), response).into_response())
 }
 
-/// The answer to a change that leaves nothing to be shown.
-pub(super) fn done(format: ResponseFormat, leads_to: &str) -> Response {
-    match format {
-        ResponseFormat::Page => Redirect::to(leads_to).into_response(),
+/// The answer to a change that leaves nothing to be shown. A form is led on; it can only post.
+pub(super) fn done(method: &Method, format: ResponseFormat, leads_to: &str) -> Response {
+    match (method, format) {
+        (&Method::POST, ResponseFormat::Page) => Redirect::to(leads_to).into_response(),
         _ => StatusCode::NO_CONTENT.into_response(),
     }
 }

@@ -175,6 +175,7 @@ pub(super) struct NewMessage {
 
 impl Input for NewMessage {
     const RAW: Option<&'static str> = Some("body");
+    const SCALARS: &'static [&'static str] = &["reply_to", "seen"];
 }
 
 impl NewMessage {

@@ -93,7 +93,7 @@ pub fn app(state: AppState) -> Router {
         )
         .route(
             "/rooms/{room}/messages/{seq}/reactions/{emoji}",
-            put(reactions::put).delete(reactions::delete),
+            put(reactions::update).delete(reactions::update),
         )
         // Within the compression: what it has not read yet is the whole answer.
         .layer(from_fn_with_state(state.clone(), in_flight::count))

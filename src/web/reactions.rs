@@ -1,6 +1,7 @@
 //! Reactions to messages. They are put on and taken off, never toggled, so doing either again does nothing.
 
 use axum::extract::{Path, State};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
@@ -23,6 +24,7 @@ pub(super) struct NewReaction {
 
 impl Input for NewReaction {
     const RAW: Option<&'static str> = Some("emoji");
+    const SCALARS: &'static [&'static str] = &["on"];
 }
 
 /// The emoji of the path.
@@ -34,9 +36,7 @@ pub(super) struct EmojiPath {
 /// `POST /rooms/{room}/messages/{seq}/reactions`.
 pub(super) async fn create(
     State(app): State<AppState>,
-    format: ResponseFormat,
-    target: Target,
-    seeing: Seeing,
+    asked: Asked,
     Payload(sent): Payload<NewReaction>,
 ) -> Result<Response, AppError> {
     let on = match sent.on.as_str() {
@@ -44,41 +44,30 @@ pub(super) async fn create(
         "0" => false,
         _ => return Err(Invalid("on takes 1 or 0.").into()),
     };
-    react(&app, format, &target, seeing, &sent.emoji, on).await
+    react(&app, asked, &sent.emoji, on).await
 }
 
-/// `PUT /rooms/{room}/messages/{seq}/reactions/{emoji}`.
-pub(super) async fn put(
+/// `PUT /rooms/{room}/messages/{seq}/reactions/{emoji}`, or `DELETE`.
+pub(super) async fn update(
     State(app): State<AppState>,
-    format: ResponseFormat,
-    target: Target,
-    seeing: Seeing,
+    asked: Asked,
     Path(EmojiPath { emoji }): Path<EmojiPath>,
 ) -> Result<Response, AppError> {
-    react(&app, format, &target, seeing, &emoji, true).await
+    let on = asked.0 == Method::PUT;
+    react(&app, asked, &emoji, on).await
 }
 
-/// `DELETE /rooms/{room}/messages/{seq}/reactions/{emoji}`.
-pub(super) async fn delete(
-    State(app): State<AppState>,
-    format: ResponseFormat,
-    target: Target,
-    seeing: Seeing,
-    Path(EmojiPath { emoji }): Path<EmojiPath>,
-) -> Result<Response, AppError> {
-    react(&app, format, &target, seeing, &emoji, false).await
-}
+/// A reaction's message, and how its sender is answered.
+type Asked = (Method, ResponseFormat, Target, Seeing);
 
 async fn react(
     app: &AppState,
-    format: ResponseFormat,
-    target: &Target,
-    seeing: Seeing,
+    (method, format, target, seeing): Asked,
     emoji: &str,
     on: bool,
 ) -> Result<Response, AppError> {
     let emoji = Emoji::parse(emoji)?;
     let (seq, _) = target.change(app, NewChange::React { emoji, on }).await?;
-    let response = done(format, &target.path(app));
+    let response = done(&method, format, &target.path(app));
     Ok((seeing.having_shown(&target.room, seq), response).into_response())
 }
