@@ -70,6 +70,22 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
     reader.end()
 }
 
+/// A text without its marks, on one line: what quotes and lists of rooms show of it.
+pub fn plain(text: &str) -> String {
+    let words = parts(text).into_iter().map(|part| match part {
+        Part::Text(text) | Part::Link(text) => Cow::Borrowed(text),
+        Part::Code(code) => code,
+        Part::Block(_, code) => Cow::Owned(format!(" {code} ")),
+        Part::LeadsTo(to) => Cow::Owned(format!(" ({to})")),
+        Part::Open(Mark::Quote | Mark::Item) | Part::Close(Mark::Quote | Mark::Item) => {
+            Cow::Borrowed(" ")
+        }
+        Part::Open(_) | Part::Close(_) => Cow::Borrowed(""),
+    });
+    let words: String = words.collect();
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Whether a text may have any mark at all; hardly any message has.
 fn may_have_marks(text: &str) -> bool {
     let has_mark = text.bytes().any(|b| {
@@ -268,6 +284,21 @@ mod tests {
             ("* a\n\n  b", "{list}{item}a\nb{/item}{/list}"),
         ] {
             assert_eq!(told(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_quote_shows_words() {
+        for (text, words) in [
+            ("**a** `b`\n- c\n- [d](https://d.example)", "a b c d"),
+            ("> a\n\nb  c", "a b c"),
+            (
+                "[https://a.example](https://b.example)",
+                "https://a.example (https://b.example)",
+            ),
+            ("a_b * c", "a_b * c"),
+        ] {
+            assert_eq!(plain(text), words);
         }
     }
 

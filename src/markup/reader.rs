@@ -1,7 +1,7 @@
 //! The reader: a parser's events as parts.
 //!
-//! What a text has between its marks is taken as it was typed, from the text itself: the parser leaves out
-//! blank lines, indentation and link definitions.
+//! Between its marks a text is taken as it was typed, from the text itself: the parser leaves out blank lines,
+//! indentation and link definitions.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -27,7 +27,7 @@ pub(super) struct Reader<'a> {
     read: Option<usize>,
     /// Text that is still to be put among the parts.
     pending: Range<usize>,
-    /// What is shown as it was typed, whatever is in it.
+    /// Shown as it was typed, whatever is in it.
     typed: Range<usize>,
     code: Option<(Cow<'a, str>, Cow<'a, str>)>,
     /// The text of the link that is open.
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
         self.add(range);
     }
 
-    /// What stands between what was read and this place. In quotes and lists it is their signs.
+    /// Adds the text between the last event and this place. In quotes and lists it is their signs.
     fn gap(&mut self, upto: usize) {
         let Some(from) = self.read.filter(|from| *from < upto) else {
             return;

@@ -1,8 +1,8 @@
-//! What can be done to a message, as forms on its page: for browsers without scripts, and for everybody who
+//! The forms on a message's page, which do everything that can be done to it: for browsers without scripts, and for everybody who
 //! came by its link.
 
 use crate::domain::{
-    Epoch, Event, EventId, EventKind, Message, MessageBody, ReactionKind, RoomId, UserId,
+    Epoch, Event, EventId, EventKind, Message, MessageBody, ReactionKind, Reactions, RoomId, UserId,
 };
 
 /// The forms below one message.
@@ -15,7 +15,7 @@ pub struct MessageActions<'a> {
     pub(super) is_own: bool,
     /// For a reply.
     pub(super) nonce: String,
-    /// What stands in the form for an edit.
+    /// The text in the form for an edit.
     pub(super) text: &'a str,
     /// Why the last one was refused.
     pub(super) error: Option<&'a str>,
@@ -47,7 +47,7 @@ impl<'a> MessageActions<'a> {
             viewer,
             is_own: event.author.id == viewer,
             nonce,
-            // What was typed is given back also where there is nothing to edit any more.
+            // Given back also where there is nothing to edit any more.
             text: refused_text.or(text)?,
             error: refused.map(|(_, why)| why),
         })
@@ -64,20 +64,34 @@ impl<'a> MessageActions<'a> {
 
     /// The kinds of reaction there are, each with whether it is one of the viewer's.
     pub(super) fn reactions(&self) -> impl Iterator<Item = (&ReactionKind, bool)> {
-        let all = self.message.reactions.all();
-        self.message.reactions.kinds().iter().map(|kind| {
-            let is_own = |one: &&_| is_by(one, self.viewer, kind);
-            (kind, all.iter().any(|one| is_own(&one)))
-        })
+        let reactions = &self.message.reactions;
+        let is_own = |kind: &ReactionKind| {
+            let mut all = reactions.all().iter();
+            all.any(|one| one.user == self.viewer && one.emoji == kind.emoji)
+        };
+        reactions
+            .kinds()
+            .iter()
+            .map(move |kind| (kind, is_own(kind)))
     }
 }
 
-fn is_by(one: &crate::domain::Reaction, viewer: UserId, kind: &ReactionKind) -> bool {
-    one.user == viewer && one.emoji == kind.emoji
+/// How many of those who reacted a row names, a kind: it grows by a kilobyte at most. The message's page names
+/// more of them.
+pub(super) fn named_in_row(reactions: &Reactions) -> usize {
+    match reactions.kinds().len() {
+        0..=3 => 3,
+        4..=6 => 2,
+        7..=8 => 1,
+        _ => 0,
+    }
 }
 
-/// Who put a reaction there: `ana, ben and 3 more`.
+/// The names of those who put a reaction there: `ana, ben and 3 more`; nothing where nobody is to be named.
 pub(super) fn reactors(kind: &ReactionKind, named: usize) -> String {
+    if named == 0 {
+        return String::new();
+    }
     let names: Vec<&str> = { kind.users.iter().take(named) }
         .map(|user| &*user.username)
         .collect();

@@ -15,11 +15,11 @@ use askama::Template;
 
 use crate::assets;
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, User, characters};
-use crate::markup::{Mark, Part};
+use crate::markup::{self, Mark, Part};
 
 pub use actions::MessageActions;
-// The message's page names those who reacted.
-use actions::reactors;
+// The templates name those who reacted.
+use actions::{named_in_row, reactors};
 pub use avatar::Avatar;
 pub use fragment_cache::{CachedHtml, FragmentCache};
 pub use reacted::Reacted;
@@ -219,7 +219,7 @@ pub struct HistoryPage<'a> {
     pub older: Option<EventId>,
     /// Where newer ones begin, if there are any.
     pub newer: Option<EventId>,
-    /// What can be done to the message that the page is about.
+    /// The forms for the message that the page is about.
     pub actions: Option<MessageActions<'a>>,
 }
 
@@ -331,14 +331,17 @@ pub struct ErrorNotice<'a> {
     pub detail: &'a str,
 }
 
-/// The start of the first line of what was said, for the lobby.
+/// The start of the first line of a message, for the lobby.
 pub fn excerpt(event: &Event) -> String {
-    let body = event.kind.body().map_or("", |body| body.as_str());
-    let line = body.lines().next().unwrap_or("").trim();
+    let Some(body) = event.kind.body() else {
+        return "deleted a message".to_owned();
+    };
+    let line = body.as_str().lines().next().unwrap_or("").trim();
     let excerpt = characters::excerpt(line);
-    match excerpt.len() < body.len() {
-        true => format!("{excerpt}…"),
-        false => excerpt.to_owned(),
+    let words = markup::plain(excerpt);
+    match excerpt.len() < body.as_str().len() {
+        true => format!("{words}…"),
+        false => words,
     }
 }
 

@@ -15,7 +15,7 @@ impl Reacted {
     /// The most that are told apart: more would not fit an address.
     const MAX: usize = 200;
 
-    /// Those on a page.
+    /// Collects those on a page.
     pub fn on(events: &[Arc<Event>], reader: UserId) -> Self {
         let mut own = Vec::new();
         for event in events {
@@ -38,7 +38,7 @@ impl Reacted {
         self.0.is_empty()
     }
 
-    /// What an address has; whatever does not fit is left out.
+    /// Reads them from an address; whatever does not fit is left out.
     pub fn parse(text: &str) -> Self {
         let one = |text: &str| {
             let (seq, code) = text.split_once('.')?;

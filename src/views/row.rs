@@ -205,7 +205,48 @@ pub fn event_row(event: &Event, epoch: Epoch) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Author;
+    use crate::domain::{Author, Emoji, Reaction, Reactions};
+
+    fn message_with(reactions: Reactions) -> Event {
+        let message = Message::new(MessageBody::parse("hello").unwrap(), None);
+        Event {
+            room: RoomId::parse("tea").unwrap(),
+            seq: 42,
+            messages: 1,
+            at: Timestamp::from_millis(0),
+            author: Author {
+                id: UserId::new(),
+                username: "ana".into(),
+            },
+            kind: EventKind::Message(Message {
+                reactions,
+                ..message
+            }),
+        }
+    }
+
+    /// Invariant: a thousand reactions add a kilobyte to a row at most, in as many kinds as people use; in
+    /// twenty, which is the most there are, a little more.
+    #[test]
+    fn a_row_grows_little_by_a_thousand_reactions() {
+        let emoji = [
+            "👍", "🎉", "😂", "😮", "😢", "🍵", "🚀", "👀", "🙏", "🔥", "💯", "🥳", "🤔", "😍",
+            "😎", "🍲", "🍰", "🎂", "🐛", "🌱",
+        ];
+        let bare = event_row(&message_with(Reactions::default()), 0).len();
+        for kinds in 1..=20 {
+            let reactions = (1..=1_000).map(|seq: u64| Reaction {
+                seq,
+                emoji: Emoji::parse(emoji[seq as usize % kinds]).unwrap(),
+                user: UserId::new(),
+            });
+            let name = |_| Some("a-name-of-usual-length".into());
+            let reactions = Reactions::new(reactions.collect(), name);
+            let grown = event_row(&message_with(reactions), 0).len() - bare;
+            let most = if kinds <= 17 { 1_024 } else { 1_200 };
+            assert!(grown <= most, "{grown} bytes for {kinds} kinds");
+        }
+    }
 
     /// The rule's cases, which the page's script is held to as well.
     #[test]

@@ -80,7 +80,7 @@ function mark(row) {
   for (const one of row?.querySelectorAll?.('.reactions button') ?? []) {
     const isMine = own.has(`${row.id.slice(2)} ${one.value}`);
     one.setAttribute('aria-pressed', String(isMine));
-    one.setAttribute('aria-label', `${one.textContent}: ${one.title}`);
+    if (one.title) one.setAttribute('aria-label', `${one.textContent}: ${one.title}`);
   }
 }
 

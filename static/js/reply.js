@@ -15,7 +15,7 @@ export function replyTo(row) {
   bar = make('p', { className: 'replying', id: 'replying' });
   const what = make('span', { dir: 'auto' });
   what.append('Reply to ', make('b', { textContent: author }), `: ${body}`);
-  const cancel = make('button', { type: 'button', className: 'quiet', textContent: 'No reply' });
+  const cancel = make('button', { type: 'button', className: 'quiet', textContent: 'Cancel reply' });
   cancel.addEventListener('click', () => {
     giveUp();
     text.focus();
