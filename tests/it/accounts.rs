@@ -233,8 +233,17 @@ async fn wrong_pairs_all_look_the_same(backend: Backend) {
     ];
     let mut said = Vec::new();
     let mut took = [Duration::MAX; 5];
-    // In turns, and the best of ten, so that what else this machine does falls on all alike.
-    for _ in 0..10 {
+    // Each costs a hash: the fastest of an unknown name is no shortcut.
+    let is_alike = |took: &[Duration; 5]| {
+        let (least, most) = (took.iter().min().unwrap(), took.iter().max().unwrap());
+        *most < *least * 3
+    };
+    // In turns, and the best of ten or more, so that what else this machine does falls on all alike: a
+    // shortcut would stay the fastest, however often it is tried.
+    for round in 0..60 {
+        if round >= 10 && is_alike(&took) {
+            break;
+        }
         for ((name, password), best) in pairs.iter().zip(&mut took) {
             let began = Instant::now();
             let form = [("username", *name), ("password", *password)];
@@ -254,9 +263,7 @@ async fn wrong_pairs_all_look_the_same(backend: Backend) {
     }
     said.dedup();
     assert_eq!(said.len(), 1, "{said:?}");
-    // Each costs a hash: the fastest of an unknown name is no shortcut.
-    let (least, most) = (took.iter().min().unwrap(), took.iter().max().unwrap());
-    assert!(*most < *least * 3, "{took:?}");
+    assert!(is_alike(&took), "{took:?}");
 }
 
 async fn pages_lead_to_the_sign_in_and_back(backend: Backend) {

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::options::{Acknowledgment, WriteConcern};
-use parlor::domain::{Login, RoomId, Session, SessionId, Timestamp, User};
+use parlor::domain::{
+    Author, Emoji, Login, MessageBody, NewChange, NewEvent, NewKind, RoomId, Session, SessionId,
+    Timestamp, User,
+};
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
 use parlor::store::{Access, Accounts, Freshness, Log, Rooms, Seen, Sessions};
@@ -253,6 +256,41 @@ async fn every_query_is_an_index_seek() {
     for _ in 0..2 {
         store.append(&rooms[1], once.clone()).await.unwrap();
     }
+    // Changes, and what reads them.
+    let emoji = Emoji::parse("👍").unwrap();
+    for (by, target, change) in [
+        (&ben, 2, NewChange::React { emoji, on: true }),
+        (&ana, 3, NewChange::Delete),
+        (
+            &ana,
+            2,
+            NewChange::Edit {
+                body: MessageBody::parse("edited").unwrap(),
+                rev: None,
+            },
+        ),
+    ] {
+        let author = Author::from(by);
+        let kind = NewKind::Change { target, change };
+        let nonce = None;
+        let new = NewEvent {
+            author,
+            kind,
+            nonce,
+        };
+        store.append(&rooms[3], new).await.unwrap();
+    }
+    let mut reply = message(&ana, "indeed", None);
+    if let NewKind::Message { reply_to, .. } = &mut reply.kind {
+        *reply_to = Some(2);
+    }
+    store.append(&rooms[3], reply).await.unwrap();
+    // As a node does that has read none of it.
+    let other = open(&uri).await;
+    other.newest(&rooms[3], 50, &Freshness::Now).await.unwrap();
+    other.page_before(&rooms[3], 7, 2).await.unwrap();
+    other.page_after(&rooms[3], 0, 200).await.unwrap();
+    other.rooms_of(&ana, &Freshness::Now).await.unwrap();
     database.run_command(doc! { "profile": 0 }).await.unwrap();
 
     let profiled = database.collection::<Document>("system.profile");

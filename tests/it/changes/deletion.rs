@@ -54,12 +54,16 @@ async fn all_answers(who: &Person, seq: u64) -> String {
 /// Invariant: once the deletion is answered, no answer holds a byte of the text, nor does a file.
 async fn a_deleted_text_is_nowhere(backend: Backend) {
     let (mut server, ana, ben) = at_tea(backend).await;
-    // The third is long enough for pages of its own, and all of them stand between others.
+    // Followed from the start, so that all of it is kept ready for streams.
+    let mut watching = ben.listens("tea", 0).await;
+    let html = "/rooms/tea/events?format=html&after=0";
+    let mut rows = ben.listens_at(html, HeaderMap::new()).await;
+    // The third takes pages of its own, and all of them stand between others.
     let texts: Vec<(u64, String)> = {
         let mut texts = Vec::new();
         for number in 0..40 {
             let size = [1, 4, 300][number % 3];
-            let text = format!("SECRET{number:02}-").repeat(size);
+            let text = format!("SECRET{number:02}-é🎉").repeat(size);
             texts.push((ana.says("tea", &text).await, text));
             ana.enters(&format!("room-{number}")).await;
             ben.says("tea", &format!("between {number}")).await;
@@ -74,10 +78,6 @@ async fn a_deleted_text_is_nowhere(backend: Backend) {
     let reply = [("body", "indeed"), ("reply_to", &first.to_string())];
     assert_eq!(ben.post("/rooms/tea/messages", &reply).await.status(), 303);
     // All caches and rings are full of it.
-    let mut watching = ben.listens("tea", 0).await;
-    let mut rows = ben
-        .listens_at("/rooms/tea/events?format=html&after=0", HeaderMap::new())
-        .await;
     ana.says("tea", "the end").await;
     let head = ana.json("/rooms/tea/messages").await["head"]
         .as_u64()
@@ -173,6 +173,9 @@ async fn a_deletion_reaches_a_node_that_hears_nothing() {
         let ana = server.person("ana").await;
         ana.enters("tea").await;
         let there = ana.at(&other.base);
+        // Followed from the start, so that the other node has it ready for streams.
+        let mut watching = there.listens("tea", 0).await;
+        watching.numbers(1).await;
         for round in 0..2 {
             let text = format!("SECRET-{round}");
             let said = ana.says("tea", &text).await;
@@ -180,8 +183,7 @@ async fn a_deletion_reaches_a_node_that_hears_nothing() {
             ana.post("/rooms/tea/messages", &reply).await;
             ana.says("tea", "the end").await;
             // The other node has it in its caches and in its ring.
-            let mut stream = there.listens("tea", said - 1).await;
-            stream.numbers(3).await;
+            while watching.next_event().await.unwrap().seq() < said + 2 {}
             assert_contains(&all_answers(&there, said).await, &text);
             let mut data = match fault {
                 "slow" => doc! { "blockConnection": true, "blockTimeMS": 6_000 },

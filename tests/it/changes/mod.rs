@@ -21,6 +21,8 @@ on_both_stores!(
     history_holds_entries_and_the_log_everything,
     a_refused_edit_gives_the_text_back,
     a_message_takes_twenty_kinds_of_reaction,
+    json_has_numbers_and_booleans,
+    a_page_of_changes_is_bounded,
 );
 
 async fn at_tea(backend: Backend) -> (Server, Person, Person) {
@@ -476,4 +478,77 @@ async fn a_message_takes_twenty_kinds_of_reaction(backend: Backend) {
     assert_eq!(react(&ana, said, "😀", false).await.status(), 204);
     assert_eq!(react(&ben, said, "😀", false).await.status(), 204);
     assert_eq!(react(&ben, said, "👩‍👩‍👧‍👦", true).await.status(), 204);
+}
+
+async fn json_has_numbers_and_booleans(backend: Backend) {
+    let (_server, ana, _) = at_tea(backend).await;
+    let sends = async |method: Method, path: &str, body: Value| {
+        let request = ana.request(method, &format!("/rooms/tea/messages{path}"));
+        let request = request.header(ACCEPT, "application/json").json(&body);
+        request.send().await.unwrap()
+    };
+    let first = json!({ "body": "one", "reply_to": null });
+    let said: Value = sends(Method::POST, "", first).await.json().await.unwrap();
+    let path = format!("/{}", said["seq"]);
+    let edit = json!({ "body": "two", "rev": 0 });
+    let edited: Value = sends(Method::PATCH, &path, edit.clone())
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(
+        sends(Method::PATCH, &path, json!({ "body": "three", "rev": 0 }))
+            .await
+            .status(),
+        409
+    );
+    // As it was answered it can be sent.
+    let next = json!({ "body": "three", "rev": edited["rev"] });
+    assert_eq!(sends(Method::PATCH, &path, next).await.status(), 200);
+    let reply = json!({ "body": "four", "reply_to": said["seq"] });
+    let reply: Value = sends(Method::POST, "", reply).await.json().await.unwrap();
+    assert_eq!(reply["reply_to"], said["seq"]);
+    for (on, count) in [
+        (json!(true), 1),
+        (json!(false), 0),
+        (json!(1), 1),
+        (json!("0"), 0),
+    ] {
+        let reaction = json!({ "emoji": "👍", "on": on });
+        let answer = sends(Method::POST, &format!("{path}/reactions"), reaction).await;
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        let now = message(&ana, said["seq"].as_u64().unwrap()).await;
+        assert_eq!(now["reactions"].as_array().map_or(0, Vec::len), count);
+    }
+    for wrong in [
+        json!({ "body": ["a"] }),
+        json!({ "body": 1 }),
+        json!({ "body": true }),
+    ] {
+        assert_eq!(sends(Method::POST, "", wrong).await.status(), 422);
+    }
+    // Forms are led on to a page, and they can only post.
+    let answer = ana.request(Method::DELETE, &format!("/rooms/tea/messages{path}"));
+    assert_eq!(
+        answer.send().await.unwrap().status(),
+        StatusCode::NO_CONTENT
+    );
+}
+
+/// Invariant: each change in a page comes with its message, and still a page has a bound.
+async fn a_page_of_changes_is_bounded(backend: Backend) {
+    let (_server, ana, ben) = at_tea(backend).await;
+    let said = ana
+        .says("tea", &format!("x{}", "\u{1}".repeat(3_999)))
+        .await;
+    for round in 0..60 {
+        react(&ben, said, "👍", round % 2 == 0).await;
+    }
+    for accept in ["application/json", "text/html"] {
+        let page = ana.get_as(accept, "/rooms/tea/messages?after=0&limit=200");
+        let page = page.await.text().await.unwrap();
+        assert!(page.len() < 600_000, "{} bytes of {accept}", page.len());
+    }
+    // All of it is read, in pages.
+    assert_eq!(ana.log("tea").await.len() as u64, said + 60);
 }
