@@ -260,6 +260,8 @@ impl World {
             Happening::Elect { keeps } => {
                 let mut next = self.primary.clone();
                 next.log.truncate(next.committed + keeps);
+                // A transaction is its primary's: another one knows nothing of it, and commits nothing.
+                self.on_their_way.retain(|(is_change, _)| !is_change);
                 self.old_primary = Some(std::mem::replace(&mut self.primary, next));
             }
             Happening::StepDown => self.old_primary = None,
