@@ -55,6 +55,11 @@ pub enum AppError {
     UnsupportedBody,
     /// A body that did not come in time.
     RequestTimeout,
+    /// A message for everybody in a room, whose sender has not said that they mean it.
+    AsksFirst {
+        /// How many others there are.
+        others: u64,
+    },
     /// More than the rate limit allows, until then.
     TooMany {
         /// When there is room for one more.
@@ -86,7 +91,9 @@ impl AppError {
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::NotMember { exists: false, .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Invalid(_) | Self::InvalidFields(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid(_) | Self::InvalidFields(_) | Self::AsksFirst { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::NonceReused | Self::Refused(Refusal::EditedSince(_)) => StatusCode::CONFLICT,
             Self::Refused(Refusal::NoMessage) => StatusCode::NOT_FOUND,
             Self::Refused(Refusal::NotAuthor) => StatusCode::FORBIDDEN,
@@ -115,6 +122,7 @@ impl AppError {
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Not done this way",
             Self::Invalid(_) | Self::InvalidFields(_) => "Not taken",
+            Self::AsksFirst { .. } => "To everybody?",
             Self::NonceReused => "Sent already",
             Self::Refused(Refusal::NoMessage) => "Not found",
             Self::Refused(Refusal::NotAuthor) => "Not yours",
@@ -168,6 +176,10 @@ impl AppError {
                 let says: Vec<&str> = fields.iter().map(|(_, says)| says.as_str()).collect();
                 says.join(" ")
             }
+            Self::AsksFirst { others } => format!(
+                "{} To do so, send it again with confirm=room.",
+                tells_all(*others)
+            ),
             Self::NonceReused => {
                 "Another message was sent with this nonce. Use a new one for a new message."
                     .to_owned()
@@ -263,6 +275,14 @@ impl AppError {
             }
             _ => {}
         }
+    }
+}
+
+/// What @room does.
+pub fn tells_all(others: u64) -> String {
+    match others {
+        1 => "@room tells everybody else in this room: one person.".to_owned(),
+        others => format!("@room tells everybody else in this room: {others} people."),
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::{
-    ChangeKind, Changed, Emoji, Invalid, Message, MessageBody, Reactions, RoomId, Timestamp, User,
-    UserId,
+    ChangeKind, Changed, Emoji, Invalid, Mentions, Message, MessageBody, Reactions, RoomId,
+    Timestamp, User, UserId,
 };
 
 /// An event's number in its room's log: 1, 2, 3 … without gaps. 0 stands before the first.
@@ -92,7 +92,7 @@ impl From<&User> for Author {
 
 /// One event of a room's log: durable, numbered, there for good. As JSON:
 /// `{"room","seq","type","at","author":{"id","username"}}`; of a message also `"body"` and, where they
-/// apply, `"rev","edited_at","deleted_at","reply_to","reactions"`; of a change `"target"`, `"message"`
+/// apply, `"rev","edited_at","deleted_at","reply_to","mentions","mentions_room","reactions"`; of a change `"target"`, `"message"`
 /// as it is now and, of a reaction, `"emoji","on"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -112,13 +112,14 @@ pub struct Event {
 }
 
 impl Event {
-    /// The same event with the start of a long text and an ellipsis, and without reactions: as lists of rooms
-    /// carry it.
+    /// The same event with the start of a long text and an ellipsis, without mentions and reactions: as lists of
+    /// rooms carry it.
     #[must_use]
     pub fn abridged(&self) -> Self {
         let mut event = self.clone();
         if let EventKind::Message(message) = &mut event.kind {
             message.body = message.body.as_ref().map(MessageBody::excerpt);
+            message.mentions = Mentions::default();
             message.reactions = Reactions::default();
         }
         event
@@ -171,6 +172,11 @@ struct MessageShape<'a> {
     deleted_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<Seq>,
+    #[serde(skip_serializing_if = "<[Author]>::is_empty")]
+    mentions: &'a [Author],
+    /// Whether it is for everybody.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    mentions_room: bool,
     #[serde(skip_serializing_if = "Reactions::is_empty")]
     reactions: &'a Reactions,
 }
@@ -183,6 +189,8 @@ impl<'a> From<&'a Message> for MessageShape<'a> {
             edited_at: message.edited.map(|edit| edit.at),
             deleted_at: message.deleted_at,
             reply_to: message.reply.as_ref().map(|reply| reply.to),
+            mentions: message.mentions.users(),
+            mentions_room: message.mentions.room(),
             reactions: &message.reactions,
         }
     }

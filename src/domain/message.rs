@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Author, Emoji, Event, EventKind, MessageBody, Reactions, Seq, Timestamp, UserId};
+use super::{
+    Author, Emoji, Event, EventKind, Mentions, MessageBody, Reactions, Seq, Timestamp, UserId,
+};
 
 /// The state of a message: what it is now, whatever it has been. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,6 +19,8 @@ pub struct Message {
     pub deleted_at: Option<Timestamp>,
     /// The message it replies to.
     pub reply: Option<Reply>,
+    /// The people whom it is for.
+    pub mentions: Mentions,
     /// The reactions to it.
     pub reactions: Reactions,
 }
@@ -161,7 +165,9 @@ impl Message {
 
     /// About how much memory its parts of no fixed size take, in bytes.
     pub fn weight(&self) -> usize {
-        self.body.as_ref().map_or(0, |body| body.as_str().len()) + self.reactions.weight()
+        self.body.as_ref().map_or(0, |body| body.as_str().len())
+            + self.mentions.bytes_max()
+            + self.reactions.weight()
     }
 
     /// The most bytes it takes in an answer, like [`MessageBody::escaped_bytes_max`].
@@ -170,7 +176,7 @@ impl Message {
         let quote = self.reply.as_ref().and_then(|reply| reply.quote.as_ref());
         let quote = quote.and_then(|quote| quote.excerpt.as_ref());
         let quote = quote.map_or(0, MessageBody::escaped_bytes_max);
-        body + quote + self.reactions.escaped_bytes_max()
+        body + quote + self.mentions.bytes_max() + self.reactions.escaped_bytes_max()
     }
 
     /// Whether a post that repeats the nonce of this one is the same post. What was posted is known
@@ -265,6 +271,17 @@ impl Event {
             EventKind::Changed(changed) => Some(changed.target),
             _ => None,
         }
+    }
+
+    /// Whether it shows more than stands in the log with it: another message, or people's names.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn shows_more(&self) -> bool {
+        let message = match &self.kind {
+            EventKind::Message(message) => message,
+            EventKind::Changed(_) => return true,
+            EventKind::Joined | EventKind::Unknown { .. } => return false,
+        };
+        message.reply.is_some() || !message.mentions.is_empty() || !message.reactions.is_empty()
     }
 
     /// This event with the state of another message put in where it shows it: as the target of a change,

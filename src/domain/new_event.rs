@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Author, EventKind, Invalid, MembershipId, Message, MessageBody, NewChange, Seq};
+use super::{
+    Author, EventKind, Invalid, MembershipId, Mentions, Message, MessageBody, NewChange, Seq,
+};
 
 /// An event that has not been appended yet: the store gives it its number and its time.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,8 @@ pub enum NewKind {
         body: MessageBody,
         /// The number of the message it replies to.
         reply_to: Option<Seq>,
+        /// The people whom it is for.
+        mentions: Mentions,
     },
     /// The author has entered the room.
     Joined,
@@ -43,9 +47,14 @@ impl NewKind {
     /// that.
     pub(crate) fn event_kind(&self) -> Result<EventKind, (Seq, &NewChange)> {
         match self {
-            Self::Message { body, reply_to } => {
-                Ok(EventKind::Message(Message::new(body.clone(), *reply_to)))
-            }
+            Self::Message {
+                body,
+                reply_to,
+                mentions,
+            } => Ok(EventKind::Message(Message {
+                mentions: mentions.clone(),
+                ..Message::new(body.clone(), *reply_to)
+            })),
             Self::Joined => Ok(EventKind::Joined),
             Self::Change { target, change } => Err((*target, change)),
         }

@@ -68,6 +68,8 @@ pub struct RoomSummary {
     pub last: Option<Arc<Event>>,
     /// How many messages the reader has not read.
     pub unread: u64,
+    /// How many of those are for the reader: named, answered, or everybody meant.
+    pub mentions: usize,
 }
 
 #[cfg(test)]

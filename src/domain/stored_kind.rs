@@ -1,10 +1,11 @@
 //! Event kinds as the stores keep them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{
-    ChangeKind, Changed, Edit, Emoji, EventKind, Message, MessageBody, Reactions, Reply, Seq,
-    Timestamp,
+    ChangeKind, Changed, Edit, Emoji, EventKind, Mentions, Message, MessageBody, Reactions, Reply,
+    Seq, Timestamp,
 };
 
 /// An event's kind and state as the stores keep them, in columns or fields of these names.
@@ -20,10 +21,12 @@ pub(crate) struct StoredKind<'a> {
     pub(crate) rev: Option<Seq>,
     pub(crate) edited_at: Option<Timestamp>,
     pub(crate) deleted_at: Option<Timestamp>,
+    /// [`Mentions::keys`].
+    pub(crate) mentions: Vec<Cow<'a, str>>,
 }
 
 impl StoredKind<'_> {
-    /// The kind, of which the states of other messages and the reactions are still missing.
+    /// The kind, of which the states of other messages, reactions and people's names are still missing.
     pub(crate) fn read(self) -> EventKind {
         let has_no_text = self.body.is_none();
         let what = match (self.name, self.emoji, self.is_on) {
@@ -44,6 +47,7 @@ impl StoredKind<'_> {
                     edited: edited.map(|(seq, at)| Edit { seq, at }),
                     deleted_at: self.deleted_at,
                     reply: self.reply_to.map(|to| Reply { to, quote: None }),
+                    mentions: Mentions::stored(self.mentions.iter().map(|key| &**key)),
                     reactions: Reactions::default(),
                 })
             }
@@ -73,6 +77,7 @@ impl<'a> From<&'a EventKind> for StoredKind<'a> {
                 rev: message.edited.map(|edit| edit.seq),
                 edited_at: message.edited.map(|edit| edit.at),
                 deleted_at: message.deleted_at,
+                mentions: message.mentions.keys().map(Cow::Owned).collect(),
                 ..Self::default()
             },
             EventKind::Joined => Self {

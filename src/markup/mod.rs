@@ -6,6 +6,7 @@
 
 mod emoji;
 mod links;
+mod names;
 mod reader;
 
 use std::borrow::Cow;
@@ -13,7 +14,10 @@ use std::ops::Range;
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag};
 
+use crate::domain::Mentioned;
+
 pub use emoji::{is_emoji, with_emoji};
+pub use names::{names, parts_with_names};
 use reader::Reader;
 
 /// A piece of a message.
@@ -23,6 +27,8 @@ pub enum Part<'a> {
     Text(&'a str),
     /// An http(s) address.
     Link(&'a str),
+    /// Somebody's name after an `@`, with that.
+    Name(&'a str, Mentioned),
     /// A code span: between backticks.
     Code(Cow<'a, str>),
     /// A code block: between fences, with the language's name, if there is one.
@@ -73,7 +79,7 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
 /// A text without its marks, on one line: what quotes and lists of rooms show of it.
 pub fn plain(text: &str) -> String {
     let words = parts(text).into_iter().map(|part| match part {
-        Part::Text(text) | Part::Link(text) => Cow::Borrowed(text),
+        Part::Text(text) | Part::Link(text) | Part::Name(text, _) => Cow::Borrowed(text),
         Part::Code(code) => code,
         Part::Block(_, code) => Cow::Owned(format!(" {code} ")),
         Part::LeadsTo(to) => Cow::Owned(format!(" ({to})")),
@@ -215,7 +221,7 @@ mod tests {
             mark => format!("{mark:?}").to_lowercase(),
         };
         let tell = |part: &Part<'_>| match part {
-            Part::Text(text) => (*text).to_owned(),
+            Part::Text(text) | Part::Name(text, _) => (*text).to_owned(),
             Part::Link(to) => format!("{{link {to}}}"),
             Part::Code(code) => format!("{{code {code}}}"),
             Part::Block(language, code) => format!("{{block {language} {code}}}"),

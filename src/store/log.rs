@@ -133,7 +133,7 @@ pub trait Log: Send + Sync {
 /// Decides what a nonce that stands in the log already means for `event`.
 pub(super) fn repeated(first: Arc<Event>, event: &NewEvent) -> Result<Appended, StoreError> {
     let is_same = match (&first.kind, &event.kind) {
-        (EventKind::Message(first), NewKind::Message { body, reply_to }) => {
+        (EventKind::Message(first), NewKind::Message { body, reply_to, .. }) => {
             first.is_repeated_by(&Message::new(body.clone(), *reply_to))
         }
         (EventKind::Joined, NewKind::Joined) => true,

@@ -1,6 +1,6 @@
 //! Where everything durable is kept: an interface for each noun, and two databases behind them.
 //!
-//! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`] and [`Buckets`]. The same
+//! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Members`], [`Mentions`] and [`Buckets`]. The same
 //! tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows nothing of HTTP
 //! or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
 
@@ -18,6 +18,8 @@ pub(crate) mod deadline;
 mod error;
 mod freshness;
 mod log;
+mod members;
+mod mentions;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 mod rooms;
@@ -31,6 +33,8 @@ pub use error::StoreError;
 pub use freshness::{Freshness, Seen};
 pub use log::{Appended, History, Log, PAGE_MAX};
 use log::{repeated, shortened, within_bytes};
+pub use members::Members;
+pub use mentions::{MentionPlace, Mentions, ReadMentions};
 use rooms::newest_first;
 pub use rooms::{Access, ROOMS_PER_USER_MAX, Rooms};
 pub use sessions::Sessions;
@@ -61,7 +65,7 @@ pub type OnChange = Arc<dyn Fn(Change) + Send + Sync>;
 ///
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
-pub trait Store: Log + Accounts + Sessions + Rooms + Buckets {
+pub trait Store: Log + Accounts + Sessions + Rooms + Members + Mentions + Buckets {
     /// Whether other processes may write too, so that answers may lag behind theirs; see [`Freshness`].
     fn is_shared(&self) -> bool;
 

@@ -8,13 +8,17 @@
 mod actions;
 mod avatar;
 mod fragment_cache;
+mod mentions;
 mod reacted;
+mod reader;
 mod row;
 
 use askama::Template;
 
 use crate::assets;
-use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, User, characters};
+use crate::domain::{
+    Event, EventId, Mentions, RoomId, RoomSummary, Roster, User, UserId, characters,
+};
 use crate::markup::{self, Mark, Part};
 
 pub use actions::MessageActions;
@@ -22,7 +26,11 @@ pub use actions::MessageActions;
 use actions::{named_in_row, reactors};
 pub use avatar::Avatar;
 pub use fragment_cache::{CachedHtml, FragmentCache};
+pub use mentions::{MentionsPage, PeopleOptions, PeoplePage};
+// The lists of rooms count them.
+use mentions::count_of;
 pub use reacted::Reacted;
+pub use reader::reader_style_sheet;
 pub use row::{Row, changed_rows, event_row, rows};
 // The pages' templates include the rows'.
 use row::RowKind;
@@ -114,6 +122,8 @@ pub struct LobbyPage<'a> {
     pub field: Field<'a>,
     /// Their rooms, if there are any.
     pub rooms: Option<CachedHtml>,
+    /// How many unread mentions there are in all of them.
+    pub mentions: usize,
 }
 
 /// One of a reader's rooms in the lobby.
@@ -167,6 +177,8 @@ pub struct RoomPage<'a> {
     pub composer: Composer<'a>,
     /// The reader's own reactions.
     pub reacted: Reacted,
+    /// How many unread mentions there are in all their rooms.
+    pub mentions: usize,
 }
 
 /// The head of the document that never ends; rows follow.
@@ -175,6 +187,8 @@ pub struct RoomPage<'a> {
 pub struct LivePage<'a> {
     /// Which room.
     pub room: &'a RoomId,
+    /// The reader.
+    pub user: UserId,
 }
 
 /// Stands around the document that goes on, and comes back when that ends.
@@ -256,6 +270,8 @@ pub struct Composer<'a> {
     pub error: Option<&'a str>,
     /// The id of the message above it; empty when it is no reply.
     pub reply_to: &'a str,
+    /// Whether sending it again says that everybody in the room is meant.
+    pub asks: bool,
 }
 
 /// The composer on its own: the answer to a post from the page.

@@ -7,7 +7,8 @@ use askama::Template;
 
 use super::{Avatar, render};
 use crate::domain::{
-    Epoch, Event, EventId, EventKind, Message, MessageBody, RoomId, Seq, Timestamp, UserId,
+    Epoch, Event, EventId, EventKind, Mentioned, Mentions, Message, MessageBody, RoomId, Seq,
+    Timestamp, UserId, Username,
 };
 use crate::markup::{self, Mark, Part};
 
@@ -78,7 +79,7 @@ impl<'a> Row<'a> {
                     let text = message.body.as_ref().map_or("", MessageBody::as_str);
                     RowKind::Message {
                         message,
-                        parts: markup::parts(text),
+                        parts: parts_of(message, text),
                         is_emoji: markup::is_emoji(text),
                     }
                 }
@@ -118,6 +119,19 @@ impl<'a> Row<'a> {
         self
     }
 
+    /// The ids of those whom the message is for, and `room`, as the page's style sheet looks for them.
+    pub(super) fn mentions(mentions: &Mentions) -> String {
+        mentions.keys().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The same of one name.
+    pub(super) fn whom(mentioned: &Mentioned) -> String {
+        match mentioned {
+            Mentioned::User(id) => id.to_string(),
+            Mentioned::Room => Mentions::ROOM.to_owned(),
+        }
+    }
+
     /// The id of the message that this one quotes.
     pub(super) fn quoted(&self, seq: &Seq) -> EventId {
         let (epoch, seq) = (self.id.epoch, *seq);
@@ -128,6 +142,16 @@ impl<'a> Row<'a> {
     pub fn id(&self) -> EventId {
         self.id
     }
+}
+
+fn parts_of<'a>(message: &Message, text: &'a str) -> Vec<Part<'a>> {
+    if message.mentions.is_empty() {
+        return markup::parts(text);
+    }
+    let by_key = message.mentions.by_key();
+    markup::parts_with_names(text, |name| {
+        by_key.get(&Username::stored(name).key()).copied()
+    })
 }
 
 /// The rows of those events of a page of the log that are shown, oldest first, with days told apart

@@ -14,7 +14,7 @@ use super::form::{Input, Payload};
 use super::respond::{self, ResponseFormat};
 use super::sessions;
 use crate::auth::password::NewPassword;
-use crate::domain::{Email, Invalid, Login, NewUser, User, UserId, Username};
+use crate::domain::{Email, Invalid, Login, Mentions, NewUser, User, UserId, Username};
 use crate::error::AppError;
 use crate::limits::{self, Limited};
 use crate::state::AppState;
@@ -70,7 +70,7 @@ pub(super) async fn create(
         Ok(respond::html_error(&error, &page))
     };
     let (name, address, password) = match (
-        Username::parse(username),
+        Username::parse(username).and_then(not_reserved),
         Email::parse(email),
         NewPassword::parse(typed_password),
     ) {
@@ -128,6 +128,17 @@ pub(super) async fn create(
         ResponseFormat::Text => signed_in.text(StatusCode::CREATED),
     };
     Ok((kept, answer).into_response())
+}
+
+/// Nobody is called what stands for everybody.
+fn not_reserved(name: Username) -> Result<Username, Invalid> {
+    let room = Username::parse(Mentions::ROOM)?;
+    match name.key() == room.key() || name.shape() == room.shape() {
+        true => Err(Invalid(
+            "“room” stands for everybody in a room. Choose another name.",
+        )),
+        false => Ok(name),
+    }
 }
 
 /// The user whose sign-up this repeats: "Sign up" was clicked twice on a slow line. The second is the first

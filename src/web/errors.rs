@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::frame;
 use super::respond::{self, ResponseFormat};
 use super::sessions::login_path;
-use crate::domain::{Event, Refusal};
+use crate::domain::{Event, Mentions, Refusal};
 use crate::error::AppError;
 use crate::json;
 use crate::state::AppState;
@@ -30,6 +30,12 @@ struct Problem<'a> {
     /// The message as it is now, when it was edited before the sender's edit.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a Event>,
+    /// What `confirm` takes for it to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirm: Option<&'static str>,
+    /// How many people that would tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    people: Option<u64>,
 }
 
 /// The place that asks, where that decides the format of an error.
@@ -158,6 +164,10 @@ fn problem(error: &AppError, detail: &str) -> Response {
         ),
         _ => None,
     };
+    let asks_for = match error {
+        AppError::AsksFirst { others } => Some(*others),
+        _ => None,
+    };
     let problem = Problem {
         r#type: "about:blank",
         title: error.title(),
@@ -168,6 +178,8 @@ fn problem(error: &AppError, detail: &str) -> Response {
             AppError::Refused(Refusal::EditedSince(message)) => Some(message),
             _ => None,
         },
+        confirm: asks_for.map(|_| Mentions::ROOM),
+        people: asks_for,
     };
     let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
     let body = json::to_string(&problem);

@@ -42,11 +42,18 @@ impl Range {
         if let Some(after) = query.find("after") {
             range.end = End::After(place(after)?);
         }
-        if let Some(limit) = query.find("limit") {
-            range.limit = query::number(limit, 1..=PAGE_MAX)
-                .ok_or(Invalid("limit takes a whole number from 1 to 200."))?;
+        if let Some(limit) = limit(query)? {
+            range.limit = limit;
         }
         range.wait = query::wait(query)?;
         Ok(range)
     }
+}
+
+/// How many events are asked for: `limit=1..200`.
+pub(super) fn limit(query: &Query) -> Result<Option<usize>, Invalid> {
+    const SAYS: Invalid = Invalid("limit takes a whole number from 1 to 200.");
+    let limit = query.find("limit");
+    let number = |limit| query::number(limit, 1..=PAGE_MAX).ok_or(SAYS);
+    limit.map(number).transpose()
 }

@@ -13,15 +13,16 @@ use tokio_stream::StreamExt;
 use super::extract::{RoomMember, SignedIn};
 use super::form::{Input, Payload};
 use super::log_range::{End, Range};
+use super::mentions;
 use super::query::Query;
 use super::read_markers::note_read;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
 use crate::domain::{
-    Author, Epoch, Event, EventId, EventKind, Invalid, MessageBody, NewEvent, NewKind, Nonce,
-    Refusal, RoomId, Seq, User,
+    Author, Epoch, Event, EventId, EventKind, Invalid, Mentions, MessageBody, NewEvent, NewKind,
+    Nonce, Refusal, RoomId, Seq, User,
 };
-use crate::error::AppError;
+use crate::error::{AppError, tells_all};
 use crate::limits::Limited;
 use crate::live::{ByteStream, Format, text_line};
 use crate::markup;
@@ -169,6 +170,8 @@ pub(super) struct NewMessage {
     nonce: String,
     /// The id of the message above it.
     reply_to: String,
+    /// `room` from a sender who means everybody.
+    confirm: String,
     /// `1` from a page that somebody looks at.
     seen: String,
 }
@@ -189,12 +192,15 @@ impl NewMessage {
 pub(super) async fn create(
     State(app): State<AppState>,
     format: ResponseFormat,
-    Path(room): Path<String>,
+    (Path(room), headers, query): (Path<String>, HeaderMap, Query),
     member: Result<RoomMember, AppError>,
     seeing: Seeing,
-    headers: HeaderMap,
-    Payload(sent): Payload<NewMessage>,
+    Payload(mut sent): Payload<NewMessage>,
 ) -> Result<Response, AppError> {
+    // A body of text has no other place for it.
+    if let Some(confirm) = query.find("confirm") {
+        confirm.clone_into(&mut sent.confirm);
+    }
     let typed = &sent.body;
     let (room, user) = match member {
         Ok(RoomMember {
@@ -242,21 +248,28 @@ async fn post(
         (None, None) => None,
     };
     app.limits.take(&Limited::PostsOf(user.id)).await?;
-    let reply_to = match sent.reply_to.as_str() {
+    let replied_to = match sent.reply_to.as_str() {
         "" => None,
         id => Some(replied_to(app, room, id).await?),
     };
+    let answered = replied_to.as_ref().map(|message| message.author.clone());
+    let is_confirmed = sent.confirm == Mentions::ROOM;
+    let mentions = mentions::of(app, room, user, body.as_str(), answered, is_confirmed).await?;
     let event = NewEvent {
         author: Author::from(user),
-        kind: NewKind::Message { body, reply_to },
+        kind: NewKind::Message {
+            body,
+            reply_to: replied_to.map(|message| message.seq),
+            mentions,
+        },
         nonce,
     };
     let appended = app.store.append(room, event).await?;
     Ok(Arc::clone(appended.event()))
 }
 
-/// The number of a message that is there. It stays there, so nothing can come between.
-async fn replied_to(app: &AppState, room: &RoomId, id: &str) -> Result<Seq, AppError> {
+/// A message that is there. It stays there, so nothing can come between.
+async fn replied_to(app: &AppState, room: &RoomId, id: &str) -> Result<Arc<Event>, AppError> {
     const NONE: Invalid = Invalid("reply_to takes the id of a message in this room, like 42.");
     let id = EventId::parse(id).map_err(|_| NONE)?;
     let seq = id.within(app.store.epoch()).ok_or(NONE)?;
@@ -265,7 +278,7 @@ async fn replied_to(app: &AppState, room: &RoomId, id: &str) -> Result<Seq, AppE
         EventKind::Message(message) if message.deleted_at.is_some() => {
             Err(AppError::Refused(Refusal::Deleted))
         }
-        EventKind::Message(_) => Ok(seq),
+        EventKind::Message(_) => Ok(event),
         _ => Err(NONE.into()),
     }
 }
@@ -313,7 +326,14 @@ fn posted(format: ResponseFormat, epoch: Epoch, event: &Event) -> Response {
 /// Gives the text back, with what to do about it. It touches no database, which may be what
 /// refused.
 fn refused(format: ResponseFormat, room: &RoomId, sent: &NewMessage, error: &AppError) -> Response {
-    let detail = error.detail();
+    let asks = match error {
+        AppError::AsksFirst { others } => Some(tells_all(*others)),
+        _ => None,
+    };
+    let detail = match &asks {
+        Some(tells) => format!("{tells} Send it again to do so, or take @room out."),
+        None => error.detail(),
+    };
     let composer = Composer {
         // The same, where the first attempt may have gone through after all.
         nonce: match (error, sent.nonce()) {
@@ -325,6 +345,7 @@ fn refused(format: ResponseFormat, room: &RoomId, sent: &NewMessage, error: &App
         text: &sent.body,
         error: Some(&detail),
         reply_to: &sent.reply_to,
+        asks: asks.is_some(),
     };
     match format {
         ResponseFormat::Fragment => {

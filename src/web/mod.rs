@@ -15,8 +15,10 @@ mod health;
 mod in_flight;
 mod layers;
 mod log_range;
+mod mentions;
 mod message;
 mod messages;
+mod people;
 mod query;
 mod reactions;
 mod read_markers;
@@ -25,6 +27,7 @@ mod room_events;
 mod rooms;
 mod seen;
 mod sessions;
+mod style_sheets;
 mod typing;
 
 use std::time::Duration;
@@ -70,6 +73,8 @@ pub fn app(state: AppState) -> Router {
         .route("/logout", post(sessions::destroy))
         .route("/rooms", get(rooms::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
+        .route("/mentions", get(mentions::index))
+        .route("/rooms/{room}/people", get(people::index))
         .route("/rooms/{room}/read", post(read_markers::create))
         .route("/rooms/{room}/typing", post(typing::create))
         .route(
@@ -116,7 +121,8 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms/{room}/frame", get(frame::around))
         .route("/rooms/{room}/frame/again", get(frame::before))
         .route("/emoji", get(emoji::index))
-        .route("/reacted.css", get(emoji::reacted))
+        .route("/reacted.css", get(style_sheets::reacted))
+        .route("/reader.css", get(style_sheets::reader))
         .route("/manifest.webmanifest", get(avatars::manifest))
         .route("/avatars/1/{file}", get(avatars::show))
         .route("/static/{file}", get(assets::show));

@@ -19,7 +19,7 @@ use super::handoff::{HandedOff, HandoffSupported, OpenStream};
 use super::query::Query;
 use super::read_markers::note_read;
 use super::respond::ResponseFormat;
-use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq, User};
+use crate::domain::{Epoch, EventId, Invalid, RoomId, Seq, User, UserId};
 use crate::error::AppError;
 use crate::live::{ByteStream, Format, RETRY_MS, Subscriber, sse};
 use crate::state::AppState;
@@ -135,7 +135,7 @@ async fn open(
             None => false,
         },
     };
-    let mut preamble = preamble(format, room);
+    let mut preamble = preamble(format, room, user.id);
     if !knows_its_place {
         let head = EventId {
             epoch,
@@ -287,7 +287,7 @@ fn answer_page_stream(error: &AppError) -> Response {
     response
 }
 
-fn preamble(format: Format, room: &RoomId) -> String {
+fn preamble(format: Format, room: &RoomId, user: UserId) -> String {
     match format {
         // htmx reads a `retry:` only beside data or a name, and some libraries make an empty message of
         // one that stands alone.
@@ -295,7 +295,7 @@ fn preamble(format: Format, room: &RoomId) -> String {
             format!("retry: {RETRY_MS}\n{}", sse(None, Some("hello"), "1"))
         }
         Format::Text | Format::TextWithIds | Format::Ndjson => String::new(),
-        Format::Page => views::render(&LivePage { room }),
+        Format::Page => views::render(&LivePage { room, user }),
     }
 }
 

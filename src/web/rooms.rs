@@ -39,6 +39,8 @@ struct LobbyRoom<'a> {
     /// The newest message, abridged: a thousand whole ones would be megabytes.
     last: Option<Event>,
     unread: u64,
+    /// How many of those are for the reader, up to 100.
+    mentions: usize,
 }
 
 /// A room as JSON.
@@ -82,7 +84,8 @@ pub(super) async fn index(
     }
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
-            lobby(StatusCode::OK, user, shown(&app, user, &rooms), "", None)
+            let summary = (shown(&app, user, &rooms), mentions(&*rooms));
+            lobby(StatusCode::OK, user, summary, "", None)
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let cursor = cursor(&rooms);
@@ -91,6 +94,7 @@ pub(super) async fn index(
                 head: room.head,
                 last: room.last.as_ref().map(|last| last.abridged()),
                 unread: room.unread,
+                mentions: room.mentions,
             });
             let rooms = rooms.collect();
             respond::json(StatusCode::OK, &Lobby { rooms, cursor })
@@ -170,8 +174,8 @@ pub(super) async fn create(
         Err(invalid) if format.is_html() => {
             let rooms = app.store.rooms_of(&user, &seeing.freshness()).await?;
             let (status, error) = (StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string());
-            let rooms = shown(&app, &user, &rooms);
-            return Ok(lobby(status, &user, rooms, typed, Some(&error)));
+            let summary = (shown(&app, &user, &rooms), mentions(&*rooms));
+            return Ok(lobby(status, &user, summary, typed, Some(&error)));
         }
         Err(invalid) => return Err(invalid.into()),
     };
@@ -226,6 +230,7 @@ pub(super) async fn show(
                 // stream.
                 cursor: EventId { epoch, seq: head },
                 reacted: Reacted::on(&events, user.id),
+                mentions: mentions(rooms.iter().filter(|other| other.room != room)),
                 composer: Composer {
                     nonce: super::messages::new_nonce(),
                     ..Composer::default()
@@ -252,6 +257,11 @@ pub(super) async fn show(
     Ok((seeing.having_shown(&room, head), response).into_response())
 }
 
+/// How many unread mentions there are in some rooms.
+fn mentions<'a>(rooms: impl IntoIterator<Item = &'a RoomSummary>) -> usize {
+    rooms.into_iter().map(|room| room.mentions).sum()
+}
+
 fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<CachedHtml> {
     (!rooms.is_empty()).then(|| app.fragments.lobby(user.id, rooms))
 }
@@ -259,7 +269,7 @@ fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<Cach
 fn lobby(
     status: StatusCode,
     user: &User,
-    rooms: Option<CachedHtml>,
+    (rooms, mentions): (Option<CachedHtml>, usize),
     typed: &str,
     error: Option<&str>,
 ) -> Response {
@@ -274,5 +284,11 @@ fn lobby(
         is_first: true,
     };
     let parts_bytes = rooms.as_ref().map_or(0, CachedHtml::bytes);
-    respond::html_around(parts_bytes, status, &LobbyPage { user, field, rooms })
+    let page = LobbyPage {
+        user,
+        field,
+        rooms,
+        mentions,
+    };
+    respond::html_around(parts_bytes, status, &page)
 }

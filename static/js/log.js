@@ -22,14 +22,6 @@ export function isAtBottom() {
   return atBottom;
 }
 
-/** Rows are the same for everybody, so a rule of the page tells one's own apart. */
-function showOwn() {
-  const own = `.message[data-author="${user}"]`;
-  const rules = document.styleSheets[0];
-  rules.insertRule(`${own} { --tint: var(--own-surface) }`, rules.cssRules.length);
-  rules.insertRule(`${own} .author { color: var(--link) }`, rules.cssRules.length);
-}
-
 /** At the bottom the list stays at the bottom; further up nothing moves. */
 function keepPlace() {
   const below = document.getElementById('below');
@@ -127,7 +119,7 @@ function fitAboveKeyboard() {
   });
 }
 
-attempt(showOwn, fitAboveKeyboard, () => {
+attempt(fitAboveKeyboard, () => {
   arrange(list);
   keepPlace();
   // The log can take new messages (`stream.js`).

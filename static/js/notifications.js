@@ -20,11 +20,17 @@ export async function notify(before, now) {
   if (!('Notification' in window) || !navigator.locks?.query || !areWanted()) return;
   const { held } = await navigator.locks.query();
   if (held.some(({ name }) => name === 'parlor:looking')) return;
-  for (const { room, unread, last } of now) {
-    const known = before.find((one) => one.room === room)?.unread ?? 0;
-    if (unread <= known || !last || last.author.id === user) continue;
+  const grown = now.map((one) => {
+    const known = before.find(({ room }) => room === one.room);
+    return { ...one, isNew: one.unread > (known?.unread ?? 0), isForMe: one.mentions > (known?.mentions ?? 0) };
+  });
+  // What is for the reader comes first.
+  grown.sort((a, b) => b.isForMe - a.isForMe);
+  for (const { room, unread, mentions, isNew, isForMe, last } of grown) {
+    if (!isNew || !last || last.author.id === user) continue;
     const says = `${last.author.username}: ${last.body}`;
-    const shown = new Notification(room, {
+    const title = !isForMe ? room : mentions === 1 ? `You are mentioned in ${room}` : `${mentions} mentions in ${room}`;
+    const shown = new Notification(title, {
       body: unread === 1 ? says : `${says}\n${unread} unread`,
       icon: document.querySelector('link[rel=apple-touch-icon]').href,
       tag: `parlor:${room}`,

@@ -80,7 +80,7 @@ async function sendAll() {
   for (;;) {
     const message = outbox.find(({ waits }) => !waits);
     if (!message) break;
-    const { outcome, says, wait, seq } = await post(message);
+    const { outcome, says, wait, seq, confirm, people } = await post(message);
     if (!outbox.includes(message)) continue; // taken back meanwhile
     if (outcome === 'signed-out') {
       // On the way to the sign-in page, and back: the outbox waits.
@@ -97,6 +97,13 @@ async function sendAll() {
       pause = Math.min(pause * 2, 5_000);
       continue;
     }
+    if (outcome === 'asks') {
+      // Nothing else waits for the answer.
+      message.waits = true;
+      const whom = people === 1 ? 'one person' : `${people} people`;
+      tell(message, `@room tells everybody else in this room: ${whom}.`, button('Send to everybody', () => confirmed(message, confirm)), takeBackButton(message));
+      continue;
+    }
     forget(message);
     pause = 500;
     if (outcome === 'refused') refuse(message, says || 'This was not taken. Change it and send again.');
@@ -104,6 +111,14 @@ async function sendAll() {
     else settle(message, seq, isLive() && !document.querySelector('iframe.live'));
   }
   isSending = false;
+}
+
+/** Its author means everybody. */
+function confirmed(message, confirm) {
+  message.confirm = confirm;
+  message.waits = false;
+  say(message, '');
+  sendAll();
 }
 
 function forget(message) {
@@ -128,8 +143,9 @@ function takeBackButton(message) {
 }
 
 /** Posts one message and says how it ended. */
-async function post({ body, replyTo, nonce }) {
+async function post({ body, replyTo, nonce, confirm }) {
   const fields = new URLSearchParams({ body, nonce });
+  if (confirm) fields.set('confirm', confirm);
   if (replyTo) fields.set('reply_to', replyTo);
   if (!document.hidden && isAtBottom()) fields.set('seen', '1');
   const asking = window.AbortController && new AbortController();
@@ -150,12 +166,13 @@ function answerOf({ status, headers }, answer) {
   const wait = Math.min(Number(headers.get('Retry-After')) || 0, 60);
   const [, seq] = headers.get('Location')?.match(`^/rooms/${room}/messages/(?:\\d+-)?(\\d+)$`) ?? [];
   const isOurs = headers.get('Content-Type')?.startsWith('application/problem+json');
-  const says = isOurs ? JSON.parse(answer).detail : '';
+  const { detail: says = '', confirm, people } = isOurs ? JSON.parse(answer) : {};
   let outcome = 'failed';
   if (status === 201 && seq) outcome = 'sent';
   else if (status === 401 && isOurs) outcome = 'signed-out';
+  else if (status === 422 && confirm) outcome = 'asks';
   else if (status >= 400 && status < 500 && ![401, 408, 429].includes(status) && says) outcome = 'refused';
-  return { outcome, says, wait, seq: `m-${seq}` };
+  return { outcome, says, wait, seq: `m-${seq}`, confirm, people };
 }
 
 /** crypto.randomUUID is not there on plain HTTP, and all of crypto not everywhere. */

@@ -2,6 +2,7 @@
 import './log.js';
 import './stream.js';
 import './composer.js';
+import './names.js';
 import './times.js';
 import './unread.js';
 import './presence.js';

@@ -8,7 +8,7 @@ import { keys } from './storage.js';
 const AGAIN_MS = 3_000;
 
 /** Shows a number in a badge, or hides it. A browser that translates may have put anything in there. */
-function show(badge, count, says = ' unread') {
+function show(badge, count, says = ' unread', sign = '') {
   badge.hidden = count === 0;
   let number = badge.querySelector('.number');
   if (!number) {
@@ -16,13 +16,27 @@ function show(badge, count, says = ' unread') {
     const hidden = badge.querySelector('.hidden') ?? make('span', { className: 'hidden', textContent: says });
     badge.replaceChildren(number, hidden);
   }
-  if (number.textContent !== String(count)) number.textContent = count;
+  if (number.textContent !== sign + count) number.textContent = sign + count;
 }
 
-function newBadge(item) {
-  const badge = make('span', { className: 'unread', hidden: true });
-  (item.closest('.side') ? item : item.querySelector('.name')).append(' ', badge);
+function newBadge(item, className) {
+  const badge = make('span', { className, hidden: true });
+  const unread = item.querySelector('.unread');
+  if (unread) unread.before(badge, ' ');
+  else ((!item.closest('.side') && item.querySelector('.name')) || item).append(' ', badge);
   return badge;
+}
+
+/** Shows how many mentions there are, in a badge of their own before the other; past 99 nobody counts. */
+function showMentions(item, count) {
+  const badge = item.querySelector('.mentioned');
+  if (badge || count) show(badge ?? newBadge(item, 'mentioned'), count > 99 ? '99+' : count, ' mentions', '@');
+}
+
+/** What stands before the title: `(2 mentions, 14 unread) `. */
+function titled(mentions, unread) {
+  if (!mentions) return unread ? `(${unread}) ` : '';
+  return `(${mentions === 1 ? '1 mention' : `${mentions} mentions`}, ${unread} unread) `;
 }
 
 /** Marks the other rooms in which a message waits to be sent. */
@@ -34,6 +48,10 @@ function markUnsent() {
     if (!item || item.querySelector('.unsent')) continue;
     item.append(' ', make('span', { className: 'unsent', textContent: 'not sent yet' }));
   }
+}
+
+function numberIn(item, badge) {
+  return parseInt(item.querySelector(badge)?.textContent.replace('@', ''), 10) || 0;
 }
 
 function watchRooms() {
@@ -51,23 +69,28 @@ function watchRooms() {
 
   // As the page has it.
   let rooms = Array.from(document.querySelectorAll('li[data-room]'), (item) => (
-    { room: item.dataset.room, unread: parseInt(item.querySelector('.unread')?.textContent, 10) || 0 }
+    { room: item.dataset.room, unread: numberIn(item, '.unread'), mentions: numberIn(item, '.mentioned') }
   ));
 
   const showAll = () => {
     let sum = 0;
-    for (const { room, unread } of rooms) {
+    let all = 0;
+    for (const { room, unread, mentions } of rooms) {
       const isRead = unread === 0 || (room === here && !document.hidden);
-      if (!isRead) sum += unread;
+      if (!isRead) [sum, all] = [sum + unread, all + mentions];
       const item = document.querySelector(`li[data-room="${room}"] a`);
-      if (item) show(item.querySelector('.unread') ?? newBadge(item), isRead ? 0 : unread);
+      if (!item) continue;
+      show(item.querySelector('.unread') ?? newBadge(item, 'unread'), isRead ? 0 : unread);
+      showMentions(item, isRead ? 0 : mentions);
     }
-    document.title = sum ? `(${sum}) ${title}` : title;
+    const link = document.querySelector('.to-mentions a');
+    if (link) showMentions(link, all);
+    document.title = titled(all, sum) + title;
     icon.href = sum ? dotted : plain;
     if (elsewhere) show(elsewhere, sum, ' unread in other rooms');
   };
   const hasRead = (read) => {
-    rooms = rooms.map((one) => (one.room === read ? { ...one, unread: 0 } : one));
+    rooms = rooms.map((one) => (one.room === read ? { ...one, unread: 0, mentions: 0 } : one));
     showAll();
   };
   document.addEventListener('parlor:read', () => {

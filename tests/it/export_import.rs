@@ -86,9 +86,11 @@ async fn lived_in(backend: Backend, dir: &Path) -> (Server, Vec<(&'static str, S
         let said = ana.tries_to_say("tea", &body, Some(&nonce)).await.unwrap();
         assert_eq!(said.status(), StatusCode::CREATED);
     }
-    for number in 0..250 {
+    for number in 0..249 {
         ben.says("tea", &format!("more {number}")).await;
     }
+    let to_all = [("body", "more for @ana and @room"), ("confirm", "room")];
+    ben.post("/rooms/tea/messages", &to_all).await;
     // Revoked sessions stay behind.
     let gone = server.person("gone").await;
     gone.post("/logout", &[]).await;
@@ -122,6 +124,10 @@ async fn there_and_back(from: Backend, to: Backend) {
     let moved = Server::start_with(Backend::Sqlite, &borrowed(&there)).await;
     let ana = ana.at(&moved.base);
     assert_eq!(ana.log("tea").await, log);
+    let mentions = ana.json("/mentions").await["mentions"].clone();
+    assert_eq!(mentions.as_array().unwrap().len(), 1);
+    assert_eq!(mentions[0]["body"], "more for @ana and @room");
+    assert_eq!(mentions[0]["mentions_room"], true);
     let mut headers = HeaderMap::new();
     headers.insert("last-event-id", "280".parse().unwrap());
     let mut stream = ana.listens_at("/rooms/tea/events?after=0", headers).await;

@@ -41,6 +41,7 @@ mod hostile;
 mod kinds;
 mod limits;
 mod logging;
+mod mentions;
 mod messages;
 mod migrations;
 mod node_caches;

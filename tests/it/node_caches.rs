@@ -6,12 +6,14 @@ use std::time::Duration;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::options::{Acknowledgment, WriteConcern};
 use parlor::domain::{
-    Author, Emoji, Login, MessageBody, NewChange, NewEvent, NewKind, RoomId, Session, SessionId,
-    Timestamp, User,
+    Author, Emoji, Login, Mentions, MessageBody, NewChange, NewEvent, NewKind, RoomId, Session,
+    SessionId, Timestamp, User,
 };
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
-use parlor::store::{Access, Accounts, Freshness, Log, Rooms, Seen, Sessions};
+use parlor::store::{
+    Access, Accounts, Freshness, Log, Members, MentionPlace, Mentions as _, Rooms, Seen, Sessions,
+};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_stream::StreamExt;
@@ -67,6 +69,7 @@ async fn who_goes_from_node_to_node_sees_what_they_have_seen() {
     let mut people = JoinSet::new();
     for (number, user) in users.iter().enumerate() {
         let (nodes, user) = (nodes.clone(), user.clone());
+        let others = users.clone();
         people.spawn(async move {
             let mut seen = Seen::default();
             for round in 0..120 {
@@ -76,7 +79,11 @@ async fn who_goes_from_node_to_node_sees_what_they_have_seen() {
                 seen.note(&here, joined);
                 let access = node(1).access(&here, &user).await.unwrap();
                 assert!(matches!(access, Access::Member { .. }), "round {round}");
-                let said = message(&user, &format!("round {round}"), None);
+                let mut said = message(&user, &format!("round {round}"), None);
+                if let NewKind::Message { mentions, .. } = &mut said.kind {
+                    let other = [Author::from(&others[round % others.len()])];
+                    *mentions = Mentions::new(other, None, round % 7 == 0, user.id).unwrap();
+                }
                 let said = node(1).append(&here, said).await.unwrap().event().seq;
                 seen.note(&here, said);
                 for hop in 0..3 {
@@ -89,8 +96,12 @@ async fn who_goes_from_node_to_node_sees_what_they_have_seen() {
                         page.entries.iter().any(|event| event.seq == said),
                         "round {round}"
                     );
-                    let numbers: Vec<u64> = page.entries.iter().map(|event| event.seq).collect();
-                    let expected: Vec<u64> = (numbers[0]..=head).collect();
+                    let mut log = node(hop)
+                        .page_after(&here, head.saturating_sub(20), 20)
+                        .await;
+                    log.as_mut().unwrap().retain(|event| event.seq <= head);
+                    let numbers: Vec<u64> = log.unwrap().iter().map(|event| event.seq).collect();
+                    let expected: Vec<u64> = (head.saturating_sub(20) + 1..=head).collect();
                     assert_eq!(numbers, expected, "without a gap");
                     seen.note(&here, head);
                     let at = Freshness::Seen(seen.clone());
@@ -100,7 +111,19 @@ async fn who_goes_from_node_to_node_sees_what_they_have_seen() {
                     let last = listed.last.as_ref().unwrap().seq;
                     assert!(last >= said, "round {round}");
                 }
-                node(2).mark_read(&here, &user, said).await.unwrap();
+                if round % 5 == 1 {
+                    let (target, change) = (said, NewChange::Delete);
+                    let kind = NewKind::Change { target, change };
+                    let deletes = NewEvent {
+                        kind,
+                        ..message(&user, "none", None)
+                    };
+                    let deleted = node(2).append(&here, deletes).await.unwrap();
+                    seen.note(&here, deleted.event().seq);
+                }
+                if round % 3 == 0 {
+                    node(2).mark_read(&here, &user, said).await.unwrap();
+                }
             }
         });
     }
@@ -281,8 +304,12 @@ async fn every_query_is_an_index_seek() {
         store.append(&rooms[3], new).await.unwrap();
     }
     let mut reply = message(&ana, "indeed", None);
-    if let NewKind::Message { reply_to, .. } = &mut reply.kind {
+    if let NewKind::Message {
+        reply_to, mentions, ..
+    } = &mut reply.kind
+    {
         *reply_to = Some(2);
+        *mentions = Mentions::new([Author::from(&ben)], None, true, ana.id).unwrap();
     }
     store.append(&rooms[3], reply).await.unwrap();
     // As a node does that has read none of it.
@@ -291,6 +318,19 @@ async fn every_query_is_an_index_seek() {
     other.page_before(&rooms[3], 7, 2).await.unwrap();
     other.page_after(&rooms[3], 0, 200).await.unwrap();
     other.rooms_of(&ana, &Freshness::Now).await.unwrap();
+    for user in [&ana, &ben] {
+        other.unread_mentions(user).await.unwrap();
+        let first = other.read_mentions(user, None, 1).await.unwrap();
+        let before = first.events.last().map(|last| MentionPlace::of(last));
+        other.read_mentions(user, before, 5).await.unwrap();
+    }
+    let keys = vec!["ana".to_owned(), "ben".to_owned(), "nobody".to_owned()];
+    other.members_named(&rooms[3], keys).await.unwrap();
+    other
+        .members_called(&rooms[3], "a".to_owned(), 5)
+        .await
+        .unwrap();
+    other.count_members(&rooms[3]).await.unwrap();
     database.run_command(doc! { "profile": 0 }).await.unwrap();
 
     let profiled = database.collection::<Document>("system.profile");

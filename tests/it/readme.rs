@@ -97,6 +97,20 @@ async fn the_recipes_work_as_they_stand() {
     ] {
         assert_contains(&changed, part);
     }
+    let ben = server.person("ben").await;
+    ben.enters("tea").await;
+    ben.says("tea", "for @ana").await;
+    let mentioned = run(&server, recipe("mention")).await;
+    for part in [
+        "ana\n",
+        "\"body\":\"@room: cake!\",\"mentions_room\":true",
+        "unread\ttea\t",
+        " ben: for @ana\n",
+        "{\"mentions\":[{\"unread\":true,\"room\":\"tea\"",
+        "\"older\":null}",
+    ] {
+        assert_contains(&mentioned, part);
+    }
     let after = format!(
         "{}\ncurl -s -o /dev/null -w '%{{http_code}}' -H \"$AUTH\" -H 'Accept: text/plain' \"$HOST/rooms\"",
         recipe("sign out")

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use parlor::domain::{
-    Author, Email, Event, EventKind, Login, MessageBody, NewEvent, NewKind, NewUser, Nonce, RoomId,
-    Session, SessionId, Timestamp, User, UserId, Username,
+    Author, Email, Event, EventKind, Login, Mentions, MessageBody, NewEvent, NewKind, NewUser,
+    Nonce, RoomId, Session, SessionId, Timestamp, User, UserId, Username,
 };
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
@@ -98,6 +98,7 @@ pub(crate) fn message(author: &User, body: &str, nonce: Option<&str>) -> NewEven
         kind: NewKind::Message {
             body: MessageBody::parse(body).unwrap(),
             reply_to: None,
+            mentions: Mentions::default(),
         },
         nonce: nonce.map(|nonce| Nonce::parse(nonce).unwrap()),
     }

@@ -10,8 +10,8 @@ use unicode_security::GeneralSecurityProfile;
 
 use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
-    Emoji, Epoch, EventKind, MessageBody, Nonce, Reactions, RoomId, Seq, SessionId, UserId,
-    Username,
+    Emoji, Epoch, EventKind, Mentions, MessageBody, Nonce, Reactions, RoomId, Seq, SessionId,
+    UserId, Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -231,6 +231,19 @@ impl Checker {
         ensure!(
             kinds.len() <= Reactions::KINDS_MAX && (kinds.is_empty() || may_have),
             "it has more reactions than it can"
+        );
+        let mut once = HashSet::new();
+        for key in &event.mentions {
+            if key != Mentions::ROOM {
+                self.owes_user(key)?;
+            }
+            ensure!(once.insert(key), "it mentions somebody twice");
+        }
+        // The author of the message that it answers is one more.
+        ensure!(
+            event.mentions.is_empty()
+                || may_have && event.mentions.len() <= Mentions::USERS_MAX + 2,
+            "it mentions more people than it can"
         );
         let changed = event.changed.max(event.rev).max(Some(last)).unwrap_or(0);
         let most = self.read.entry(event.room.clone()).or_default();

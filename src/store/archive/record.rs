@@ -113,6 +113,9 @@ pub struct EventRecord {
     /// When it was deleted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub deleted_at: Option<i64>,
+    /// Whom it is for: ids, and `room` for everybody.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub mentions: Vec<String>,
     /// The reactions to it, in their order.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reactions: Vec<ReactionRecord>,
@@ -147,6 +150,11 @@ impl EventRecord {
             rev: self.rev,
             edited_at: self.edited_at.map(Timestamp::from_millis),
             deleted_at: self.deleted_at.map(Timestamp::from_millis),
+            mentions: self
+                .mentions
+                .iter()
+                .map(|key| key.as_str().into())
+                .collect(),
         }
         .read()
     }

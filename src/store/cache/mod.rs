@@ -10,6 +10,7 @@
 //! no harm. Whether the stream is near enough for anything in here to be believed is asked before
 //! (`mongo/liveness.rs`); what may have been missed is [forgotten](ReadCache::forget_all).
 
+mod mentions;
 mod rooms;
 #[cfg(test)]
 mod tests;
@@ -328,6 +329,7 @@ impl State {
     }
 
     fn append(&mut self, event: &Arc<Event>) {
+        self.mention(event);
         let room = self.room(&event.room);
         if room.as_ref().is_some_and(|room| room.has(event)) {
             return;
@@ -353,6 +355,7 @@ impl State {
             Some(Member { membership, .. }) if membership.read < seq => {
                 membership.read = seq;
                 membership.read_messages = messages;
+                membership.mentions.retain(|mention| *mention > seq);
             }
             Some(_) => {}
             // They have entered it, though their `joined` stood in the log before.
@@ -387,7 +390,11 @@ impl State {
     fn forget_memberships(&mut self) {
         self.users.clear();
         self.memberships = 0;
-        // Also those of users that are being read.
+        self.memberships_have_changed();
+    }
+
+    /// Anybody's may have, also of users that are being read.
+    fn memberships_have_changed(&mut self) {
         for times in &mut self.changes {
             *times = times.wrapping_add(1);
         }

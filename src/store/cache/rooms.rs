@@ -34,6 +34,9 @@ pub(in crate::store) struct Membership {
     /// How far they have read it, and how many messages that are.
     pub(in crate::store) read: Seq,
     pub(in crate::store) read_messages: u64,
+    /// Those that mention the user after that, in their order: the last
+    /// [`Mentions::UNREAD_MAX`](crate::domain::Mentions::UNREAD_MAX) of them.
+    pub(in crate::store) mentions: Vec<Seq>,
 }
 
 pub(super) struct CachedRoom {
@@ -79,6 +82,7 @@ impl UserRooms {
                 head: end.head,
                 last: end.last_message.clone(),
                 unread: end.messages.saturating_sub(membership.read_messages),
+                mentions: membership.mentions.len(),
             });
         }
         newest_first(&mut list);

@@ -19,6 +19,7 @@ fn an_event_is_in_a_page_once_whoever_read_it_before_it_was_told() {
         room: tea.clone(),
         read: 1,
         read_messages: 1,
+        mentions: Vec::new(),
     };
     let appended = |seq| Durable::Change(Change::Appended(event(seq)));
     // Two reads: first an end for somebody's list, then a page.
@@ -74,6 +75,7 @@ fn a_page_that_makes_place_is_forgotten_whoever_holds_its_room() {
         room: room.clone(),
         read: 0,
         read_messages: 0,
+        mentions: Vec::new(),
     };
     cache.keep_memberships(&token, ana, rooms.iter().map(membership).collect());
     let listed = |room: &RoomId| {

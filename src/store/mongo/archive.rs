@@ -152,6 +152,9 @@ fn record_of(document: &Document, head: Seq) -> anyhow::Result<EventRecord> {
         rev: number("rev").map(|seq| seq.min(head)),
         edited_at: at("edited_at"),
         deleted_at: at("deleted_at"),
+        mentions: event_document::mentions_from(document)
+            .map(str::to_owned)
+            .collect(),
         reactions: reactions
             .map(|reaction| ReactionRecord {
                 seq: reaction.seq,
@@ -384,6 +387,7 @@ fn event_document(event: EventRecord) -> Document {
         Bson::from(doc! { "seq": one.seq.cast_signed(), "emoji": &one.emoji, "user": &one.user })
     };
     let reactions: Vec<Bson> = event.reactions.iter().map(reaction).collect();
+    let mentions: Vec<Bson> = event.mentions.into_iter().map(Bson::from).collect();
     for (key, value) in [
         ("body", event.body.map(Bson::from)),
         ("nonce", event.nonce.map(Bson::from)),
@@ -395,6 +399,10 @@ fn event_document(event: EventRecord) -> Document {
         ("rev", event.rev.map(number)),
         ("edited_at", event.edited_at.map(moment)),
         ("deleted_at", event.deleted_at.map(moment)),
+        (
+            "mentions",
+            (!mentions.is_empty()).then_some(mentions.into()),
+        ),
         (
             "reactions",
             (!reactions.is_empty()).then_some(reactions.into()),

@@ -180,12 +180,10 @@ impl ChangeStream {
         all.into_iter().for_each(|heard| self.pass_on(heard));
     }
 
-    /// Reads the states of messages that others have changed or replied to.
+    /// Reads what events show of others: the states of messages, and names.
     async fn complete(&self, all: &mut Vec<Heard>) -> Result<(), StoreError> {
         let is_bare = |heard: &Heard| match heard {
-            Heard::Store(Change::Appended(event)) => {
-                event.target().is_some() || event.reply_to().is_some()
-            }
+            Heard::Store(Change::Appended(event)) => event.shows_more(),
             _ => false,
         };
         let mut bare = Vec::new();

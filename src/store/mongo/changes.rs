@@ -80,7 +80,7 @@ pub(super) async fn change(collections: &Collections, numbering: &Numbering) -> 
         Decided::New(event) => Some(event),
         Decided::Unchanged(_) | Decided::Refused(_) => None,
     });
-    let named = collections.states.name_reactors_of(new).await;
+    let named = collections.states.name_people_of(new).await;
     Changed {
         decided,
         how: Inserted::All,

@@ -67,8 +67,12 @@ impl Collections {
     /// nodes that start together join one build.
     pub(super) async fn make_indexes(&self) -> anyhow::Result<()> {
         let unique = |name: &str, keys: Document| index(keys, name, IndexOptions::default(), true);
+        let plain = |name: &str, keys: Document, options| index(keys, name, options, false);
         let nonce = IndexOptions::builder()
             .partial_filter_expression(doc! { "nonce": { "$exists": true } })
+            .build();
+        let mentions = IndexOptions::builder()
+            .partial_filter_expression(doc! { "mentions": { "$exists": true } })
             .build();
         // MongoDB deletes what is over by itself.
         let expiry = IndexOptions::builder().expire_after(Duration::ZERO).build();
@@ -105,7 +109,10 @@ impl Collections {
             ),
             (
                 &self.memberships,
-                vec![unique("user_room", doc! { "user": 1, "room": 1 })],
+                vec![
+                    unique("user_room", doc! { "user": 1, "room": 1 }),
+                    plain("room", doc! { "room": 1 }, IndexOptions::default()),
+                ],
             ),
             (
                 &self.events,
@@ -123,6 +130,17 @@ impl Collections {
                         "room_author_nonce",
                         nonce,
                         true,
+                    ),
+                    // Those of a room, by number, and those of all, by time.
+                    plain(
+                        "mentions_room_seq",
+                        doc! { "mentions": 1, "room": 1, "seq": 1 },
+                        mentions.clone(),
+                    ),
+                    plain(
+                        "mentions_newest",
+                        doc! { "mentions": 1, "at": 1, "room": 1, "seq": 1 },
+                        mentions,
                     ),
                 ],
             ),

@@ -1,5 +1,7 @@
 //! An event as a document: one collection holds those of all logs, by room and number.
 
+use std::borrow::Cow;
+
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use super::errors::unreadable;
@@ -8,7 +10,7 @@ use crate::domain::{
     Author, Emoji, Event, EventKind, Reaction, Reactions, RoomId, Seq, StoredKind, Timestamp,
     UserId,
 };
-use crate::store::StoreError;
+use crate::store::{MentionPlace, StoreError};
 
 /// Where an event stands: what finds it, by the unique index.
 pub(super) fn place(room: &RoomId, seq: Seq) -> Document {
@@ -49,6 +51,7 @@ pub(super) fn document_from(
     set("emoji", kind.emoji.map(Bson::from));
     set("is_on", kind.is_on.map(Bson::from));
     set("reply_to", kind.reply_to.map(|seq| signed(seq).into()));
+    set("mentions", mentions(&kind));
     if !event.kind.is_message() {
         set("last_message", last_message.map(|seq| signed(seq).into()));
     }
@@ -83,6 +86,10 @@ pub(super) fn state_fields(message: &Event) -> (Document, Document) {
             None => unset.insert(key, ""),
         };
     }
+    // Found once, when it was posted.
+    if kind.mentions.is_empty() {
+        unset.insert("mentions", "");
+    }
     (set, unset)
 }
 
@@ -94,6 +101,19 @@ pub(super) fn head_from(document: &Document, event: &Event) -> Head {
         ..Head::EMPTY
     }
     .with(event)
+}
+
+/// Where a message stands among mentions.
+pub(super) fn place_from(document: &Document) -> Result<MentionPlace, StoreError> {
+    const OPERATION: &str = "read a mention";
+    let missing = unreadable(OPERATION);
+    let room = document.get_str("room").map_err(&missing)?;
+    let at = document.get_datetime("at").map_err(&missing)?;
+    Ok(MentionPlace {
+        at: Timestamp::from_millis(at.timestamp_millis()),
+        room: RoomId::parse(room).map_err(|error| StoreError::backend(OPERATION, error))?,
+        seq: seq_from(document)?,
+    })
 }
 
 /// An event from its document alone: see [`super::states::States::complete`].
@@ -141,6 +161,7 @@ fn kind_from(name: &str, document: &Document) -> EventKind {
         rev: number("rev"),
         edited_at: moment("edited_at"),
         deleted_at: moment("deleted_at"),
+        mentions: mentions_from(document).map(Cow::Borrowed).collect(),
     };
     let mut kind = stored.read();
     if let EventKind::Message(message) = &mut kind
@@ -150,6 +171,17 @@ fn kind_from(name: &str, document: &Document) -> EventKind {
         message.reactions = Reactions::new(all, |_| None);
     }
     kind
+}
+
+fn mentions(kind: &StoredKind<'_>) -> Option<Bson> {
+    let keys: Vec<Bson> = kind.mentions.iter().map(|key| (&**key).into()).collect();
+    (!keys.is_empty()).then_some(keys.into())
+}
+
+/// The keys of a message's mentions.
+pub(super) fn mentions_from(document: &Document) -> impl Iterator<Item = &str> {
+    let keys = document.get_array("mentions").into_iter().flatten();
+    keys.filter_map(Bson::as_str)
 }
 
 pub(super) fn reaction_from(stored: &Bson) -> Option<Reaction> {

@@ -20,6 +20,8 @@ mod liveness;
 mod log;
 mod log_ends;
 mod log_writer;
+mod members;
+mod mentions;
 mod migrations;
 #[cfg(test)]
 mod model;

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::numbering::{Decided, Found, Head, Inserted, Numbering, Settled, Step, Waiting};
 use crate::domain::{
-    Author, ChangeKind, Emoji, Event, EventKind, Message, MessageBody, NewChange, NewEvent,
-    NewKind, Nonce, Reaction, RoomId, Seq, UserId,
+    Author, ChangeKind, Emoji, Event, EventKind, Mentions, Message, MessageBody, NewChange,
+    NewEvent, NewKind, Nonce, Reaction, RoomId, Seq, UserId,
 };
 use crate::store::{Appended, StoreError};
 
@@ -313,6 +313,7 @@ impl World {
             kind: NewKind::Message {
                 body: MessageBody::parse(&format!("body {body}")).unwrap(),
                 reply_to: None,
+                mentions: Mentions::default(),
             },
             nonce: nonce.map(|nonce| Nonce::parse(&format!("nonce-{nonce}")).unwrap()),
         };

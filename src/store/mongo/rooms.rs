@@ -12,7 +12,7 @@ use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
 use super::log_writer::Logs;
 use super::retry::{attempt, retry};
-use super::{MongoStore, event_document, log_ends};
+use super::{MongoStore, event_document, log_ends, mentions};
 use crate::domain::{
     Author, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSummary, Seq, User, UserId,
 };
@@ -146,7 +146,7 @@ fn has_joined(membership: &Document) -> bool {
 }
 
 /// How far a member has read; nothing, where it was never noted.
-fn read_from(membership: &Document) -> Seq {
+pub(super) fn read_from(membership: &Document) -> Seq {
     membership.get_i64("read").map_or(0, i64::unsigned_abs)
 }
 
@@ -270,12 +270,23 @@ pub(super) async fn memberships(
             room,
             read,
             read_messages: mark.map_or(0, |mark| mark.messages),
+            mentions: Vec::new(),
         });
     }
     let counted = log_ends::events_at(collections, &uncounted).await?;
     for membership in &mut memberships {
         if let Some(event) = counted.get(&membership.room) {
             membership.read_messages = event.messages;
+        }
+    }
+    let mut unread: HashMap<RoomId, Vec<Seq>> = HashMap::new();
+    for place in mentions::unread(collections, user).await? {
+        unread.entry(place.room).or_default().push(place.seq);
+    }
+    for membership in &mut memberships {
+        if let Some(mut mentions) = unread.remove(&membership.room) {
+            mentions.sort_unstable();
+            membership.mentions = mentions;
         }
     }
     Ok(memberships)
@@ -300,6 +311,7 @@ pub(super) async fn of(
                 head: end.head,
                 last: end.last_message,
                 unread: end.messages.saturating_sub(membership.read_messages),
+                mentions: membership.mentions.len(),
                 room: membership.room,
             }
         })

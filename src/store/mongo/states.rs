@@ -41,8 +41,7 @@ impl States {
         }
     }
 
-    /// Fills in what events have beside their documents: names of people who reacted, and the states of
-    /// other messages.
+    /// Fills in what events have beside their documents: people's names, and the states of other messages.
     ///
     /// # Errors
     ///
@@ -58,7 +57,7 @@ impl States {
             .collect();
 
         let mut events = events;
-        self.name_reactors(events.iter_mut().chain(targets.values_mut()))
+        self.name_people(events.iter_mut().chain(targets.values_mut()))
             .await?;
         let quote = |event: &mut Event| {
             let message = event.quoted_place().and_then(|place| quoted.get(&place));
@@ -85,6 +84,13 @@ impl States {
         Ok(events.into_iter().map(Arc::new).collect())
     }
 
+    /// The events at some places, in the order of these; those that are there.
+    pub(super) async fn read(&self, places: Vec<Place>) -> Result<Vec<Arc<Event>>, StoreError> {
+        let mut found = self.find(places.iter().cloned().collect()).await?;
+        let events = places.iter().filter_map(|place| found.remove(place));
+        self.complete(events.collect()).await
+    }
+
     async fn find(&self, places: HashSet<Place>) -> Result<HashMap<Place, Event>, StoreError> {
         if places.is_empty() {
             return Ok(HashMap::new());
@@ -106,32 +112,34 @@ impl States {
         found.iter().map(event).collect()
     }
 
-    /// Fills in the names of those who reacted to messages.
-    pub(super) async fn name_reactors(
+    /// Fills in the names of those who reacted to messages or are mentioned in them.
+    pub(super) async fn name_people(
         &self,
         events: impl Iterator<Item = &mut Event>,
     ) -> Result<(), StoreError> {
         let mut messages = Vec::new();
         for event in events {
             if let EventKind::Message(message) = &mut event.kind
-                && !message.reactions.is_empty()
+                && !(message.reactions.is_empty() && message.mentions.is_empty())
             {
                 messages.push(message);
             }
         }
-        let users = messages
-            .iter()
-            .flat_map(|it| Reactions::to_name(it.reactions.all()));
+        let users = messages.iter().flat_map(|message| {
+            let mentioned = message.mentions.users().iter().map(|user| user.id);
+            mentioned.chain(Reactions::to_name(message.reactions.all()))
+        });
         let names = self.names(users.collect()).await?;
         for message in messages {
             let all = message.reactions.all().to_vec();
             message.reactions = Reactions::new(all, |user| names.get(&user).cloned());
+            message.mentions = message.mentions.named(&names);
         }
         Ok(())
     }
 
     /// The same for the messages of changes.
-    pub(super) async fn name_reactors_of(
+    pub(super) async fn name_people_of(
         &self,
         changes: impl Iterator<Item = &mut Arc<Event>>,
     ) -> Result<(), StoreError> {
@@ -142,7 +150,7 @@ impl States {
                 EventKind::Changed(changed) => changed.message.as_mut().map(Arc::make_mut),
                 _ => None,
             });
-        self.name_reactors(messages).await
+        self.name_people(messages).await
     }
 
     async fn names(&self, users: HashSet<UserId>) -> Result<HashMap<UserId, Arc<str>>, StoreError> {

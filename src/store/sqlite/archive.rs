@@ -10,7 +10,7 @@ use super::epoch::{epoch, set_epoch, unsigned};
 use super::lock::{ShutdownMarker, lock};
 use super::log::select_events;
 use super::migrations::{NEWEST, migrate, version};
-use super::{DATABASE, make_data_dir, states};
+use super::{DATABASE, make_data_dir, mentions, states};
 use crate::domain::{Email, Seq, Timestamp, Username};
 use crate::files::Part;
 use crate::store::archive::{
@@ -98,6 +98,9 @@ pub(super) fn export_from(
         let (room, seq) = (row.get::<_, String>("room")?, unsigned(row.get("seq")?));
         let number = |column| row.get::<_, Option<i64>>(column).map(|it| it.map(unsigned));
         let changed = number("changed")?;
+        let mentions = row
+            .get::<_, Option<String>>("mentions")?
+            .unwrap_or_default();
         Ok(Record::Event(Box::new(EventRecord {
             reactions: match changed {
                 Some(_) => reactions_to(&room, seq)?,
@@ -110,6 +113,7 @@ pub(super) fn export_from(
             rev: number("rev")?,
             edited_at: row.get("edited_at")?,
             deleted_at: row.get("deleted_at")?,
+            mentions: mentions.split_terminator(' ').map(str::to_owned).collect(),
             changed,
             room,
             seq,
@@ -244,8 +248,8 @@ fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<u
     let inserted = connection
         .prepare_cached(
             "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text, nonce, target,
-                                 emoji, is_on, reply_to, changed, rev, edited_at, deleted_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                                 emoji, is_on, reply_to, changed, rev, edited_at, deleted_at, mentions)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             event.room,
@@ -265,7 +269,15 @@ fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<u
             event.rev.map(Seq::cast_signed),
             event.edited_at,
             event.deleted_at,
+            (!event.mentions.is_empty()).then(|| event.mentions.join(" ")),
         ])?;
+    let keys = event.mentions.iter().map(String::as_str);
+    mentions::add(
+        connection,
+        keys,
+        (&event.room, seq, event.at),
+        &event.author,
+    )?;
     for reaction in &event.reactions {
         let put = reaction.seq.cast_signed();
         states::add_reaction(

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::states::{self, Changing, Place};
-use super::{SqliteStore, accounts};
+use super::{SqliteStore, accounts, mentions};
 use crate::domain::{
     Author, Epoch, Event, EventKind, NewEvent, Nonce, RoomId, Seq, StoredKind, Timestamp,
 };
@@ -87,19 +87,22 @@ pub(super) fn append(
 fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusqlite::Result<()> {
     let kind = StoredKind::from(&event.kind);
     let text = kind.body.map(|body| states::add_text(connection, body));
+    let (room, seq) = (event.room.as_str(), event.seq.cast_signed());
+    let (at, author) = (event.at.as_millis(), event.author.id.to_string());
+    let mentioned = (!kind.mentions.is_empty()).then(|| kind.mentions.join(" "));
     connection
         .prepare_cached(
             "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text, nonce,
-                                 target, emoji, is_on, reply_to)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                                 target, emoji, is_on, reply_to, mentions)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
-            event.room.as_str(),
-            event.seq.cast_signed(),
+            room,
+            seq,
             event.messages.cast_signed(),
-            event.at.as_millis(),
+            at,
             kind.name,
-            event.author.id.to_string(),
+            author,
             event.author.username,
             text.transpose()?,
             nonce.map(Nonce::as_str),
@@ -107,8 +110,10 @@ fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusq
             kind.emoji,
             kind.is_on,
             kind.reply_to.map(Seq::cast_signed),
-        ])
-        .map(drop)
+            mentioned,
+        ])?;
+    let keys = kind.mentions.iter().map(|key| &**key);
+    mentions::add(connection, keys, (room, seq, at), &author)
 }
 
 fn find_by_nonce(

@@ -14,6 +14,8 @@ mod limits;
 mod lock;
 mod log;
 mod mark;
+mod members;
+mod mentions;
 mod migrations;
 mod readers;
 mod rooms;

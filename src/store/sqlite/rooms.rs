@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{SqliteStore, log};
+use super::{SqliteStore, log, mentions};
 use crate::domain::{
     Author, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSummary, Seq, Timestamp, User,
     UserId,
@@ -126,8 +126,15 @@ pub(super) fn memberships(
                 room: log::room_from(row, "room")?,
                 read: row.get::<_, i64>("read_seq")?.unsigned_abs(),
                 read_messages: row.get::<_, i64>("read_messages")?.unsigned_abs(),
+                mentions: Vec::new(),
             })
         })?
+        .map(|membership| {
+            let mut membership = membership?;
+            let (room, read) = (&membership.room, membership.read);
+            membership.mentions = mentions::unread_in(connection, user, room, read)?;
+            Ok(membership)
+        })
         .collect()
 }
 
@@ -141,6 +148,7 @@ pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<
                 head: end.head,
                 last: end.last_message,
                 unread: end.messages.saturating_sub(membership.read_messages),
+                mentions: membership.mentions.len(),
                 room: membership.room,
             })
         })

@@ -6,12 +6,13 @@
 //! deletion, `secure_delete` or not: it was copied when a page was split.) What the write-ahead log has of
 //! it goes with the checkpoint that the writer makes before a deletion is answered.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{accounts, log};
+use super::{accounts, log, mentions};
 use crate::domain::{
     Author, ChangeKind, Changed, Emoji, Event, EventKind, NewChange, Reaction, Reactions, Refusal,
     RoomId, Seq, StoredKind, Timestamp, UserId,
@@ -44,6 +45,12 @@ fn complete_with(
     {
         message.reactions = reactions(connection, &event.room, event.seq)?;
     }
+    if let EventKind::Message(message) = &mut event.kind
+        && !message.mentions.is_empty()
+    {
+        let users = message.mentions.users().iter().map(|user| user.id);
+        message.mentions = message.mentions.named(&names(connection, users)?);
+    }
     if let Some(quoted) = event.reply_to()
         && let Some(quoted) = find(connection, &event.room, quoted)?
     {
@@ -67,7 +74,12 @@ fn complete_with(
     Ok(Arc::new(event))
 }
 
-fn find(connection: &Connection, room: &RoomId, seq: Seq) -> rusqlite::Result<Option<Event>> {
+/// An event from its row alone.
+pub(super) fn find(
+    connection: &Connection,
+    room: &RoomId,
+    seq: Seq,
+) -> rusqlite::Result<Option<Event>> {
     connection
         .prepare_cached(log::select_events!(
             "events",
@@ -94,15 +106,23 @@ fn reactions(connection: &Connection, room: &RoomId, message: Seq) -> rusqlite::
 }
 
 fn named(connection: &Connection, all: Vec<Reaction>) -> rusqlite::Result<Reactions> {
+    let names = names(connection, Reactions::to_name(&all))?;
+    Ok(Reactions::new(all, |user| names.get(&user).cloned()))
+}
+
+fn names(
+    connection: &Connection,
+    users: impl IntoIterator<Item = UserId>,
+) -> rusqlite::Result<HashMap<UserId, Arc<str>>> {
     let mut names: HashMap<UserId, Arc<str>> = HashMap::new();
     let mut find = connection.prepare_cached("SELECT username FROM users WHERE id = ?1")?;
-    for user in Reactions::to_name(&all) {
+    for user in users {
         if !names.contains_key(&user) {
             let name = find.query_row([user.to_string()], |row| row.get(0));
             names.extend(name.optional()?.map(|name| (user, name)));
         }
     }
-    Ok(Reactions::new(all, |user| names.get(&user).cloned()))
+    Ok(names)
 }
 
 /// The place of a change that is to be made.
@@ -130,6 +150,10 @@ pub(super) fn change(
         Ok(None) => return Ok(Ok(Changing::IsSo(message))),
         Err(refusal) => return Ok(Err(refusal)),
     };
+    if let (NewChange::Delete, Some(message)) = (change, message.message()) {
+        let (room, seq) = (place.room.as_str(), target.cast_signed());
+        mentions::remove(connection, &message.mentions, room, seq)?;
+    }
     let after = write(connection, after, by.id, change)?;
     Ok(Ok(Changing::To(EventKind::Changed(Changed {
         target,
@@ -173,7 +197,8 @@ fn write(
     connection
         .prepare_cached(
             "UPDATE events
-             SET reply_to = ?3, changed = ?4, rev = ?5, edited_at = ?6, deleted_at = ?7
+             SET reply_to = ?3, changed = ?4, rev = ?5, edited_at = ?6, deleted_at = ?7,
+                 mentions = iif(?7 IS NULL, mentions, NULL)
              WHERE room = ?1 AND seq = ?2",
         )?
         .execute(params![
@@ -264,6 +289,13 @@ pub(super) fn kind_from(row: &Row<'_>) -> rusqlite::Result<EventKind> {
         rev: seq("rev")?,
         edited_at: moment("edited_at")?,
         deleted_at: moment("deleted_at")?,
+        mentions: mentions_from(row)?,
     };
     Ok(stored.read())
+}
+
+/// The keys of a message's mentions.
+fn mentions_from<'a>(row: &'a Row<'_>) -> rusqlite::Result<Vec<Cow<'a, str>>> {
+    let keys = row.get_ref("mentions")?.as_str_or_null()?.unwrap_or("");
+    Ok(keys.split_terminator(' ').map(Cow::Borrowed).collect())
 }

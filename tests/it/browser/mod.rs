@@ -7,6 +7,7 @@ mod firefox;
 mod keyboard;
 mod lighthouse;
 mod looks;
+mod mentions;
 mod parts;
 mod reading;
 mod sending;

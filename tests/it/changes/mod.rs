@@ -25,7 +25,8 @@ on_both_stores!(
     a_page_of_changes_is_bounded,
 );
 
-async fn at_tea(backend: Backend) -> (Server, Person, Person) {
+/// Ana and ben, in the same room.
+pub(crate) async fn at_tea(backend: Backend) -> (Server, Person, Person) {
     let server = Server::start(backend).await;
     let (ana, ben) = (server.person("ana").await, server.person("ben").await);
     ana.enters("tea").await;

@@ -15,7 +15,7 @@ struct Migration {
     code: Option<fn(&Connection) -> anyhow::Result<()>>,
 }
 
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration {
         sql: include_str!("1_first.sql"),
         code: None,
@@ -30,6 +30,10 @@ const MIGRATIONS: [Migration; 4] = [
     },
     Migration {
         sql: include_str!("4_changes.sql"),
+        code: None,
+    },
+    Migration {
+        sql: include_str!("5_mentions.sql"),
         code: None,
     },
 ];

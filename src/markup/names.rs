@@ -1,0 +1,195 @@
+//! Names of people in a text: `@ana`.
+
+use super::{Mark, Part};
+use crate::domain::Mentioned;
+
+/// The names in a text, each in every form that may be meant, the longest first: where a sentence ends with
+/// a name its full stop may belong to it. Names in code, in quotes and in links are not meant.
+pub fn names(text: &str) -> Vec<Vec<&str>> {
+    if !text.contains('@') {
+        return Vec::new();
+    }
+    let mut names = Vec::new();
+    for (part, is_meant) in with_meaning(super::parts(text)) {
+        if let (Part::Text(text), true) = (part, is_meant) {
+            names.extend(Names::of(text).map(|(_, name)| forms(name).collect()));
+        }
+    }
+    names
+}
+
+/// The parts of a text, with the names told apart that `find` knows.
+pub fn parts_with_names(text: &str, find: impl Fn(&str) -> Option<Mentioned>) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    for (part, is_meant) in with_meaning(super::parts(text)) {
+        match part {
+            Part::Text(text) if is_meant => add_named(text, &find, &mut parts),
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+/// Parts, each with whether it is its author's own words.
+fn with_meaning<'a>(parts: Vec<Part<'a>>) -> impl Iterator<Item = (Part<'a>, bool)> {
+    let mut around = 0_usize;
+    parts.into_iter().map(move |part| {
+        match &part {
+            Part::Open(Mark::Quote | Mark::LinkTo(_)) => around += 1,
+            Part::Close(Mark::Quote | Mark::LinkTo(_)) => around -= 1,
+            _ => {}
+        }
+        (part, around == 0)
+    })
+}
+
+fn add_named<'a>(
+    text: &'a str,
+    find: impl Fn(&str) -> Option<Mentioned>,
+    parts: &mut Vec<Part<'a>>,
+) {
+    let mut rest = 0;
+    for (at, name) in Names::of(text) {
+        let found = forms(name).find_map(|form| Some((form, find(form)?)));
+        let Some((form, whom)) = found else { continue };
+        let end = at + '@'.len_utf8() + form.len();
+        if rest < at {
+            parts.push(Part::Text(&text[rest..at]));
+        }
+        parts.push(Part::Name(&text[at..end], whom));
+        rest = end;
+    }
+    if rest < text.len() {
+        parts.push(Part::Text(&text[rest..]));
+    }
+}
+
+/// What may be names in a text, each with where its `@` stands.
+struct Names<'a> {
+    text: &'a str,
+    from: usize,
+}
+
+impl<'a> Names<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, from: 0 }
+    }
+}
+
+impl<'a> Iterator for Names<'a> {
+    type Item = (usize, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let at = self.from + self.text[self.from..].find('@')?;
+            let after = &self.text[at + 1..];
+            let length = after.find(|c| !is_in_name(c)).unwrap_or(after.len());
+            self.from = at + 1 + length;
+            let name = &after[..length];
+            // An address, as of mail, has something on both sides.
+            let is_address =
+                self.text[..at].ends_with(ends_address) || after[length..].starts_with('@');
+            if !is_address && name.starts_with(char::is_alphanumeric) {
+                return Some((at, name));
+            }
+        }
+    }
+}
+
+/// Whether the part of an address before its `@` ends with a character. In scripts without case people
+/// write names and other words without spaces.
+fn ends_address(c: char) -> bool {
+    c.is_ascii_digit() || c.is_lowercase() || c.is_uppercase() || matches!(c, '_' | '@')
+}
+
+/// Whether a name may hold a character, at some place.
+fn is_in_name(c: char) -> bool {
+    let is_joiner = matches!(c, '\u{200c}' | '\u{200d}');
+    c.is_alphanumeric() || is_mark(c) || is_joiner || matches!(c, '-' | '_' | '.')
+}
+
+fn is_mark(c: char) -> bool {
+    unicode_normalization::char::is_combining_mark(c)
+}
+
+/// The forms in which a name may be meant: without the signs at its end, and in scripts without case also
+/// up to any letter.
+fn forms(name: &str) -> impl Iterator<Item = &str> {
+    const CHARS_MAX: usize = 64;
+    let end = name
+        .char_indices()
+        .nth(CHARS_MAX)
+        .map_or(name.len(), |(at, _)| at);
+    let name = &name[..end];
+    let signs = name.trim_end_matches(['-', '_', '.']).len();
+    let ends_at = move |at: usize| {
+        let is_uncased = |c: char| c.is_alphabetic() && !c.is_lowercase() && !c.is_uppercase();
+        at >= signs || name[at..].starts_with(is_uncased)
+    };
+    let places = name.char_indices().map(|(at, _)| at).skip(1);
+    let places: Vec<usize> = places
+        .chain([name.len()])
+        .filter(|at| ends_at(*at))
+        .collect();
+    places.into_iter().rev().map(move |at| &name[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The longest form of each name.
+    fn longest(text: &str) -> Vec<&str> {
+        names(text)
+            .into_iter()
+            .filter_map(|forms| forms.first().copied())
+            .collect()
+    }
+
+    #[test]
+    fn names_are_meant_outside_of_code_quotes_and_links() {
+        for (text, expected) in [
+            ("@ana hello", vec!["ana"]),
+            (
+                "hello, @ana, (@ben) and **@cleo**!",
+                vec!["ana", "ben", "cleo"],
+            ),
+            ("@ana @Ben_2 @c-d.e", vec!["ana", "Ben_2", "c-d.e"]),
+            ("`@ana` and\n```\n@ben\n```", vec![]),
+            ("> @ana said\n\n@ben", vec!["ben"]),
+            ("[@ana](https://a.example) https://b.example/@ben", vec![]),
+            ("ana@example.org @ana@example.org mail@b", vec![]),
+            ("@ @- a@", vec![]),
+            ("你好@李 привет@ана", vec!["李"]),
+            ("- @ana\n- @snake_case_name", vec!["ana", "snake_case_name"]),
+            ("@ana/@ben", vec!["ana", "ben"]),
+        ] {
+            assert_eq!(longest(text), expected, "{text:?}");
+        }
+        assert_eq!(names("thanks @ana.")[0], ["ana.", "ana"]);
+        assert_eq!(
+            names("@ana.b_..")[0],
+            ["ana.b_..", "ana.b_.", "ana.b_", "ana.b"]
+        );
+        assert_eq!(names("@李你好")[0], ["李你好", "李你", "李"]);
+        assert!(names(&format!("@{}", "李".repeat(3_999)))[0].len() <= 64);
+    }
+
+    #[test]
+    fn only_known_names_are_told_apart() {
+        let find = |name: &str| (name == "ana").then_some(Mentioned::Room);
+        assert_eq!(
+            parts_with_names("hi @ana. and @ben", find),
+            [
+                Part::Text("hi "),
+                Part::Name("@ana", Mentioned::Room),
+                Part::Text(". and @ben"),
+            ]
+        );
+        assert_eq!(
+            parts_with_names("@ana", find),
+            [Part::Name("@ana", Mentioned::Room)]
+        );
+        assert_eq!(parts_with_names("> @ana", find).len(), 3);
+    }
+}

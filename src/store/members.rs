@@ -1,0 +1,32 @@
+//! The members of a room, as people.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::domain::{RoomId, User};
+
+/// Looks members up.
+///
+/// # Errors
+///
+/// [`StoreError::Backend`] from any method.
+#[async_trait]
+pub trait Members: Send + Sync {
+    /// The members who go by these keys ([`Username::key`](crate::domain::Username::key)).
+    async fn members_named(
+        &self,
+        room: &RoomId,
+        keys: Vec<String>,
+    ) -> Result<Vec<User>, StoreError>;
+
+    /// The members whose keys begin so, in the order of these: at most `limit`.
+    async fn members_called(
+        &self,
+        room: &RoomId,
+        prefix: String,
+        limit: usize,
+    ) -> Result<Vec<User>, StoreError>;
+
+    /// How many members there are.
+    async fn count_members(&self, room: &RoomId) -> Result<u64, StoreError>;
+}

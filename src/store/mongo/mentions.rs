@@ -1,0 +1,187 @@
+//! Mentions: each message has whom it is for, in a list that is indexed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mongodb::bson::{DateTime, Document, doc};
+use tokio_stream::StreamExt;
+
+use super::MongoStore;
+use super::collections::Collections;
+use super::errors::unreadable;
+use super::event_document::{place_from, signed};
+use super::retry::retry;
+use super::rooms::{JOINING, read_from};
+use crate::domain::{self, Event, RoomId, Seq, Timestamp, User, UserId};
+use crate::store::{
+    MentionPlace, Mentions, ROOMS_PER_USER_MAX, ReadMentions, StoreError, shortened,
+};
+
+const OPERATION: &str = "list mentions";
+
+/// A user's unread mentions, in no order: of each room the last [`domain::Mentions::UNREAD_MAX`].
+pub(super) async fn unread(
+    collections: &Collections,
+    user: UserId,
+) -> Result<Vec<MentionPlace>, StoreError> {
+    let user = user.to_string();
+    let pipeline = [
+        doc! { "$match": { "user": &user, JOINING: { "$exists": false } } },
+        // A seek in the index for each room.
+        doc! { "$lookup": {
+            "from": "events",
+            "localField": "room",
+            "foreignField": "room",
+            "let": { "read": { "$ifNull": ["$read", 0] } },
+            "pipeline": [
+                { "$match": {
+                    "mentions": { "$in": [&user, domain::Mentions::ROOM] },
+                    "author": { "$ne": &user },
+                    "$expr": { "$gt": ["$seq", "$$read"] },
+                } },
+                { "$sort": { "seq": -1 } },
+                { "$limit": domain::Mentions::UNREAD_MAX as i64 },
+                { "$project": { "_id": 0, "room": 1, "seq": 1, "at": 1 } },
+            ],
+            "as": "mention",
+        } },
+        doc! { "$unwind": "$mention" },
+        doc! { "$replaceWith": "$mention" },
+    ];
+    let found = retry(OPERATION, || async {
+        let found = collections.memberships.aggregate(pipeline.clone()).await?;
+        found.collect::<Result<Vec<Document>, _>>().await
+    });
+    found.await?.iter().map(place_from).collect()
+}
+
+/// What matters here of a user's memberships: how far they have read each room, and since when they are in
+/// it.
+async fn memberships(
+    collections: &Collections,
+    user: UserId,
+) -> Result<HashMap<RoomId, (Seq, Timestamp)>, StoreError> {
+    let own = doc! { "user": user.to_string(), JOINING: { "$exists": false } };
+    let fields = doc! { "_id": 0, "room": 1, "read": 1, "joined_at": 1 };
+    let found = retry(OPERATION, || async {
+        let found = collections.memberships.find(own.clone());
+        let found = found.projection(fields.clone());
+        let found = found.batch_size(ROOMS_PER_USER_MAX as u32 + 1).await?;
+        found.collect::<Result<Vec<Document>, _>>().await
+    });
+    let membership = |found: &Document| {
+        let room = found.get_str("room").map_err(unreadable(OPERATION))?;
+        let room = RoomId::parse(room).map_err(|error| StoreError::backend(OPERATION, error))?;
+        let joined_at = found.get_datetime("joined_at");
+        let joined_at = joined_at.map_or(0, |at| at.timestamp_millis());
+        Ok((room, (read_from(found), Timestamp::from_millis(joined_at))))
+    };
+    found.await?.iter().map(membership).collect()
+}
+
+/// The newest messages that a filter finds before a place, at most `limit` of those to be taken.
+async fn newest(
+    collections: &Collections,
+    mut filter: Document,
+    before: Option<&MentionPlace>,
+    limit: usize,
+    is_taken: impl Fn(&MentionPlace) -> bool,
+) -> Result<Vec<MentionPlace>, StoreError> {
+    if let Some(MentionPlace { at, room, seq }) = before {
+        let at = DateTime::from_millis(at.as_millis());
+        let (room, seq) = (room.as_str(), signed(*seq));
+        filter.insert("at", doc! { "$lte": at });
+        let before = [
+            doc! { "at": { "$lt": at } },
+            doc! { "at": at, "room": { "$lt": room } },
+            doc! { "at": at, "room": room, "seq": { "$lt": seq } },
+        ];
+        filter.insert("$or", before.to_vec());
+    }
+    retry(OPERATION, || async {
+        let find = collections.events.find(filter.clone());
+        let find = find.projection(doc! { "_id": 0, "room": 1, "seq": 1, "at": 1 });
+        let mut found = find.sort(doc! { "at": -1, "room": -1, "seq": -1 }).await?;
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some(document) = found.try_next().await?
+        {
+            let place = place_from(&document).map_err(mongodb::error::Error::custom)?;
+            if is_taken(&place) {
+                taken.push(place);
+            }
+        }
+        Ok(taken)
+    })
+    .await
+}
+
+async fn read(
+    collections: &Collections,
+    user: UserId,
+    before: Option<&MentionPlace>,
+    limit: usize,
+) -> Result<Vec<MentionPlace>, StoreError> {
+    let memberships = memberships(collections, user).await?;
+    let rooms: Vec<&str> = memberships.keys().map(RoomId::as_str).collect();
+    let is_read = |place: &MentionPlace| {
+        let membership = memberships.get(&place.room);
+        membership.is_some_and(|(read, _)| place.seq <= *read)
+    };
+    let is_since_joined = |place: &MentionPlace| {
+        let membership = memberships.get(&place.room);
+        membership.is_some_and(|(_, joined_at)| place.at >= *joined_at)
+    };
+    let user = user.to_string();
+    let by_name = doc! { "mentions": &user };
+    let mut all = newest(collections, by_name, before, limit, is_read).await?;
+    let to_room = doc! {
+        "mentions": domain::Mentions::ROOM,
+        "room": { "$in": rooms },
+        "author": { "$ne": &user },
+    };
+    let to_room = newest(collections, to_room, before, limit, |place| {
+        is_read(place) && is_since_joined(place)
+    });
+    all.extend(to_room.await?);
+    newest_first(&mut all, limit);
+    Ok(all)
+}
+
+fn newest_first(places: &mut Vec<MentionPlace>, limit: usize) {
+    places.sort_by(|one, other| other.cmp(one));
+    places.dedup();
+    places.truncate(limit);
+}
+
+async fn events_at(
+    collections: &Collections,
+    places: Vec<MentionPlace>,
+) -> Result<Vec<Arc<Event>>, StoreError> {
+    let places = places.into_iter().map(|place| (place.room, place.seq));
+    Ok(shortened(collections.states.read(places.collect()).await?))
+}
+
+#[async_trait]
+impl Mentions for MongoStore {
+    async fn unread_mentions(&self, user: &User) -> Result<Vec<Arc<Event>>, StoreError> {
+        let mut unread = unread(&self.collections, user.id).await?;
+        newest_first(&mut unread, domain::Mentions::UNREAD_MAX);
+        events_at(&self.collections, unread).await
+    }
+
+    async fn read_mentions(
+        &self,
+        user: &User,
+        before: Option<MentionPlace>,
+        limit: usize,
+    ) -> Result<ReadMentions, StoreError> {
+        let mut read = read(&self.collections, user.id, before.as_ref(), limit + 1).await?;
+        let found = read.len();
+        read.truncate(limit);
+        let events = events_at(&self.collections, read).await?;
+        let is_last = events.len() == found;
+        Ok(ReadMentions { events, is_last })
+    }
+}

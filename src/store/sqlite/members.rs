@@ -1,0 +1,95 @@
+//! The members of a room, by name.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{SqliteStore, accounts};
+use crate::domain::{RoomId, User};
+use crate::store::{Members, StoreError};
+
+/// The members among the users that a condition finds.
+macro_rules! select_members {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, username FROM users CROSS JOIN memberships ON user = id AND room = ?1 WHERE ",
+            $rest
+        )
+    };
+}
+
+fn members_named(
+    connection: &Connection,
+    room: &RoomId,
+    keys: &[String],
+) -> rusqlite::Result<Vec<User>> {
+    let mut find = connection.prepare_cached(select_members!("username_key = ?2"))?;
+    let find = |key: &String| {
+        find.query_row(params![room.as_str(), key], accounts::user_from)
+            .optional()
+            .transpose()
+    };
+    keys.iter().filter_map(find).collect()
+}
+
+fn members_called(
+    connection: &Connection,
+    room: &RoomId,
+    prefix: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<User>> {
+    connection
+        .prepare_cached(select_members!(
+            "username_key >= ?2 AND username_key < ?2 || char(0x10ffff) ORDER BY username_key LIMIT ?3"
+        ))?
+        .query_map(
+            params![room.as_str(), prefix, limit as i64],
+            accounts::user_from,
+        )?
+        .collect()
+}
+
+fn count_members(connection: &Connection, room: &RoomId) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT count(*) FROM memberships WHERE room = ?1")?
+        .query_row([room.as_str()], |row| row.get::<_, i64>(0))
+        .map(i64::unsigned_abs)
+}
+
+#[async_trait]
+impl Members for SqliteStore {
+    async fn members_named(
+        &self,
+        room: &RoomId,
+        keys: Vec<String>,
+    ) -> Result<Vec<User>, StoreError> {
+        let room = room.clone();
+        self.readers
+            .read("look up members", move |connection| {
+                members_named(connection, &room, &keys)
+            })
+            .await
+    }
+
+    async fn members_called(
+        &self,
+        room: &RoomId,
+        prefix: String,
+        limit: usize,
+    ) -> Result<Vec<User>, StoreError> {
+        let room = room.clone();
+        self.readers
+            .read("look up members", move |connection| {
+                members_called(connection, &room, &prefix, limit)
+            })
+            .await
+    }
+
+    async fn count_members(&self, room: &RoomId) -> Result<u64, StoreError> {
+        let room = room.clone();
+        self.readers
+            .read("count members", move |connection| {
+                count_members(connection, &room)
+            })
+            .await
+    }
+}
