@@ -8,9 +8,10 @@ use tokio_stream::StreamExt;
 use super::collections::{Collections, Meta};
 use super::connect::{connect, ensure_replicated};
 use super::errors::is_only_repeated;
+use super::membership_document::JOINING;
 use super::refusal::plainly;
 use super::retry::retry;
-use super::{event_document, log, migrations, nodes, rooms};
+use super::{event_document, log, migrations, nodes};
 use crate::domain::{Email, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{
@@ -40,7 +41,7 @@ async fn export_from(
     exporter.begin(collections.epoch().await?)?;
 
     // In this order, so that what is read first mentions nothing that is not read later.
-    let joined = doc! { rooms::JOINING: { "$exists": false } };
+    let joined = doc! { JOINING: { "$exists": false } };
     let by_user = doc! { "user": 1, "room": 1 };
     let mut memberships = all(&collections.memberships, joined, by_user).await?;
     while let Some(membership) = memberships.try_next().await? {

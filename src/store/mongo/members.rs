@@ -8,8 +8,8 @@ use tokio_stream::StreamExt;
 
 use super::collections::Collections;
 use super::errors::unreadable;
+use super::membership_document::JOINING;
 use super::retry::retry;
-use super::rooms::JOINING;
 use super::{MongoStore, accounts};
 use crate::domain::{RoomId, User};
 use crate::store::{Members, StoreError};

@@ -11,8 +11,8 @@ use super::MongoStore;
 use super::collections::Collections;
 use super::errors::unreadable;
 use super::event_document::{place_from, signed};
+use super::membership_document::{JOINING, read_from};
 use super::retry::retry;
-use super::rooms::{JOINING, read_from};
 use crate::domain::{self, Event, RoomId, Seq, Timestamp, User, UserId};
 use crate::store::{
     MentionPlace, Mentions, ROOMS_PER_USER_MAX, ReadMentions, StoreError, shortened,

@@ -21,6 +21,7 @@ mod log;
 mod log_ends;
 mod log_writer;
 mod members;
+mod membership_document;
 mod mentions;
 mod migrations;
 #[cfg(test)]

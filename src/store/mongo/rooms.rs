@@ -11,6 +11,7 @@ use super::batch_loader::BATCH_MAX;
 use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
 use super::log_writer::Logs;
+use super::membership_document::{JOINING, has_joined, read_from};
 use super::retry::{attempt, retry};
 use super::{MongoStore, event_document, log_ends, mentions};
 use crate::domain::{
@@ -21,9 +22,6 @@ use crate::store::{Access, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, new
 
 /// The operation's name in errors.
 const JOIN: &str = "join a room";
-
-/// A membership's field while its event is not in the log yet: its id. Its user is no member yet.
-pub(super) const JOINING: &str = "joining";
 
 /// Four writes, each of which may be repeated, in an order that leaves nothing half done that joining
 /// again would not finish: the room, a membership that is still [`JOINING`], its event, and the
@@ -139,15 +137,6 @@ pub(super) async fn find_members(
         Some(((user, room), read_from(membership)))
     };
     Ok(found.iter().filter_map(member).collect())
-}
-
-fn has_joined(membership: &Document) -> bool {
-    !membership.contains_key(JOINING)
-}
-
-/// How far a member has read; nothing, where it was never noted.
-pub(super) fn read_from(membership: &Document) -> Seq {
-    membership.get_i64("read").map_or(0, i64::unsigned_abs)
 }
 
 /// How far somebody has read a room: the field of a membership that is written whenever `read` is. Of an

@@ -7,10 +7,10 @@ use rusqlite::{Connection, Row, params};
 
 use super::connection::{copy_into, open, open_existing, open_prepared};
 use super::epoch::{epoch, set_epoch, unsigned};
+use super::event_row::select_events;
 use super::lock::{ShutdownMarker, lock};
-use super::log::select_events;
 use super::migrations::{NEWEST, migrate, version};
-use super::{DATABASE, make_data_dir, mentions, states};
+use super::{DATABASE, make_data_dir, states};
 use crate::domain::{Email, Seq, Timestamp, Username};
 use crate::files::Part;
 use crate::store::archive::{
@@ -272,7 +272,7 @@ fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<u
             (!event.mentions.is_empty()).then(|| event.mentions.join(" ")),
         ])?;
     let keys = event.mentions.iter().map(String::as_str);
-    mentions::add(
+    states::add_mentions(
         connection,
         keys,
         (&event.room, seq, event.at),

@@ -4,31 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use super::SqliteStore;
+use super::event_row::{event_from, select_events};
 use super::states::{self, Changing, Place};
-use super::{SqliteStore, accounts, mentions};
-use crate::domain::{
-    Author, Epoch, Event, EventKind, NewEvent, Nonce, RoomId, Seq, StoredKind, Timestamp,
-};
+use crate::domain::{Epoch, Event, EventKind, NewEvent, Nonce, RoomId, Seq, StoredKind, Timestamp};
 use crate::store::cache::{Durable, LogEnd, NEWEST_MAX};
 use crate::store::{
     Appended, Change, Freshness, History, Log, PAGE_MAX, StoreError, repeated, shortened,
     within_bytes,
 };
-
-/// Selects events with their texts, by the rest of the statement.
-macro_rules! select_events {
-    ($from:literal, $rest:literal) => {
-        concat!(
-            "SELECT events.*, texts.body FROM ",
-            $from,
-            " LEFT JOIN texts ON texts.id = events.text ",
-            $rest
-        )
-    };
-}
-pub(super) use select_events;
 
 /// The head of a log, which the next event builds on. All zero for an empty one.
 pub(super) struct LogHead {
@@ -113,7 +99,7 @@ fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusq
             mentioned,
         ])?;
     let keys = kind.mentions.iter().map(|key| &**key);
-    mentions::add(connection, keys, (room, seq, at), &author)
+    states::add_mentions(connection, keys, (room, seq, at), &author)
 }
 
 fn find_by_nonce(
@@ -260,29 +246,6 @@ fn page(
     let rows = page.query_map(params![room.as_str(), from, limit as i64], event_from)?;
     let events = within_bytes(rows)?;
     Ok(shortened(states::complete(connection, events)?))
-}
-
-pub(super) fn room_from(row: &Row<'_>, column: &str) -> rusqlite::Result<RoomId> {
-    RoomId::parse(row.get_ref(column)?.as_str()?).map_err(unreadable)
-}
-
-/// An event from its row alone: see [`states::complete`].
-pub(super) fn event_from(row: &Row<'_>) -> rusqlite::Result<Event> {
-    Ok(Event {
-        room: room_from(row, "room")?,
-        seq: row.get::<_, i64>("seq")?.unsigned_abs(),
-        messages: row.get::<_, i64>("messages")?.unsigned_abs(),
-        at: Timestamp::from_millis(row.get("at")?),
-        author: Author {
-            id: accounts::id_from(row, "author")?,
-            username: row.get_ref("author_name")?.as_str()?.into(),
-        },
-        kind: states::kind_from(row)?,
-    })
-}
-
-fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
 }
 
 #[async_trait]

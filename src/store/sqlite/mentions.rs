@@ -5,41 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 
-use super::{SqliteStore, log, states};
+use super::event_row::room_from;
+use super::{SqliteStore, states};
 use crate::domain::{self, Event, RoomId, Seq, User, UserId};
 use crate::store::{MentionPlace, Mentions, ReadMentions, StoreError, shortened};
-
-/// Notes whom a message is for.
-pub(super) fn add<'a>(
-    connection: &Connection,
-    keys: impl IntoIterator<Item = &'a str>,
-    (room, seq, at): (&str, i64, i64),
-    author: &str,
-) -> rusqlite::Result<()> {
-    for key in keys {
-        connection
-            .prepare_cached(
-                "INSERT INTO mentions (user, room, seq, at, author) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![key, room, seq, at, author])?;
-    }
-    Ok(())
-}
-
-/// Forgets whom a message was for.
-pub(super) fn remove(
-    connection: &Connection,
-    mentions: &domain::Mentions,
-    room: &str,
-    seq: i64,
-) -> rusqlite::Result<()> {
-    for key in mentions.keys() {
-        connection
-            .prepare_cached("DELETE FROM mentions WHERE user = ?1 AND room = ?2 AND seq = ?3")?
-            .execute(params![key, room, seq])?;
-    }
-    Ok(())
-}
 
 /// The numbers of a user's mentions in a room after `read`, in their order: the last of them.
 pub(super) fn unread_in(
@@ -130,7 +99,7 @@ fn read(
 
 fn place_from(row: &Row<'_>) -> rusqlite::Result<Place> {
     let seq = row.get::<_, i64>("seq")?.unsigned_abs();
-    Ok((log::room_from(row, "room")?, seq))
+    Ok((room_from(row, "room")?, seq))
 }
 
 fn events_at(connection: &Connection, places: &[Place]) -> rusqlite::Result<Vec<Arc<Event>>> {

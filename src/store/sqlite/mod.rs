@@ -9,6 +9,7 @@ pub mod archive;
 pub mod backup;
 mod connection;
 mod epoch;
+mod event_row;
 mod integrity;
 mod limits;
 mod lock;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::event_row::room_from;
 use super::{SqliteStore, log, mentions};
 use crate::domain::{
     Author, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSummary, Seq, Timestamp, User,
@@ -123,7 +124,7 @@ pub(super) fn memberships(
         )?
         .query_map([user.to_string()], |row| {
             Ok(Membership {
-                room: log::room_from(row, "room")?,
+                room: room_from(row, "room")?,
                 read: row.get::<_, i64>("read_seq")?.unsigned_abs(),
                 read_messages: row.get::<_, i64>("read_messages")?.unsigned_abs(),
                 mentions: Vec::new(),

@@ -6,16 +6,16 @@
 //! deletion, `secure_delete` or not: it was copied when a page was split.) What the write-ahead log has of
 //! it goes with the checkpoint that the writer makes before a deletion is answered.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{accounts, log, mentions};
+use super::accounts;
+use super::event_row::{event_from, select_events};
 use crate::domain::{
-    Author, ChangeKind, Changed, Emoji, Event, EventKind, NewChange, Reaction, Reactions, Refusal,
-    RoomId, Seq, StoredKind, Timestamp, UserId,
+    Author, ChangeKind, Changed, Emoji, Event, EventKind, Mentions, NewChange, Reaction, Reactions,
+    Refusal, RoomId, Seq, StoredKind, Timestamp, UserId,
 };
 
 /// Fills in what events have beside their rows: reactions, and the states of other messages, which are read
@@ -81,11 +81,8 @@ pub(super) fn find(
     seq: Seq,
 ) -> rusqlite::Result<Option<Event>> {
     connection
-        .prepare_cached(log::select_events!(
-            "events",
-            "WHERE room = ?1 AND seq = ?2"
-        ))?
-        .query_row(params![room.as_str(), seq.cast_signed()], log::event_from)
+        .prepare_cached(select_events!("events", "WHERE room = ?1 AND seq = ?2"))?
+        .query_row(params![room.as_str(), seq.cast_signed()], event_from)
         .optional()
 }
 
@@ -152,7 +149,7 @@ pub(super) fn change(
     };
     if let (NewChange::Delete, Some(message)) = (change, message.message()) {
         let (room, seq) = (place.room.as_str(), target.cast_signed());
-        mentions::remove(connection, &message.mentions, room, seq)?;
+        remove_mentions(connection, &message.mentions, room, seq)?;
     }
     let after = write(connection, after, by.id, change)?;
     Ok(Ok(Changing::To(EventKind::Changed(Changed {
@@ -262,6 +259,38 @@ pub(super) fn add_reaction(
         .map(drop)
 }
 
+/// Notes whom a message is for.
+pub(super) fn add_mentions<'a>(
+    connection: &Connection,
+    keys: impl IntoIterator<Item = &'a str>,
+    (room, seq, at): (&str, i64, i64),
+    author: &str,
+) -> rusqlite::Result<()> {
+    for key in keys {
+        connection
+            .prepare_cached(
+                "INSERT INTO mentions (user, room, seq, at, author) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![key, room, seq, at, author])?;
+    }
+    Ok(())
+}
+
+/// Forgets whom a message was for.
+fn remove_mentions(
+    connection: &Connection,
+    mentions: &Mentions,
+    room: &str,
+    seq: i64,
+) -> rusqlite::Result<()> {
+    for key in mentions.keys() {
+        connection
+            .prepare_cached("DELETE FROM mentions WHERE user = ?1 AND room = ?2 AND seq = ?3")?
+            .execute(params![key, room, seq])?;
+    }
+    Ok(())
+}
+
 /// Overwrites a message's text by as many bytes.
 fn overwrite_text(connection: &Connection, room: &str, seq: i64) -> rusqlite::Result<()> {
     connection
@@ -271,31 +300,4 @@ fn overwrite_text(connection: &Connection, room: &str, seq: i64) -> rusqlite::Re
         )?
         .execute(params![room, seq])
         .map(drop)
-}
-
-/// The columns of an event's kind and state.
-pub(super) fn kind_from(row: &Row<'_>) -> rusqlite::Result<EventKind> {
-    let number = |column| row.get::<_, Option<i64>>(column);
-    let seq = |column| number(column).map(|seq| seq.map(i64::unsigned_abs));
-    let moment = |column| number(column).map(|at| at.map(Timestamp::from_millis));
-    let stored = StoredKind {
-        name: row.get_ref("kind")?.as_str()?,
-        body: row.get_ref("body")?.as_str_or_null()?,
-        target: seq("target")?,
-        emoji: row.get_ref("emoji")?.as_str_or_null()?,
-        is_on: row.get("is_on")?,
-        reply_to: seq("reply_to")?,
-        changed: seq("changed")?,
-        rev: seq("rev")?,
-        edited_at: moment("edited_at")?,
-        deleted_at: moment("deleted_at")?,
-        mentions: mentions_from(row)?,
-    };
-    Ok(stored.read())
-}
-
-/// The keys of a message's mentions.
-fn mentions_from<'a>(row: &'a Row<'_>) -> rusqlite::Result<Vec<Cow<'a, str>>> {
-    let keys = row.get_ref("mentions")?.as_str_or_null()?.unwrap_or("");
-    Ok(keys.split_terminator(' ').map(Cow::Borrowed).collect())
 }
