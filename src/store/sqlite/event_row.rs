@@ -24,7 +24,7 @@ pub(super) fn room_from(row: &Row<'_>, column: &str) -> rusqlite::Result<RoomId>
     RoomId::parse(row.get_ref(column)?.as_str()?).map_err(unreadable)
 }
 
-/// An event from its row alone: see [`states::complete`].
+/// An event from its row alone: see [`super::states::complete`].
 pub(super) fn event_from(row: &Row<'_>) -> rusqlite::Result<Event> {
     Ok(Event {
         room: room_from(row, "room")?,

@@ -1,24 +1,146 @@
 //! Promise 9: everybody converges.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use reqwest::header::HeaderMap;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use reqwest::header::{ACCEPT, HeaderMap};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
-use super::{at_tea, delete, edit, react};
+use super::at_tea;
 use crate::support::{Backend, Listener, Person};
 
 on_both_stores!(who_resumes_ends_with_the_same_page_as_who_watched);
 
-/// A small generator of random numbers that can be told again.
-struct Chance(u64);
+/// Something that ana or ben does in the room; `of` is one of its messages, the same again after the last.
+#[derive(Debug, Clone)]
+enum Act {
+    Say {
+        who: usize,
+    },
+    Reply {
+        who: usize,
+        of: usize,
+    },
+    Edit {
+        of: usize,
+    },
+    Delete {
+        of: usize,
+    },
+    React {
+        who: usize,
+        of: usize,
+        emoji: usize,
+        on: bool,
+    },
+}
 
-impl Chance {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let (who, of) = (0..2_usize, 0..40_usize);
+    let react = (who.clone(), of.clone(), 0..3_usize, any::<bool>());
+    let act = prop_oneof![
+        1 => who.clone().prop_map(|who| Act::Say { who }),
+        1 => (who, of.clone()).prop_map(|(who, of)| Act::Reply { who, of }),
+        3 => of.clone().prop_map(|of| Act::Edit { of }),
+        1 => of.prop_map(|of| Act::Delete { of }),
+        4 => react.prop_map(|(who, of, emoji, on)| Act::React { who, of, emoji, on }),
+    ];
+    prop::collection::vec(act, 20..120)
+}
+
+/// A room in which things happen.
+struct Scene {
+    room: String,
+    people: [Person; 2],
+    /// The messages, each with its author.
+    said: Vec<(u64, usize)>,
+}
+
+impl Scene {
+    async fn in_room(room: String, people: [Person; 2]) -> Self {
+        for person in &people {
+            person.enters(&room).await;
+        }
+        let said = Vec::new();
+        let mut scene = Self { room, people, said };
+        for who in [0, 1] {
+            scene.says(who, &[("body", "the first @ana @ben")]).await;
+        }
+        scene
+    }
+
+    async fn send(
+        &self,
+        who: usize,
+        method: Method,
+        path: &str,
+        form: &[(&str, &str)],
+    ) -> Response {
+        let path = format!("/rooms/{}/messages{path}", self.room);
+        let request = self.people[who].request(method, &path).form(form);
+        request
+            .header(ACCEPT, "application/json")
+            .send()
+            .await
+            .unwrap()
+    }
+
+    async fn says(&mut self, who: usize, form: &[(&str, &str)]) {
+        let answer = self.send(who, Method::POST, "", form).await;
+        // Unless what it answers is deleted.
+        if answer.status() == StatusCode::CREATED {
+            let event: Value = answer.json().await.unwrap();
+            self.said.push((event["seq"].as_u64().unwrap(), who));
+        }
+    }
+
+    async fn plays(&mut self, acts: &[Act]) {
+        for (number, act) in acts.iter().enumerate() {
+            let message = |of: usize| self.said[of % self.said.len()];
+            let body = format!("number {number}");
+            match *act {
+                Act::Say { who } => self.says(who, &[("body", &body)]).await,
+                Act::Reply { who, of } => {
+                    let to = message(of).0.to_string();
+                    self.says(who, &[("body", &body), ("reply_to", &to)]).await;
+                }
+                Act::Edit { of } => {
+                    let (seq, author) = message(of);
+                    let form = [("body", body.as_str())];
+                    self.send(author, Method::PATCH, &format!("/{seq}"), &form)
+                        .await;
+                }
+                Act::Delete { of } => {
+                    let (seq, author) = message(of);
+                    self.send(author, Method::DELETE, &format!("/{seq}"), &[])
+                        .await;
+                }
+                Act::React { who, of, emoji, on } => {
+                    let (seq, emoji) = (message(of).0, ["👍", "🎉", "❤️"][emoji]);
+                    let method = if on { Method::PUT } else { Method::DELETE };
+                    self.send(who, method, &format!("/{seq}/reactions/{emoji}"), &[])
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn head(&self) -> u64 {
+        let log = self.people[0]
+            .json(&format!("/rooms/{}/messages", self.room))
+            .await;
+        log["head"].as_u64().unwrap()
+    }
+
+    /// A stream of JSON, or of rows.
+    async fn follows(&self, who: usize, format: &str, after: u64) -> Listener {
+        let path = format!("/rooms/{}/events?format={format}&after={after}", self.room);
+        self.people[who].listens_at(&path, HeaderMap::new()).await
     }
 }
 
@@ -60,100 +182,97 @@ async fn rows(stream: &mut Listener, upto: u64, rows: &mut BTreeMap<u64, String>
     }
 }
 
-async fn some_changes(
-    people: [&Person; 2],
-    chance: &mut Chance,
-    count: usize,
-    said: &mut Vec<(u64, usize)>,
-) {
-    for number in 0..count {
-        let who = chance.below(2) as usize;
-        let (seq, author) = said[chance.below(said.len() as u64) as usize];
-        match chance.below(6) {
-            0 => {
-                let form = [("body", "a reply"), ("reply_to", &seq.to_string())];
-                let answer = people[who].request(reqwest::Method::POST, "/rooms/tea/messages");
-                let answer = answer.header("accept", "application/json").form(&form);
-                let answer = answer.send().await.unwrap();
-                // Unless that one is deleted.
-                if answer.status() == 201 {
-                    let event: Value = answer.json().await.unwrap();
-                    said.push((event["seq"].as_u64().unwrap(), who));
-                }
-            }
-            1 | 2 => drop(edit(people[author], seq, &format!("edit {number}")).await),
-            3 if number % 3 == 0 => drop(delete(people[author], seq).await),
-            _ => {
-                let emoji = ["👍", "🎉", "❤️"][chance.below(3) as usize];
-                react(people[who], seq, emoji, chance.below(3) > 0).await;
-            }
-        }
-    }
+/// What the rows say by themselves; the page moves quotes along.
+fn without_quotes(rows: &BTreeMap<u64, String>) -> BTreeMap<u64, String> {
+    let own = |row: &String| match row.split_once("<a class=\"quote\"") {
+        Some((before, quote)) => before.to_owned() + quote.split_once("</a>").unwrap().1,
+        None => row.clone(),
+    };
+    rows.iter().map(|(seq, row)| (*seq, own(row))).collect()
 }
 
-/// Invariant: a reader that watched 200 changes, one that was cut off in between and resumed, and one that
-/// slept through all of them end with what the room's page and history have.
-async fn who_resumes_ends_with_the_same_page_as_who_watched(backend: Backend) {
-    let (_server, ana, ben) = at_tea(backend).await;
-    let mut said = Vec::new();
-    for number in 0..12 {
-        said.push((ana.says("tea", &format!("number {number}")).await, 0));
-    }
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
-    let mut watching = ben.listens("tea", 0).await;
-    let html = "/rooms/tea/events?format=html&after=";
-    let mut watched_rows = ben.listens_at(&format!("{html}0"), HeaderMap::new()).await;
-    some_changes([&ana, &ben], &mut chance, 100, &mut said).await;
-
-    let half = ana.json("/rooms/tea/messages").await["head"]
-        .as_u64()
-        .unwrap();
+async fn converges(room: String, people: [Person; 2], acts: &[Act]) -> Result<(), TestCaseError> {
+    let mut scene = Scene::in_room(room, people).await;
+    let mut watching = scene.follows(1, "json", 0).await;
+    let mut watching_rows = scene.follows(1, "html", 0).await;
+    let (before, after) = acts.split_at(acts.len() / 2);
+    scene.plays(before).await;
+    let half = scene.head().await;
     let (mut resumed, mut resumed_rows) = (BTreeMap::new(), BTreeMap::new());
-    {
-        let mut stream = ana.listens("tea", 0).await;
-        states(&mut stream, half, &mut resumed).await;
-        let mut stream = ana.listens_at(&format!("{html}0"), HeaderMap::new()).await;
-        rows(&mut stream, half, &mut resumed_rows).await;
-    }
-    some_changes([&ana, &ben], &mut chance, 100, &mut said).await;
-    let head = ana.json("/rooms/tea/messages").await["head"]
-        .as_u64()
-        .unwrap();
-    assert!(head > 100, "{head}");
+    states(&mut scene.follows(0, "json", 0).await, half, &mut resumed).await;
+    rows(
+        &mut scene.follows(0, "html", 0).await,
+        half,
+        &mut resumed_rows,
+    )
+    .await;
+    scene.plays(after).await;
+    let head = scene.head().await;
 
-    let (mut watched, mut seen_rows) = (BTreeMap::new(), BTreeMap::new());
+    let (mut watched, mut watched_rows) = (BTreeMap::new(), BTreeMap::new());
     states(&mut watching, head, &mut watched).await;
-    rows(&mut watched_rows, head, &mut seen_rows).await;
-    let mut stream = ana.listens("tea", half).await;
-    states(&mut stream, head, &mut resumed).await;
-    let mut stream = ana
-        .listens_at(&format!("{html}{half}"), HeaderMap::new())
+    rows(&mut watching_rows, head, &mut watched_rows).await;
+    if head > half {
+        states(
+            &mut scene.follows(0, "json", half).await,
+            head,
+            &mut resumed,
+        )
         .await;
-    rows(&mut stream, head, &mut resumed_rows).await;
+        rows(
+            &mut scene.follows(0, "html", half).await,
+            head,
+            &mut resumed_rows,
+        )
+        .await;
+    }
     let (mut slept, mut slept_rows) = (BTreeMap::new(), BTreeMap::new());
-    states(&mut ben.listens("tea", 0).await, head, &mut slept).await;
-    let mut stream = ben.listens_at(&format!("{html}0"), HeaderMap::new()).await;
-    rows(&mut stream, head, &mut slept_rows).await;
+    states(&mut scene.follows(1, "json", 0).await, head, &mut slept).await;
+    rows(
+        &mut scene.follows(1, "html", 0).await,
+        head,
+        &mut slept_rows,
+    )
+    .await;
 
-    let history = ana.json("/rooms/tea/messages?limit=200").await;
+    let path = format!("/rooms/{}/messages?limit=200", scene.room);
+    let history = scene.people[0].json(&path).await;
     let history = history["events"].as_array().unwrap().iter();
     let history = history.filter(|event| event["type"] == "message");
     let history: BTreeMap<u64, Value> = history
         .map(|event| (event["seq"].as_u64().unwrap(), event.clone()))
         .collect();
-    assert!(history.len() > 12);
-    assert_eq!(watched, history);
-    assert_eq!(resumed, history);
-    assert_eq!(slept, history);
+    prop_assert_eq!(history.len(), scene.said.len());
+    prop_assert_eq!(&watched, &history);
+    prop_assert_eq!(&resumed, &history);
+    prop_assert_eq!(&slept, &history);
+    let slept_rows = without_quotes(&slept_rows);
+    prop_assert_eq!(&without_quotes(&watched_rows), &slept_rows);
+    prop_assert_eq!(&without_quotes(&resumed_rows), &slept_rows);
+    Ok(())
+}
 
-    // A row's own part; the page moves quotes along by itself.
-    let own = |rows: &BTreeMap<u64, String>| -> BTreeMap<u64, String> {
-        let own = |row: &String| match row.split_once("<a class=\"quote\"") {
-            Some((before, quote)) => before.to_owned() + quote.split_once("</a>").unwrap().1,
-            None => row.clone(),
+/// Invariant: a reader that watched any changes, one that was cut off in between and resumed, and one that
+/// slept through all of them end with what the room's history has, as JSON and as rows.
+async fn who_resumes_ends_with_the_same_page_as_who_watched(backend: Backend) {
+    let (server, ana, ben) = at_tea(backend).await;
+    let runtime = Handle::current();
+    let all = move || {
+        let rooms = Cell::new(0);
+        let config = Config {
+            cases: 6,
+            max_shrink_iters: 40,
+            failure_persistence: None,
+            ..Config::default()
         };
-        rows.iter().map(|(seq, row)| (*seq, own(row))).collect()
+        TestRunner::new(config).run(&acts(), |acts| {
+            let room = format!("room-{}", rooms.replace(rooms.get() + 1));
+            runtime.block_on(converges(room, [ana.clone(), ben.clone()], &acts))
+        })
     };
-    assert_eq!(own(&seen_rows), own(&slept_rows));
-    assert_eq!(own(&resumed_rows), own(&slept_rows));
+    let ran = spawn_blocking(all).await.unwrap();
+    if let Err(failed) = ran {
+        panic!("{failed}");
+    }
+    drop(server);
 }

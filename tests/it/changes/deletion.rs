@@ -21,6 +21,7 @@ async fn all_answers(who: &Person, seq: u64) -> String {
     for accept in ["text/html", "application/json", "text/plain"] {
         for path in [
             "/rooms".to_owned(),
+            "/mentions".to_owned(),
             "/rooms/tea".to_owned(),
             "/rooms/tea/messages".to_owned(),
             "/rooms/tea/messages?after=0&limit=200".to_owned(),
@@ -63,7 +64,7 @@ async fn a_deleted_text_is_nowhere(backend: Backend) {
         let mut texts = Vec::new();
         for number in 0..40 {
             let size = [1, 4, 300][number % 3];
-            let text = format!("SECRET{number:02}-é🎉").repeat(size);
+            let text = format!("SECRET{number:02}-é🎉").repeat(size) + " @ben";
             texts.push((ana.says("tea", &text).await, text));
             ana.enters(&format!("room-{number}")).await;
             ben.says("tea", &format!("between {number}")).await;
