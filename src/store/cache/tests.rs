@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::testing::event;
+use crate::domain::{Author, ChangeKind, Changed, Mentions};
 
 fn end(head: Seq) -> LogEnd {
     LogEnd {
@@ -136,4 +137,111 @@ fn what_was_being_read_when_all_was_forgotten_is_not_kept() {
     assert!(!cache.knows(ana));
     cache.keep_page(&cache.token(), &tea, end(5));
     assert!(cache.newest(&tea, 50).is_some());
+}
+
+/// The message of a number in `tea`, for somebody or, without one, for everybody.
+fn mention(seq: Seq, whom: Option<UserId>) -> Arc<Event> {
+    let mut event = Event::clone(&event(seq));
+    if let EventKind::Message(message) = &mut event.kind {
+        let named = whom.map(|id| Author {
+            id,
+            username: "ana".into(),
+        });
+        let room = whom.is_none();
+        message.mentions = Mentions::new(named, None, room, event.author.id).unwrap();
+    }
+    Arc::new(event)
+}
+
+fn told(event: &Arc<Event>) -> Durable {
+    Durable::Change(Change::Appended(Arc::clone(event)))
+}
+
+fn deletion(seq: Seq, target: Seq) -> Arc<Event> {
+    let kind = EventKind::Changed(Changed {
+        target,
+        what: ChangeKind::Deleted,
+        message: None,
+    });
+    let event = Event::clone(&event(seq));
+    Arc::new(Event { kind, ..event })
+}
+
+fn tea() -> RoomId {
+    RoomId::parse("tea").unwrap()
+}
+
+fn member(read: Seq, mentions: &[Seq]) -> Vec<Membership> {
+    vec![Membership {
+        room: tea(),
+        read,
+        read_messages: read,
+        mentions: mentions.to_vec(),
+    }]
+}
+
+/// How many unread mentions are counted; `None` when it must be read.
+fn mentions_of(cache: &ReadCache, user: UserId) -> Option<usize> {
+    let token = cache.token();
+    if let CachedList::AllBut(rooms) = cache.rooms_of(user) {
+        let ends = rooms.into_iter().map(|room| (room, end(9)));
+        cache.keep_ends(&token, user, ends.collect());
+    }
+    match cache.rooms_of(user) {
+        CachedList::List(list) => Some(list[0].mentions),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_mention_counts_once_until_it_is_read_or_deleted() {
+    let (cache, ana, ben) = (ReadCache::default(), UserId::new(), UserId::new());
+    for user in [ana, ben] {
+        cache.keep_memberships(&cache.token(), user, member(2, &[3]));
+    }
+    // Told twice, and what was in the membership already.
+    for seq in [3, 4, 5, 4] {
+        cache.apply(&told(&mention(seq, Some(ana))));
+    }
+    cache.apply(&told(&mention(6, None)));
+    let counts = || (mentions_of(&cache, ana), mentions_of(&cache, ben));
+    assert_eq!(counts(), (Some(4), Some(2)));
+    cache.apply(&told(&deletion(7, 4)));
+    cache.apply(&told(&deletion(8, 6)));
+    assert_eq!(counts(), (Some(2), Some(1)));
+    let read = |seq| Durable::Read {
+        room: tea(),
+        user: ana,
+        seq,
+        messages: seq,
+    };
+    cache.apply(&read(4));
+    assert_eq!(counts(), (Some(1), Some(1)));
+    cache.apply(&read(9));
+    // Told once more, late.
+    cache.apply(&told(&mention(5, Some(ana))));
+    assert_eq!(counts(), (Some(0), Some(1)));
+}
+
+#[test]
+fn memberships_from_before_a_mention_are_not_kept() {
+    let ana = UserId::new();
+    for change in [mention(4, Some(ana)), mention(4, None), deletion(4, 3)] {
+        let cache = ReadCache::default();
+        let token = cache.token();
+        cache.apply(&told(&change));
+        cache.keep_memberships(&token, ana, member(2, &[3]));
+        assert!(!cache.knows(ana), "{change:?}");
+    }
+}
+
+#[test]
+fn what_is_left_of_more_than_are_counted_is_read_again() {
+    let (cache, ana) = (ReadCache::default(), UserId::new());
+    let all: Vec<Seq> = (1..=100).collect();
+    cache.keep_memberships(&cache.token(), ana, member(0, &all));
+    cache.apply(&told(&deletion(101, 200)));
+    assert_eq!(mentions_of(&cache, ana), Some(100));
+    cache.apply(&told(&deletion(102, 50)));
+    assert!(!cache.knows(ana));
 }

@@ -206,6 +206,9 @@ async fn converges(room: String, people: [Person; 2], acts: &[Act]) -> Result<()
         &mut resumed_rows,
     )
     .await;
+    let page = format!("/rooms/{}", scene.room);
+    // Kept from here on.
+    scene.people[1].json(&page).await;
     scene.plays(after).await;
     let head = scene.head().await;
 
@@ -243,6 +246,12 @@ async fn converges(room: String, people: [Person; 2], acts: &[Act]) -> Result<()
         .map(|event| (event["seq"].as_u64().unwrap(), event.clone()))
         .collect();
     prop_assert_eq!(history.len(), scene.said.len());
+    let page = scene.people[1].json(&page).await;
+    for event in page["events"].as_array().unwrap() {
+        if event["type"] == "message" {
+            prop_assert_eq!(event, &history[&event["seq"].as_u64().unwrap()]);
+        }
+    }
     prop_assert_eq!(&watched, &history);
     prop_assert_eq!(&resumed, &history);
     prop_assert_eq!(&slept, &history);
