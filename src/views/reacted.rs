@@ -65,8 +65,8 @@ impl Reacted {
         for (seq, emoji) in &self.0 {
             let _ = writeln!(
                 css,
-                "#m-{seq} .reactions [value=\"{emoji}\"] {{ border-color: var(--accent); \
-                 background: var(--own-surface); }}"
+                "#m-{seq} .reactions [value=\"{emoji}\"] {{ --ring: var(--accent); \
+                 background-color: var(--own-surface); }}"
             );
         }
         css

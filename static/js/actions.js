@@ -6,6 +6,7 @@ import { replyTo, isReplying, giveUp } from './reply.js';
 
 const QUICK = ['👍', '❤️', '😂'];
 const HOLD_MS = 500;
+const SWIPE_PX = 64;
 const text = document.getElementById('composer-text');
 const notice = document.getElementById('composer-notice');
 /** One's own reactions, `42 👍`. */
@@ -167,6 +168,40 @@ function askToDelete(row) {
   dialog.showModal();
 }
 
+/** On a phone a row is held for its toolbar, and swiped to the right for a reply. */
+function listenToFingers(rowOf) {
+  let holding = null;
+  let swiped = null;
+  const pull = (row, by) => { row.style.transform = by ? `translateX(${by}px)` : ''; };
+  const on = (what, listener) => log.addEventListener(what, listener, { passive: true });
+  const end = () => {
+    clearTimeout(holding);
+    if (swiped) pull(swiped.row, 0);
+  };
+  on('touchstart', (event) => {
+    end();
+    const row = rowOf(event);
+    const [{ clientX, clientY }] = event.touches;
+    // Code and other wide things are moved themselves.
+    const isOne = row && event.touches.length === 1 && !event.target.closest('pre, .toolbar, .editing');
+    swiped = isOne ? { row, x: clientX, y: clientY, by: 0 } : null;
+    holding = setTimeout(() => row?.focus({ preventScroll: true }), HOLD_MS);
+  });
+  on('touchmove', ({ touches: [{ clientX, clientY }] }) => {
+    clearTimeout(holding);
+    if (!swiped) return;
+    const [x, y] = [clientX - swiped.x, Math.abs(clientY - swiped.y)];
+    swiped.by = x > 2 * y ? Math.min(Math.max(x, 0), 1.25 * SWIPE_PX) : 0;
+    pull(swiped.row, swiped.by);
+  });
+  on('touchcancel', end);
+  on('touchend', () => {
+    end();
+    if (swiped?.by >= SWIPE_PX && !isDeleted(swiped.row)) replyTo(swiped.row);
+    swiped = null;
+  });
+}
+
 function listen() {
   if (!log || !text) return;
   const rowOf = ({ target }) => target.closest?.('#log > .message');
@@ -174,15 +209,7 @@ function listen() {
   log.addEventListener('pointerleave', () => { if (!bar?.parentElement?.contains(document.activeElement)) hideBar(); });
   log.addEventListener('focusin', (event) => showBar(rowOf(event)));
   document.addEventListener('focusin', ({ target }) => { if (!log.contains(target)) hideBar(); });
-  // On a phone the row is held.
-  let holding = null;
-  log.addEventListener('touchstart', (event) => {
-    const row = rowOf(event);
-    holding = setTimeout(() => row?.focus({ preventScroll: true }), HOLD_MS);
-  }, { passive: true });
-  for (const ends of ['touchend', 'touchmove', 'touchcancel']) {
-    log.addEventListener(ends, () => clearTimeout(holding), { passive: true });
-  }
+  listenToFingers(rowOf);
   log.addEventListener('submit', (event) => {
     if (!event.target.matches('.reactions')) return;
     event.preventDefault();

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use fantoccini::Locator;
+use serde_json::{Value, json};
 
 use crate::support::{Backend, Browser, Server, eventually};
 
 use super::at_tea;
+use super::looks::Look;
 
 const EDIT_KEY: &str = "\u{e013}";
 const ENTER: &str = "\u{e007}";
@@ -16,6 +18,26 @@ const ESCAPE: &str = "\u{e00c}";
 async fn press(browser: &Browser, keys: &str) {
     let focused = browser.client.active_element().await.unwrap();
     focused.send_keys(keys).await.unwrap();
+}
+
+/// Moves a finger over a row, from its middle.
+async fn swipe(browser: &Browser, row: &str, right: i64, down: i64) {
+    let middle = format!(
+        "(({{ x, y, width, height }}) => [x + width / 2, y + height / 2].map(Math.round))\
+         (document.querySelector('{row}').getBoundingClientRect())"
+    );
+    let middle = browser.evaluate(&middle).await;
+    let (x, y) = (middle[0].as_i64().unwrap(), middle[1].as_i64().unwrap());
+    let touch = async |what: &str, points: Value| {
+        let event = json!({ "type": what, "touchPoints": points });
+        browser.devtools("Input.dispatchTouchEvent", event).await;
+    };
+    touch("touchStart", json!([{ "x": x, "y": y }])).await;
+    for step in 1..=5 {
+        let at = json!([{ "x": x + right * step / 5, "y": y + down * step / 5 }]);
+        touch("touchMove", at).await;
+    }
+    touch("touchEnd", json!([])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +51,7 @@ async fn a_message_is_edited_in_place() {
     press(&ana, EDIT_KEY).await;
     ana.until("!!document.activeElement.closest('.editing')")
         .await;
-    ana.screenshot("room-edit-desk-light").await;
+    Look::with(&ana).at("room-edit").await;
     press(&ana, ESCAPE).await;
     ana.until("document.activeElement.matches('.message')")
         .await;
@@ -71,7 +93,7 @@ async fn reactions_replies_and_deletions_reach_everybody() {
         .await;
     ana.until(&format!("!!document.querySelector('{row} .toolbar')"))
         .await;
-    ana.screenshot("room-toolbar-desk-light").await;
+    Look::with(&ana).at("room-toolbar").await;
     ana.clicks(&format!("{row} .toolbar button")).await;
     let pressed = format!(
         "document.querySelector('{row} .reactions [aria-pressed=true]')?.textContent === '👍 1'"
@@ -97,7 +119,7 @@ async fn reactions_replies_and_deletions_reach_everybody() {
     press(&ana, "birthday cake").await;
     ana.until("document.querySelector('#emoji [data-emoji]').dataset.emoji === '🎂'")
         .await;
-    ana.screenshot("room-emoji-desk-light").await;
+    Look::with(&ana).at("room-emoji").await;
     press(&ana, ENTER).await;
     ana.until(&format!(
         "document.querySelectorAll('{row} .reactions [aria-pressed=true]').length === 2"
@@ -117,9 +139,19 @@ async fn reactions_replies_and_deletions_reach_everybody() {
     ana.until("!document.getElementById('replying')").await;
     ana.until("document.querySelector('.quote').innerText.includes('cake on Friday?')")
         .await;
-    ana.screenshot("room-changes-desk-light").await;
-    ana.client.set_window_size(360, 740).await.unwrap();
-    ana.screenshot("room-changes-phone-light").await;
+    Look::with(&ana).at("room-changes").await;
+    // A finger swipes a message aside: that is a reply, as well.
+    ana.has_size(360, 740, true).await;
+    swipe(&ana, &row, 20, 0).await;
+    ana.until("!document.getElementById('replying')").await;
+    swipe(&ana, &row, 90, 60).await;
+    ana.until("!document.getElementById('replying')").await;
+    swipe(&ana, &row, 90, 5).await;
+    ana.until("document.getElementById('replying').innerText.includes('cake on Friday?')")
+        .await;
+    ana.until(&format!("!document.querySelector('{row}').style.transform"))
+        .await;
+    ana.clicks("#replying button").await;
     // It is there again after the page is loaded anew, one's own reactions with it.
     ana.client.refresh().await.unwrap();
     ana.is_following().await;
@@ -148,7 +180,7 @@ async fn reactions_replies_and_deletions_reach_everybody() {
     press(&ana, ESCAPE).await;
     press(&ana, "d").await;
     ana.until("document.getElementById('delete').open").await;
-    ana.screenshot("room-delete-phone-light").await;
+    Look::with(&ana).at("room-delete").await;
     ana.clicks("#delete .danger").await;
     ana.until("document.querySelectorAll('.deleted').length === 2")
         .await;
@@ -185,7 +217,7 @@ async fn everything_works_without_scripts() {
     ana.clicks(&format!("#m-{said} .time")).await;
     ana.clicks(".react button[value='🎉']").await;
     ana.sees("also yours").await;
-    ana.screenshot("message-phone-no-scripts-light").await;
+    Look::with(&ana).only_at("message-without-scripts").await;
     ana.clicks(".reaction button").await;
     ana.clicks(".actions summary").await;
     ana.types("#reply-text", "I bring it").await;
