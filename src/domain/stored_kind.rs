@@ -41,13 +41,15 @@ impl StoredKind<'_> {
         match (self.name, self.target, what) {
             ("message", None, _) if has_no_text == self.deleted_at.is_some() => {
                 let edited = self.rev.zip(self.edited_at);
+                // An earlier version deletes a message and leaves whom it was for.
+                let mentions = self.mentions.iter().filter(|_| !has_no_text);
                 EventKind::Message(Message {
                     body: self.body.map(MessageBody::stored),
                     changed: self.changed.unwrap_or(0),
                     edited: edited.map(|(seq, at)| Edit { seq, at }),
                     deleted_at: self.deleted_at,
                     reply: self.reply_to.map(|to| Reply { to, quote: None }),
-                    mentions: Mentions::stored(self.mentions.iter().map(|key| &**key)),
+                    mentions: Mentions::stored(mentions.map(|key| &**key)),
                     reactions: Reactions::default(),
                 })
             }

@@ -1,7 +1,18 @@
 //! Names of people in a text: `@ana`.
 
+use icu_properties::CodePointMapData;
+use icu_properties::props::Script;
+use unicode_segmentation::UnicodeSegmentation;
+
 use super::{Mark, Part};
 use crate::domain::Mentioned;
+
+/// The longest that a name is looked for, with the signs after it.
+const CHARS_MAX: usize = 40;
+
+/// So many forms of names are looked for in a text, some hundred names at least: a text may be made of
+/// nothing else.
+const FORMS_MAX: usize = 500;
 
 /// The names in a text, each in every form that may be meant, the longest first: where a sentence ends with
 /// a name its full stop may belong to it. Names in code, in quotes and in links are not meant.
@@ -12,18 +23,29 @@ pub fn names(text: &str) -> Vec<Vec<&str>> {
     let mut names = Vec::new();
     for (part, is_meant) in with_meaning(super::parts(text)) {
         if let (Part::Text(text), true) = (part, is_meant) {
-            names.extend(Names::of(text).map(|(_, name)| forms(name).collect()));
+            names.extend(Names::of(text).map(|(_, name)| forms(name).collect::<Vec<_>>()));
         }
     }
+    let mut left = FORMS_MAX;
+    names.retain(|forms| {
+        let fits = forms.len() <= left;
+        left = if fits { left - forms.len() } else { 0 };
+        fits
+    });
     names
 }
 
 /// The parts of a text, with the names told apart that `find` knows.
 pub fn parts_with_names(text: &str, find: impl Fn(&str) -> Option<Mentioned>) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
+    let mut left = FORMS_MAX;
+    let mut find = |name: &str| {
+        left = left.checked_sub(1)?;
+        find(name)
+    };
     for (part, is_meant) in with_meaning(super::parts(text)) {
         match part {
-            Part::Text(text) if is_meant => add_named(text, &find, &mut parts),
+            Part::Text(text) if is_meant => add_named(text, &mut find, &mut parts),
             part => parts.push(part),
         }
     }
@@ -45,7 +67,7 @@ fn with_meaning<'a>(parts: Vec<Part<'a>>) -> impl Iterator<Item = (Part<'a>, boo
 
 fn add_named<'a>(
     text: &'a str,
-    find: impl Fn(&str) -> Option<Mentioned>,
+    mut find: impl FnMut(&str) -> Option<Mentioned>,
     parts: &mut Vec<Part<'a>>,
 ) {
     let mut rest = 0;
@@ -112,26 +134,32 @@ fn is_mark(c: char) -> bool {
     unicode_normalization::char::is_combining_mark(c)
 }
 
-/// The forms in which a name may be meant: without the signs at its end, and in scripts without case also
-/// up to any letter.
+/// The forms in which a name may be meant: without the signs at its end, and where people write without
+/// spaces also up to any letter.
 fn forms(name: &str) -> impl Iterator<Item = &str> {
-    const CHARS_MAX: usize = 64;
-    let end = name
-        .char_indices()
-        .nth(CHARS_MAX)
-        .map_or(name.len(), |(at, _)| at);
-    let name = &name[..end];
+    let end = name.char_indices().nth(CHARS_MAX);
+    let name = end.map_or(name, |(end, _)| &name[..end]);
     let signs = name.trim_end_matches(['-', '_', '.']).len();
-    let ends_at = move |at: usize| {
-        let is_uncased = |c: char| c.is_alphabetic() && !c.is_lowercase() && !c.is_uppercase();
-        at >= signs || name[at..].starts_with(is_uncased)
-    };
-    let places = name.char_indices().map(|(at, _)| at).skip(1);
-    let places: Vec<usize> = places
-        .chain([name.len()])
-        .filter(|at| ends_at(*at))
-        .collect();
-    places.into_iter().rev().map(move |at| &name[..at])
+    let ends = name.grapheme_indices(true).map(|(at, _)| at).skip(1);
+    let ends = ends.filter(move |at| *at >= signs || name[*at..].starts_with(is_written_on));
+    let ends: Vec<usize> = ends.chain([name.len()]).collect();
+    ends.into_iter().rev().map(move |end| &name[..end])
+}
+
+/// Whether a letter may follow a name without a space between them.
+fn is_written_on(c: char) -> bool {
+    let scripts = CodePointMapData::<Script>::new();
+    [
+        Script::Han,
+        Script::Hiragana,
+        Script::Katakana,
+        Script::Hangul,
+        Script::Thai,
+        Script::Lao,
+        Script::Khmer,
+        Script::Myanmar,
+    ]
+    .contains(&scripts.get(c))
 }
 
 #[cfg(test)]
@@ -172,7 +200,13 @@ mod tests {
             ["ana.b_..", "ana.b_.", "ana.b_", "ana.b"]
         );
         assert_eq!(names("@李你好")[0], ["李你好", "李你", "李"]);
-        assert!(names(&format!("@{}", "李".repeat(3_999)))[0].len() <= 64);
+        // Letters of scripts with spaces are one name, and no letter is cut from its vowel.
+        assert_eq!(names("@علياء")[0].len(), 1);
+        assert_eq!(names("@किरण")[0].len(), 1);
+        assert_eq!(names("@ชาญชัย")[0].last(), Some(&"ช"));
+        let crowd = format!("@{} ", "李".repeat(60)).repeat(60);
+        let forms: usize = names(&crowd).iter().map(Vec::len).sum();
+        assert!((400..=FORMS_MAX).contains(&forms), "{forms}");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Freshness, StoreError};
-use crate::domain::{Epoch, Event, EventKind, Message, NewEvent, NewKind, RoomId, Seq};
+use crate::domain::{
+    Epoch, Event, EventKind, Message, NewEvent, NewKind, Nonce, RoomId, Seq, UserId,
+};
 
 /// How an append ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +97,14 @@ pub trait Log: Send + Sync {
     /// [`StoreError::Refused`] when a change may not be made, [`StoreError::Busy`] when too much waits;
     /// in all of them nothing was appended.
     async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError>;
+
+    /// The message that an author has posted with a nonce.
+    async fn find_by_nonce(
+        &self,
+        room: &RoomId,
+        author: UserId,
+        nonce: &Nonce,
+    ) -> Result<Option<Arc<Event>>, StoreError>;
 
     /// Whether the log has an event of this number, asked so that the answer is no older than the
     /// question: a client that hears that it is ahead of the log starts over.

@@ -5,6 +5,10 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::domain::{RoomId, User};
 
+/// So many people are looked through for a name: a room's, if it has no more, or else the first of those who
+/// are called so in whichever room.
+pub const LOOKED_THROUGH: usize = 2_000;
+
 /// Looks members up.
 ///
 /// # Errors
@@ -19,7 +23,7 @@ pub trait Members: Send + Sync {
         keys: Vec<String>,
     ) -> Result<Vec<User>, StoreError>;
 
-    /// The members whose keys begin so, in the order of these: at most `limit`.
+    /// The members whose keys begin so, in the order of these: at most `limit`, of the [`LOOKED_THROUGH`].
     async fn members_called(
         &self,
         room: &RoomId,

@@ -29,9 +29,9 @@ impl MentionPlace {
     }
 }
 
-/// A page of mentions that their user has read.
+/// A page of a user's mentions.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReadMentions {
+pub struct MentionsPage {
     /// The newest first.
     pub events: Vec<Arc<Event>>,
     /// Whether there are no older ones.
@@ -46,16 +46,20 @@ pub struct ReadMentions {
 /// [`StoreError::Backend`] from any method.
 #[async_trait]
 pub trait Mentions: Send + Sync {
-    /// Those that they have not read, the newest first: at most [`UNREAD_MAX`](crate::domain::Mentions::UNREAD_MAX), and fewer when
-    /// they are long.
-    async fn unread_mentions(&self, user: &User) -> Result<Vec<Arc<Event>>, StoreError>;
-
-    /// Those that they have read, the newest first: at most `limit` before a place, and fewer when they
+    /// Those that they have not read, the newest first: at most `limit` before a place, and fewer when they
     /// are long, but never none while there are some.
+    async fn unread_mentions(
+        &self,
+        user: &User,
+        before: Option<MentionPlace>,
+        limit: usize,
+    ) -> Result<MentionsPage, StoreError>;
+
+    /// Those that they have read, likewise.
     async fn read_mentions(
         &self,
         user: &User,
         before: Option<MentionPlace>,
         limit: usize,
-    ) -> Result<ReadMentions, StoreError>;
+    ) -> Result<MentionsPage, StoreError>;
 }

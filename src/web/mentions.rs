@@ -1,10 +1,11 @@
 //! Mentions: whom a new message is for, and what is for oneself.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 
@@ -72,7 +73,7 @@ pub(super) async fn of(
 struct Listed<'a> {
     /// Unread ones first, of both the newest first.
     mentions: Vec<ListedMention<'a>>,
-    /// What `before` takes to go on; null where nothing is older.
+    /// What `before` takes to go on; null at the end.
     older: Option<String>,
 }
 
@@ -83,6 +84,14 @@ struct ListedMention<'a> {
     event: &'a Event,
 }
 
+/// Where a page begins: unread ones stand before those that are read. As text `unread:` or `read:` and a
+/// place, `1764200000000.42.tea`, or nothing.
+#[derive(Debug, PartialEq)]
+struct Cursor {
+    in_unread: bool,
+    before: Option<MentionPlace>,
+}
+
 /// `GET /mentions`: what is for its sender, in all their rooms.
 pub(super) async fn index(
     State(app): State<AppState>,
@@ -91,16 +100,18 @@ pub(super) async fn index(
     query: Query,
 ) -> Result<Response, AppError> {
     let limit = log_range::limit(&query)?.unwrap_or(PAGE);
-    let before = query.find("before").map(place).transpose()?;
-    let unread = match before {
-        None => app.store.unread_mentions(&user).await?,
-        Some(_) => Vec::new(),
-    };
-    let read = app.store.read_mentions(&user, before, limit).await?;
-    let older = read.events.last().filter(|_| !read.is_last);
-    let older = older.map(|last| cursor(&MentionPlace::of(last)));
-    let read = read.events;
-    Ok(match format {
+    let cursor = query.find("before").map(Cursor::parse).transpose()?;
+    let goes_on = cursor.is_some();
+    let cursor = cursor.unwrap_or(Cursor {
+        in_unread: true,
+        before: None,
+    });
+    let (unread, read, older) = page(&app, &user, cursor, limit).await?;
+    let older = older.map(|cursor| cursor.to_string());
+    let next = older
+        .as_ref()
+        .map(|older| format!("</mentions?before={older}>; rel=\"next\""));
+    let mut response = match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let page = MentionsPage {
                 user: &user,
@@ -108,7 +119,7 @@ pub(super) async fn index(
                 unread: &unread,
                 read: &read,
                 older,
-                goes_on: query.find("before").is_some(),
+                goes_on,
             };
             respond::html(StatusCode::OK, &page)
         }
@@ -127,26 +138,85 @@ pub(super) async fn index(
             let lines = lines.chain(read.iter().map(line("read")));
             respond::text(StatusCode::OK, lines.collect())
         }
-    })
-}
-
-fn cursor(place: &MentionPlace) -> String {
-    let MentionPlace { at, room, seq } = place;
-    format!("{}.{seq}.{room}", at.as_millis())
-}
-
-fn place(cursor: &str) -> Result<MentionPlace, Invalid> {
-    let place = || {
-        let mut parts = cursor.splitn(3, '.');
-        let at = parts.next()?.parse().ok()?;
-        let seq = parts.next()?.parse::<Seq>().ok()?;
-        let room = RoomId::parse(parts.next()?).ok()?;
-        let at = Timestamp::from_millis(at);
-        i64::try_from(seq)
-            .is_ok()
-            .then_some(MentionPlace { at, room, seq })
     };
-    place().ok_or(Invalid(
-        "before takes what “older” of the page before says.",
-    ))
+    // Lines of text have no other place for it.
+    if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
+        response.headers_mut().insert(header::LINK, next);
+    }
+    Ok(response)
+}
+
+/// A page of unread mentions and, where they end, of those that are read; and where the next begins.
+async fn page(
+    app: &AppState,
+    user: &User,
+    from: Cursor,
+    limit: usize,
+) -> Result<(Vec<Arc<Event>>, Vec<Arc<Event>>, Option<Cursor>), AppError> {
+    let after = |events: &[Arc<Event>]| events.last().map(|last| MentionPlace::of(last));
+    let mut unread = Vec::new();
+    let mut before = from.before;
+    if from.in_unread {
+        let page = app
+            .store
+            .unread_mentions(user, before.take(), limit)
+            .await?;
+        unread = page.events;
+        let is_full = unread.len() == limit;
+        if !page.is_last || is_full {
+            let older = Cursor {
+                in_unread: !page.is_last,
+                before: after(&unread).filter(|_| !page.is_last),
+            };
+            return Ok((unread, Vec::new(), Some(older)));
+        }
+    }
+    let page = app.store.read_mentions(user, before, limit - unread.len());
+    let page = page.await?;
+    let older = after(&page.events)
+        .filter(|_| !page.is_last)
+        .map(|last| Cursor {
+            in_unread: false,
+            before: Some(last),
+        });
+    Ok((unread, page.events, older))
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let cursor = || {
+            let (part, place) = text.split_once(':')?;
+            let in_unread = match part {
+                "unread" => true,
+                "read" => false,
+                _ => return None,
+            };
+            if place.is_empty() {
+                let before = None;
+                return Some(Self { in_unread, before });
+            }
+            let mut parts = place.splitn(3, '.');
+            let at = Timestamp::from_millis(parts.next()?.parse().ok()?);
+            let seq = parts.next()?.parse::<Seq>().ok()?;
+            let room = RoomId::parse(parts.next()?).ok()?;
+            i64::try_from(seq).ok()?;
+            let before = Some(MentionPlace { at, room, seq });
+            Some(Self { in_unread, before })
+        };
+        cursor().ok_or(Invalid(
+            "before takes what “older” of the page before says.",
+        ))
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = if self.in_unread { "unread" } else { "read" };
+        match &self.before {
+            None => write!(f, "{part}:"),
+            Some(MentionPlace { at, room, seq }) => {
+                write!(f, "{part}:{}.{seq}.{room}", at.as_millis())
+            }
+        }
+    }
 }

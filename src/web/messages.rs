@@ -254,7 +254,12 @@ async fn post(
     };
     let answered = replied_to.as_ref().map(|message| message.author.clone());
     let is_confirmed = sent.confirm == Mentions::ROOM;
-    let mentions = mentions::of(app, room, user, body.as_str(), answered, is_confirmed).await?;
+    let found = mentions::of(app, room, user, body.as_str(), answered, is_confirmed).await;
+    let mentions = match (found, &nonce) {
+        // Whom it is for was found before, if this is a retry: the append says so.
+        (Err(_), Some(nonce)) if is_sent(app, room, user, nonce).await? => Mentions::default(),
+        (found, _) => found?,
+    };
     let event = NewEvent {
         author: Author::from(user),
         kind: NewKind::Message {
@@ -266,6 +271,20 @@ async fn post(
     };
     let appended = app.store.append(room, event).await?;
     Ok(Arc::clone(appended.event()))
+}
+
+/// Whether the user has sent a message with this nonce.
+async fn is_sent(
+    app: &AppState,
+    room: &RoomId,
+    user: &User,
+    nonce: &Nonce,
+) -> Result<bool, AppError> {
+    Ok(app
+        .store
+        .find_by_nonce(room, user.id, nonce)
+        .await?
+        .is_some())
 }
 
 /// A message that is there. It stays there, so nothing can come between.

@@ -27,7 +27,7 @@ use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, Reacted
 #[derive(Serialize)]
 struct Lobby<'a> {
     rooms: Vec<LobbyRoom<'a>>,
-    /// The cursor to wait beyond: another one once a log has grown or a room was entered.
+    /// The cursor to wait beyond: another one once a log has grown, a room was entered or a mention was read.
     cursor: String,
 }
 
@@ -109,15 +109,21 @@ pub(super) async fn index(
     })
 }
 
-/// Logs only grow and rooms are only entered, so the sum of the heads never repeats.
+/// Logs only grow and rooms are only entered, so the sum of the heads never repeats. What is heard of a mention
+/// may come after what is heard of its log.
 fn cursor(rooms: &[RoomSummary]) -> String {
-    rooms.iter().map(|room| room.head).sum::<Seq>().to_string()
+    let heads: Seq = rooms.iter().map(|room| room.head).sum();
+    match mentions(rooms) {
+        0 => heads.to_string(),
+        mentions => format!("{heads}.{mentions}"),
+    }
 }
 
 /// Whether these are from before what the sender of a cursor has seen.
 fn is_behind(rooms: &[RoomSummary], after: &str) -> bool {
     let known = rooms.iter().map(|room| room.head).sum::<Seq>();
-    after.parse::<Seq>().is_ok_and(|after| known < after)
+    let heads = after.split('.').next().unwrap_or(after);
+    heads.parse::<Seq>().is_ok_and(|heads| known < heads)
 }
 
 /// The rooms once something has been said in one of them, or `longest` is over.

@@ -22,7 +22,8 @@ export async function notify(before, now) {
   if (held.some(({ name }) => name === 'parlor:looking')) return;
   const grown = now.map((one) => {
     const known = before.find(({ room }) => room === one.room);
-    return { ...one, isNew: one.unread > (known?.unread ?? 0), isForMe: one.mentions > (known?.mentions ?? 0) };
+    const isForMe = one.mentions > (known?.mentions ?? 0);
+    return { ...one, isForMe, isNew: isForMe || one.unread > (known?.unread ?? 0) };
   });
   // What is for the reader comes first.
   grown.sort((a, b) => b.isForMe - a.isForMe);

@@ -56,8 +56,8 @@ function kept() {
 
 function readMessage(json) {
   try {
-    const { body, replyTo = null, nonce, at } = JSON.parse(json);
-    return body && nonce && at ? { body, replyTo, nonce, at, isKept: true } : null;
+    const { body, replyTo = null, nonce, at, confirm } = JSON.parse(json);
+    return body && nonce && at ? { body, replyTo, nonce, at, confirm, isKept: true } : null;
   } catch {
     return null;
   }
@@ -116,6 +116,7 @@ async function sendAll() {
 /** Its author means everybody. */
 function confirmed(message, confirm) {
   message.confirm = confirm;
+  message.isKept = keep(mine + message.nonce, JSON.stringify(message));
   message.waits = false;
   say(message, '');
   sendAll();

@@ -194,6 +194,22 @@ async fn everybody_is_meant_only_when_that_is_said_twice(backend: Backend) {
     assert_eq!(counts(&ben, "tea").await, (3, 3), "one message counts once");
     assert_eq!(counts(&ana, "tea").await.1, 0, "not their own");
 
+    // A retry is not asked: it was sent.
+    let retried = [
+        ("body", "@room twice"),
+        ("nonce", "n-2"),
+        ("confirm", "room"),
+    ];
+    let first: Value = post(&ana, "tea", &retried).await.json().await.unwrap();
+    let again = post(&ana, "tea", &retried[..2]).await;
+    assert_eq!(again.status(), StatusCode::CREATED);
+    assert_eq!(again.json::<Value>().await.unwrap()["seq"], first["seq"]);
+    let other = [("body", "@room otherwise"), ("nonce", "n-2")];
+    assert_eq!(
+        post(&ana, "tea", &other).await.status(),
+        StatusCode::CONFLICT
+    );
+
     // Neither in code, nor of one who is alone; and a confirmation alone means nobody.
     ana.says("tea", "`@room`").await;
     ana.enters("attic").await;
@@ -291,17 +307,19 @@ async fn mentions_are_listed_page_by_page(backend: Backend) {
         let form = [("seq", head.as_str().unwrap())];
         ben.post(&format!("/rooms/{room}/read"), &form).await;
     }
-    ana.says("tea", "unread for @ben").await;
+    for number in 0..6 {
+        ana.says("tea", &format!("unread {number} for @ben")).await;
+    }
     let whole = ben.json("/mentions?limit=200").await;
     let whole = whole["mentions"].as_array().unwrap();
-    assert_eq!(whole.len(), 26);
-    assert_eq!(whole[0]["body"], "unread for @ben");
+    assert_eq!(whole.len(), 31);
+    assert_eq!(whole[0]["body"], "unread 5 for @ben");
     let times: Vec<&str> = whole
         .iter()
         .map(|one| one["at"].as_str().unwrap())
         .collect();
     assert!(
-        times[1..].is_sorted_by(|one, other| one >= other),
+        times[6..].is_sorted_by(|one, other| one >= other),
         "{times:?}"
     );
 
@@ -309,6 +327,15 @@ async fn mentions_are_listed_page_by_page(backend: Backend) {
     let mut path = "/mentions?limit=4".to_owned();
     loop {
         let page = ben.json(&path).await;
+        let text = ben.get_as("text/plain", &path).await;
+        let next = text
+            .headers()
+            .get("link")
+            .map(|next| next.to_str().unwrap());
+        let older = page["older"].as_str();
+        let expected = older.map(|older| format!("</mentions?before={older}>; rel=\"next\""));
+        assert_eq!(next, expected.as_deref());
+        assert!(page["mentions"].as_array().unwrap().len() <= 4);
         paged.extend(page["mentions"].as_array().unwrap().clone());
         let Some(older) = page["older"].as_str() else {
             break;
@@ -320,8 +347,11 @@ async fn mentions_are_listed_page_by_page(backend: Backend) {
     assert_contains(&page, "href=\"/mentions?before=");
     for odd in [
         "before=x",
-        "before=1.2",
-        "before=1.x.tea",
+        "before=:",
+        "before=read",
+        "before=new:",
+        "before=read:1.2",
+        "before=unread:1.x.tea",
         "limit=0",
         "limit=201",
     ] {

@@ -319,7 +319,7 @@ async fn every_query_is_an_index_seek() {
     other.page_after(&rooms[3], 0, 200).await.unwrap();
     other.rooms_of(&ana, &Freshness::Now).await.unwrap();
     for user in [&ana, &ben] {
-        other.unread_mentions(user).await.unwrap();
+        other.unread_mentions(user, None, 50).await.unwrap();
         let first = other.read_mentions(user, None, 1).await.unwrap();
         let before = first.events.last().map(|last| MentionPlace::of(last));
         other.read_mentions(user, before, 5).await.unwrap();

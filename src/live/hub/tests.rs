@@ -6,7 +6,7 @@ use tokio_stream::StreamExt;
 
 use super::*;
 use crate::domain::testing::event;
-use crate::domain::{Epoch, NewEvent, Timestamp, Username};
+use crate::domain::{Epoch, NewEvent, Nonce, Timestamp, Username};
 use crate::live::ByteStream;
 use crate::live::room::tests::renderer;
 use crate::metrics::Metrics;
@@ -29,6 +29,15 @@ impl Log for Fake {
 
     async fn append(&self, _: &RoomId, _: NewEvent) -> Result<Appended, StoreError> {
         Err(StoreError::Busy)
+    }
+
+    async fn find_by_nonce(
+        &self,
+        _: &RoomId,
+        _: UserId,
+        _: &Nonce,
+    ) -> Result<Option<Arc<Event>>, StoreError> {
+        Ok(None)
     }
 
     async fn reaches(&self, _: &RoomId, seq: Seq) -> Result<bool, StoreError> {

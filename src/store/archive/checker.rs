@@ -82,6 +82,7 @@ impl Checker {
                 room,
                 joined_at,
                 read,
+                joined,
             } => {
                 self.owes_user(user)?;
                 is_written_like(room, &RoomId::parse(room)?)?;
@@ -89,7 +90,7 @@ impl Checker {
                 is_moment(*joined_at)?;
                 self.owed.insert(format!("room {room}"));
                 let most = self.read.entry(room.clone()).or_default();
-                *most = (*most).max(*read);
+                *most = (*most).max(*read).max(*joined);
             }
             Record::Session {
                 id,

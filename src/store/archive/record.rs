@@ -29,6 +29,9 @@ pub enum Record {
         /// The last event they have read.
         #[serde(default)]
         read: Seq,
+        /// The event with which it began; 0 when nobody noted it.
+        #[serde(skip_serializing_if = "is_zero", default)]
+        joined: Seq,
     },
     /// A sign-in that is neither revoked nor over.
     Session {
@@ -134,6 +137,11 @@ pub struct ReactionRecord {
     pub emoji: String,
     /// Whose: an id.
     pub user: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(seq: &Seq) -> bool {
+    *seq == 0
 }
 
 impl EventRecord {

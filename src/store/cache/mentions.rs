@@ -1,58 +1,74 @@
 //! Unread mentions in the cache: their numbers, with each membership.
 
 use super::State;
-use super::rooms::{Member, Membership, UserRooms};
-use crate::domain::{ChangeKind, Event, EventKind, Mentions, RoomId, Seq};
+use super::rooms::{Member, UserRooms};
+use crate::domain::{ChangeKind, Event, EventKind, Mentions, RoomId, Seq, UserId};
 
 impl State {
-    /// Counts a message with those whom it is for, or no longer when it is deleted.
-    pub(super) fn mention(&mut self, event: &Event) {
+    /// Counts a message with those whom it is for, or no longer when it is deleted. One that the log is known
+    /// to have, because it was told before or read by somebody, may be deleted by now.
+    pub(super) fn mention(&mut self, event: &Event, is_known: bool) {
+        let Event { room, seq, .. } = event;
+        let mut unsure: Vec<UserId> = Vec::new();
         match &event.kind {
             EventKind::Message(message) if message.mentions.room() => {
                 self.memberships_have_changed();
                 for (user, rooms) in &mut self.users {
-                    if *user != event.author.id {
-                        rooms.mention(&event.room, event.seq);
+                    if *user != event.author.id && !rooms.mention(room, *seq, is_known) {
+                        unsure.push(*user);
                     }
                 }
             }
             EventKind::Message(message) => {
                 for user in message.mentions.users() {
                     self.has_changed(&user.id);
-                    if let Some(rooms) = self.users.peek_mut(&user.id) {
-                        rooms.mention(&event.room, event.seq);
+                    if let Some(rooms) = self.users.peek_mut(&user.id)
+                        && !rooms.mention(room, *seq, is_known)
+                    {
+                        unsure.push(user.id);
                     }
                 }
             }
             EventKind::Changed(changed) if changed.what == ChangeKind::Deleted => {
                 self.memberships_have_changed();
-                let mut unknown = Vec::new();
                 for (user, rooms) in &mut self.users {
-                    if !rooms.unmention(&event.room, changed.target) {
-                        unknown.push(*user);
+                    if !rooms.unmention(room, changed.target) {
+                        unsure.push(*user);
                     }
-                }
-                for user in &unknown {
-                    self.forget_user(user);
                 }
             }
             _ => {}
+        }
+        for user in &unsure {
+            self.forget_user(user);
         }
     }
 }
 
 impl UserRooms {
-    /// Takes in a message that mentions the user, perhaps not for the first time.
-    fn mention(&mut self, room: &RoomId, seq: Seq) {
-        if self
-            .member(room)
-            .is_some_and(|member| member.membership.mention(seq))
-        {
-            self.list = None;
+    /// Takes in a message that mentions the user. Says whether it is sure what is so now.
+    fn mention(&mut self, room: &RoomId, seq: Seq, is_known: bool) -> bool {
+        let Some(Member { membership, .. }) = self.member(room) else {
+            return true;
+        };
+        let Err(at) = membership.mentions.binary_search(&seq) else {
+            return true;
+        };
+        if seq <= membership.read {
+            return true;
         }
+        if is_known {
+            return false;
+        }
+        membership.mentions.insert(at, seq);
+        if membership.mentions.len() > Mentions::UNREAD_MAX {
+            membership.mentions.remove(0);
+        }
+        self.list = None;
+        true
     }
 
-    /// Forgets a message that is deleted. Says whether it is known what is left.
+    /// Takes out a message that is deleted, likewise: of more than are counted nobody knows the next.
     fn unmention(&mut self, room: &RoomId, seq: Seq) -> bool {
         let Some(Member { membership, .. }) = self.member(room) else {
             return true;
@@ -64,22 +80,5 @@ impl UserRooms {
         membership.mentions.remove(at);
         self.list = None;
         is_all
-    }
-}
-
-impl Membership {
-    /// Takes in a message that mentions the user, perhaps not for the first time. Says whether that is new.
-    fn mention(&mut self, seq: Seq) -> bool {
-        let Err(at) = self.mentions.binary_search(&seq) else {
-            return false;
-        };
-        if seq <= self.read {
-            return false;
-        }
-        self.mentions.insert(at, seq);
-        if self.mentions.len() > Mentions::UNREAD_MAX {
-            self.mentions.remove(0);
-        }
-        true
     }
 }

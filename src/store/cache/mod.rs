@@ -329,9 +329,10 @@ impl State {
     }
 
     fn append(&mut self, event: &Arc<Event>) {
-        self.mention(event);
         let room = self.room(&event.room);
-        if room.as_ref().is_some_and(|room| room.has(event)) {
+        let is_known = room.as_ref().is_some_and(|room| room.has(event));
+        self.mention(event, is_known);
+        if is_known {
             return;
         }
         self.has_changed(&event.room);

@@ -50,6 +50,7 @@ async fn export_from(
             room: text(&membership, "room")?,
             joined_at: moment(&membership, "joined_at")?,
             read: membership.get_i64("read").map_or(0, i64::unsigned_abs),
+            joined: membership.get_i64("joined").map_or(0, i64::unsigned_abs),
         })?;
     }
     let live = doc! {
@@ -136,6 +137,9 @@ fn record_of(document: &Document, head: Seq) -> anyhow::Result<EventRecord> {
     let reactions = document.get_array("reactions").into_iter().flatten();
     let reactions = reactions.filter_map(event_document::reaction_from);
     let reactions = reactions.filter(|reaction| reaction.seq <= head);
+    let deleted_at = at("deleted_at");
+    // A node of a version before this may have deleted it and have left them.
+    let mentions = event_document::mentions_from(document).filter(|_| deleted_at.is_none());
     Ok(EventRecord {
         room: text(document, "room")?,
         seq: event_document::seq_from(document)?,
@@ -152,10 +156,8 @@ fn record_of(document: &Document, head: Seq) -> anyhow::Result<EventRecord> {
         changed: number("changed").map(|seq| seq.min(head)),
         rev: number("rev").map(|seq| seq.min(head)),
         edited_at: at("edited_at"),
-        deleted_at: at("deleted_at"),
-        mentions: event_document::mentions_from(document)
-            .map(str::to_owned)
-            .collect(),
+        deleted_at,
+        mentions: mentions.map(str::to_owned).collect(),
         reactions: reactions
             .map(|reaction| ReactionRecord {
                 seq: reaction.seq,
@@ -321,12 +323,14 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             room,
             joined_at,
             read,
+            joined,
         } => (
             &collections.memberships,
             // With an id of its own, by which a second attempt is known.
             doc! {
                 "_id": mongodb::bson::oid::ObjectId::new(),
-                "user": user, "room": room, "joined_at": at(joined_at), "read": event_document::signed(read),
+                "user": user, "room": room, "joined_at": at(joined_at),
+                "read": event_document::signed(read), "joined": event_document::signed(joined),
             },
         ),
         Record::Session {

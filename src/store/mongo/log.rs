@@ -15,7 +15,7 @@ use super::collections::{Collections, ENTRIES, find_linearizable};
 use super::event_document::{event_from, head_from, place, seq_from, signed};
 use super::log_ends::{events_at, heads, last_messages};
 use super::retry::retry;
-use crate::domain::{Epoch, Event, NewEvent, RoomId, Seq};
+use crate::domain::{Epoch, Event, NewEvent, Nonce, RoomId, Seq, UserId};
 use crate::store::cache::{LogEnd, NEWEST_MAX};
 use crate::store::{
     Appended, Freshness, History, Log, PAGE_MAX, StoreError, shortened, within_bytes,
@@ -139,6 +139,21 @@ impl Log for MongoStore {
 
     async fn append(&self, room: &RoomId, event: NewEvent) -> Result<Appended, StoreError> {
         self.logs.append(room, event).await
+    }
+
+    async fn find_by_nonce(
+        &self,
+        room: &RoomId,
+        author: UserId,
+        nonce: &Nonce,
+    ) -> Result<Option<Arc<Event>>, StoreError> {
+        let filter = doc! {
+            "room": room.as_str(), "author": author.to_string(), "nonce": nonce.as_str(),
+        };
+        let find = || self.collections.events.find_one(filter.clone());
+        let found = retry("look for a nonce", find).await?;
+        let found = page_from(&self.collections, found.as_slice()).await?;
+        Ok(found.into_iter().next())
     }
 
     async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {

@@ -3,16 +3,15 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Document, doc};
 use tokio_stream::StreamExt;
 
 use super::collections::Collections;
-use super::errors::unreadable;
 use super::membership_document::JOINING;
 use super::retry::retry;
 use super::{MongoStore, accounts};
 use crate::domain::{RoomId, User};
-use crate::store::{Members, StoreError};
+use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 const OPERATION: &str = "look up members";
 
@@ -44,24 +43,41 @@ async fn members_among(
     Ok(users.into_iter().filter(is_member).collect())
 }
 
-/// Users by a condition on their keys, in the order of these.
-async fn users_by_key(
+/// The first users that a filter finds, by their keys.
+async fn users(
     collections: &Collections,
-    key: impl Into<Bson>,
+    filter: Document,
     limit: usize,
-) -> Result<Vec<Document>, StoreError> {
-    let filter = doc! { "username_key": key.into() };
-    retry(OPERATION, || async {
+) -> Result<Vec<User>, StoreError> {
+    let found = retry(OPERATION, || async {
         let found = collections.users.find(filter.clone());
-        let found = found.projection(doc! { "username": 1, "username_key": 1 });
+        let found = found.projection(doc! { "username": 1 });
         let found = found.sort(doc! { "username_key": 1 }).limit(limit as i64);
         found
             .batch_size(limit as u32 + 1)
             .await?
             .collect::<Result<Vec<Document>, _>>()
             .await
-    })
-    .await
+    });
+    found.await?.iter().map(accounts::user_from).collect()
+}
+
+/// The ids of a room's members; `None` of more than are looked through.
+async fn all_members(
+    collections: &Collections,
+    room: &RoomId,
+) -> Result<Option<Vec<String>>, StoreError> {
+    let members = doc! { "room": room.as_str(), JOINING: { "$exists": false } };
+    let limit = LOOKED_THROUGH as u32 + 1;
+    let found = retry(OPERATION, || async {
+        let found = collections.memberships.find(members.clone());
+        let found = found.projection(doc! { "_id": 0, "user": 1 });
+        let found = found.limit(limit.into()).batch_size(limit + 1).await?;
+        found.collect::<Result<Vec<Document>, _>>().await
+    });
+    let found = found.await?;
+    let id = |member: &Document| member.get_str("user").ok().map(str::to_owned);
+    Ok((found.len() <= LOOKED_THROUGH).then(|| found.iter().filter_map(id).collect()))
 }
 
 async fn members_called(
@@ -70,28 +86,22 @@ async fn members_called(
     prefix: &str,
     limit: usize,
 ) -> Result<Vec<User>, StoreError> {
-    // Others may be called so in other rooms.
-    const AT_ONCE: usize = 200;
-    let end = format!("{prefix}\u{10ffff}");
-    let mut range = doc! { "$gte": prefix, "$lt": &end };
-    let mut members = Vec::new();
-    loop {
-        let found = users_by_key(collections, range, AT_ONCE).await?;
-        let users = found.iter().map(accounts::user_from);
-        let users = users.collect::<Result<_, _>>()?;
-        members.extend(members_among(collections, room, users).await?);
-        members.truncate(limit);
-        let Some(last) = found.get(AT_ONCE - 1) else {
-            return Ok(members);
-        };
-        if members.len() == limit {
-            return Ok(members);
-        }
-        let last = last
-            .get_str("username_key")
-            .map_err(unreadable(OPERATION))?;
-        range = doc! { "$gt": last, "$lt": &end };
+    let called = doc! { "$gte": prefix, "$lt": format!("{prefix}\u{10ffff}") };
+    let all = all_members(collections, room).await?;
+    let (filter, most) = match &all {
+        Some(members) => (
+            doc! { "_id": { "$in": members }, "username_key": called },
+            limit,
+        ),
+        None => (doc! { "username_key": called }, LOOKED_THROUGH),
+    };
+    let users = users(collections, filter, most).await?;
+    if all.is_some() {
+        return Ok(users);
     }
+    let mut members = members_among(collections, room, users).await?;
+    members.truncate(limit);
+    Ok(members)
 }
 
 #[async_trait]
@@ -102,9 +112,9 @@ impl Members for MongoStore {
         keys: Vec<String>,
     ) -> Result<Vec<User>, StoreError> {
         let most = keys.len();
-        let found = users_by_key(&self.collections, doc! { "$in": keys }, most).await?;
-        let users = found.iter().map(accounts::user_from);
-        members_among(&self.collections, room, users.collect::<Result<_, _>>()?).await
+        let named = doc! { "username_key": { "$in": keys } };
+        let users = users(&self.collections, named, most).await?;
+        members_among(&self.collections, room, users).await
     }
 
     async fn members_called(

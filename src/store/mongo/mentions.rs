@@ -1,7 +1,6 @@
 //! Mentions: each message has whom it is for, in a list that is indexed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
@@ -13,19 +12,30 @@ use super::errors::unreadable;
 use super::event_document::{place_from, signed};
 use super::membership_document::{JOINING, read_from};
 use super::retry::retry;
-use crate::domain::{self, Event, RoomId, Seq, Timestamp, User, UserId};
+use crate::domain::{self, RoomId, Seq, User, UserId};
 use crate::store::{
-    MentionPlace, Mentions, ROOMS_PER_USER_MAX, ReadMentions, StoreError, shortened,
+    MentionPlace, Mentions, MentionsPage, ROOMS_PER_USER_MAX, StoreError, shortened,
 };
 
 const OPERATION: &str = "list mentions";
 
-/// A user's unread mentions, in no order: of each room the last [`domain::Mentions::UNREAD_MAX`].
+/// A user's unread mentions before a place, in no order: of each room the last
+/// [`domain::Mentions::UNREAD_MAX`].
 pub(super) async fn unread(
     collections: &Collections,
     user: UserId,
+    place: Option<&MentionPlace>,
 ) -> Result<Vec<MentionPlace>, StoreError> {
     let user = user.to_string();
+    let mut matching = doc! {
+        "mentions": { "$in": [&user, domain::Mentions::ROOM] },
+        "author": { "$ne": &user },
+        "deleted_at": { "$exists": false },
+        "$expr": { "$gt": ["$seq", "$$read"] },
+    };
+    if let Some(place) = place {
+        matching.extend(before(place));
+    }
     let pipeline = [
         doc! { "$match": { "user": &user, JOINING: { "$exists": false } } },
         // A seek in the index for each room.
@@ -35,11 +45,7 @@ pub(super) async fn unread(
             "foreignField": "room",
             "let": { "read": { "$ifNull": ["$read", 0] } },
             "pipeline": [
-                { "$match": {
-                    "mentions": { "$in": [&user, domain::Mentions::ROOM] },
-                    "author": { "$ne": &user },
-                    "$expr": { "$gt": ["$seq", "$$read"] },
-                } },
+                { "$match": matching },
                 { "$sort": { "seq": -1 } },
                 { "$limit": domain::Mentions::UNREAD_MAX as i64 },
                 { "$project": { "_id": 0, "room": 1, "seq": 1, "at": 1 } },
@@ -56,14 +62,28 @@ pub(super) async fn unread(
     found.await?.iter().map(place_from).collect()
 }
 
-/// What matters here of a user's memberships: how far they have read each room, and since when they are in
-/// it.
+/// What finds the messages before a place.
+fn before(MentionPlace { at, room, seq }: &MentionPlace) -> Document {
+    let at = DateTime::from_millis(at.as_millis());
+    let (room, seq) = (room.as_str(), signed(*seq));
+    doc! {
+        "at": { "$lte": at },
+        "$or": [
+            { "at": { "$lt": at } },
+            { "at": at, "room": { "$lt": room } },
+            { "at": at, "room": room, "seq": { "$lt": seq } },
+        ],
+    }
+}
+
+/// What matters here of a user's memberships: how far they have read each room, and after which event they
+/// are in it.
 async fn memberships(
     collections: &Collections,
     user: UserId,
-) -> Result<HashMap<RoomId, (Seq, Timestamp)>, StoreError> {
+) -> Result<HashMap<RoomId, (Seq, Seq)>, StoreError> {
     let own = doc! { "user": user.to_string(), JOINING: { "$exists": false } };
-    let fields = doc! { "_id": 0, "room": 1, "read": 1, "joined_at": 1 };
+    let fields = doc! { "_id": 0, "room": 1, "read": 1, "joined": 1 };
     let found = retry(OPERATION, || async {
         let found = collections.memberships.find(own.clone());
         let found = found.projection(fields.clone());
@@ -73,9 +93,8 @@ async fn memberships(
     let membership = |found: &Document| {
         let room = found.get_str("room").map_err(unreadable(OPERATION))?;
         let room = RoomId::parse(room).map_err(|error| StoreError::backend(OPERATION, error))?;
-        let joined_at = found.get_datetime("joined_at");
-        let joined_at = joined_at.map_or(0, |at| at.timestamp_millis());
-        Ok((room, (read_from(found), Timestamp::from_millis(joined_at))))
+        let joined = found.get_i64("joined").map_or(0, i64::unsigned_abs);
+        Ok((room, (read_from(found), joined)))
     };
     found.await?.iter().map(membership).collect()
 }
@@ -84,20 +103,13 @@ async fn memberships(
 async fn newest(
     collections: &Collections,
     mut filter: Document,
-    before: Option<&MentionPlace>,
+    place: Option<&MentionPlace>,
     limit: usize,
     is_taken: impl Fn(&MentionPlace) -> bool,
 ) -> Result<Vec<MentionPlace>, StoreError> {
-    if let Some(MentionPlace { at, room, seq }) = before {
-        let at = DateTime::from_millis(at.as_millis());
-        let (room, seq) = (room.as_str(), signed(*seq));
-        filter.insert("at", doc! { "$lte": at });
-        let before = [
-            doc! { "at": { "$lt": at } },
-            doc! { "at": at, "room": { "$lt": room } },
-            doc! { "at": at, "room": room, "seq": { "$lt": seq } },
-        ];
-        filter.insert("$or", before.to_vec());
+    filter.insert("deleted_at", doc! { "$exists": false });
+    if let Some(place) = place {
+        filter.extend(before(place));
     }
     retry(OPERATION, || async {
         let find = collections.events.find(filter.clone());
@@ -131,7 +143,7 @@ async fn read(
     };
     let is_since_joined = |place: &MentionPlace| {
         let membership = memberships.get(&place.room);
-        membership.is_some_and(|(_, joined_at)| place.at >= *joined_at)
+        membership.is_some_and(|(_, joined)| place.seq > *joined)
     };
     let user = user.to_string();
     let by_name = doc! { "mentions": &user };
@@ -145,30 +157,34 @@ async fn read(
         is_read(place) && is_since_joined(place)
     });
     all.extend(to_room.await?);
-    newest_first(&mut all, limit);
     Ok(all)
 }
 
-fn newest_first(places: &mut Vec<MentionPlace>, limit: usize) {
+async fn page(
+    collections: &Collections,
+    mut places: Vec<MentionPlace>,
+    limit: usize,
+) -> Result<MentionsPage, StoreError> {
     places.sort_by(|one, other| other.cmp(one));
     places.dedup();
+    let found = places.len();
     places.truncate(limit);
-}
-
-async fn events_at(
-    collections: &Collections,
-    places: Vec<MentionPlace>,
-) -> Result<Vec<Arc<Event>>, StoreError> {
     let places = places.into_iter().map(|place| (place.room, place.seq));
-    Ok(shortened(collections.states.read(places.collect()).await?))
+    let events = shortened(collections.states.read(places.collect()).await?);
+    let is_last = events.len() == found;
+    Ok(MentionsPage { events, is_last })
 }
 
 #[async_trait]
 impl Mentions for MongoStore {
-    async fn unread_mentions(&self, user: &User) -> Result<Vec<Arc<Event>>, StoreError> {
-        let mut unread = unread(&self.collections, user.id).await?;
-        newest_first(&mut unread, domain::Mentions::UNREAD_MAX);
-        events_at(&self.collections, unread).await
+    async fn unread_mentions(
+        &self,
+        user: &User,
+        before: Option<MentionPlace>,
+        limit: usize,
+    ) -> Result<MentionsPage, StoreError> {
+        let unread = unread(&self.collections, user.id, before.as_ref()).await?;
+        page(&self.collections, unread, limit).await
     }
 
     async fn read_mentions(
@@ -176,12 +192,8 @@ impl Mentions for MongoStore {
         user: &User,
         before: Option<MentionPlace>,
         limit: usize,
-    ) -> Result<ReadMentions, StoreError> {
-        let mut read = read(&self.collections, user.id, before.as_ref(), limit + 1).await?;
-        let found = read.len();
-        read.truncate(limit);
-        let events = events_at(&self.collections, read).await?;
-        let is_last = events.len() == found;
-        Ok(ReadMentions { events, is_last })
+    ) -> Result<MentionsPage, StoreError> {
+        let read = read(&self.collections, user.id, before.as_ref(), limit + 1).await?;
+        page(&self.collections, read, limit).await
     }
 }

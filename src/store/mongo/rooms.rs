@@ -80,6 +80,7 @@ pub(super) async fn join(
         (mark.seq, mark.messages) = (joined.event().seq, joined.event().messages);
         let mut fields = mark.fields();
         fields.insert("joined_at", DateTime::now());
+        fields.insert("joined", event_document::signed(mark.seq));
         let finish = doc! { "$set": fields, "$unset": { JOINING: "" } };
         retry(JOIN, || {
             memberships.update_one(begun.clone(), finish.clone())
@@ -269,7 +270,7 @@ pub(super) async fn memberships(
         }
     }
     let mut unread: HashMap<RoomId, Vec<Seq>> = HashMap::new();
-    for place in mentions::unread(collections, user).await? {
+    for place in mentions::unread(collections, user, None).await? {
         unread.entry(place.room).or_default().push(place.seq);
     }
     for membership in &mut memberships {

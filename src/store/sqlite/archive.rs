@@ -61,6 +61,7 @@ pub(super) fn export_from(
                 room: row.get("room")?,
                 joined_at: row.get("joined_at")?,
                 read: unsigned(row.get("read_seq")?),
+                joined: unsigned(row.get("joined_seq")?),
             })
         },
     )?;
@@ -195,9 +196,17 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             room,
             joined_at,
             read,
+            joined,
         } => insert(
-            "INSERT INTO memberships (user, room, joined_at, read_seq) VALUES (?1, ?2, ?3, ?4)",
-            params![user, room, joined_at, read.cast_signed()],
+            "INSERT INTO memberships (user, room, joined_at, read_seq, joined_seq)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                user,
+                room,
+                joined_at,
+                read.cast_signed(),
+                joined.cast_signed()
+            ],
         ),
         Record::Session {
             id,

@@ -9,7 +9,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::SqliteStore;
 use super::event_row::{event_from, select_events};
 use super::states::{self, Changing, Place};
-use crate::domain::{Epoch, Event, EventKind, NewEvent, Nonce, RoomId, Seq, StoredKind, Timestamp};
+use crate::domain::{
+    Epoch, Event, EventKind, NewEvent, Nonce, RoomId, Seq, StoredKind, Timestamp, UserId,
+};
 use crate::store::cache::{Durable, LogEnd, NEWEST_MAX};
 use crate::store::{
     Appended, Change, Freshness, History, Log, PAGE_MAX, StoreError, repeated, shortened,
@@ -31,7 +33,10 @@ pub(super) fn append(
     new: NewEvent,
 ) -> Result<Appended, StoreError> {
     let failed = |error| StoreError::backend("append an event", error);
-    if let Some(first) = find_by_nonce(connection, room, &new).map_err(failed)? {
+    if let Some(nonce) = &new.nonce
+        && let Some(first) =
+            find_by_nonce(connection, room, new.author.id, nonce).map_err(failed)?
+    {
         return repeated(first, &new);
     }
     let head = head(connection, room).map_err(failed)?;
@@ -105,18 +110,16 @@ fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusq
 fn find_by_nonce(
     connection: &Connection,
     room: &RoomId,
-    event: &NewEvent,
+    author: UserId,
+    nonce: &Nonce,
 ) -> rusqlite::Result<Option<Arc<Event>>> {
-    let Some(nonce) = &event.nonce else {
-        return Ok(None);
-    };
     connection
         .prepare_cached(select_events!(
             "events",
             "WHERE room = ?1 AND author = ?2 AND nonce = ?3"
         ))?
         .query_row(
-            params![room.as_str(), event.author.id.to_string(), nonce.as_str()],
+            params![room.as_str(), author.to_string(), nonce.as_str()],
             event_from,
         )
         .optional()?
@@ -259,6 +262,20 @@ impl Log for SqliteStore {
         self.writer
             .write("append an event", move |connection, changes| {
                 append(connection, changes, &room, event)
+            })
+            .await
+    }
+
+    async fn find_by_nonce(
+        &self,
+        room: &RoomId,
+        author: UserId,
+        nonce: &Nonce,
+    ) -> Result<Option<Arc<Event>>, StoreError> {
+        let (room, nonce) = (room.clone(), nonce.clone());
+        self.readers
+            .read("look for a nonce", move |connection| {
+                find_by_nonce(connection, &room, author, &nonce)
             })
             .await
     }

@@ -5,24 +5,17 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{SqliteStore, accounts};
 use crate::domain::{RoomId, User};
-use crate::store::{Members, StoreError};
-
-/// The members among the users that a condition finds.
-macro_rules! select_members {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, username FROM users CROSS JOIN memberships ON user = id AND room = ?1 WHERE ",
-            $rest
-        )
-    };
-}
+use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 fn members_named(
     connection: &Connection,
     room: &RoomId,
     keys: &[String],
 ) -> rusqlite::Result<Vec<User>> {
-    let mut find = connection.prepare_cached(select_members!("username_key = ?2"))?;
+    let mut find = connection.prepare_cached(
+        "SELECT id, username FROM users CROSS JOIN memberships ON user = id AND room = ?1
+         WHERE username_key = ?2",
+    )?;
     let find = |key: &String| {
         find.query_row(params![room.as_str(), key], accounts::user_from)
             .optional()
@@ -31,18 +24,38 @@ fn members_named(
     keys.iter().filter_map(find).collect()
 }
 
+const OF_SMALL_ROOM: &str = "\
+    SELECT id, username FROM (SELECT user FROM memberships WHERE room = ?1 LIMIT ?4)
+    CROSS JOIN users ON id = user
+    WHERE username_key >= ?2 AND username_key < ?2 || char(0x10ffff)
+    ORDER BY username_key LIMIT ?3";
+
+const OF_LARGE_ROOM: &str = "\
+    SELECT id, username FROM (
+        SELECT id, username, username_key FROM users
+        WHERE username_key >= ?2 AND username_key < ?2 || char(0x10ffff)
+        ORDER BY username_key LIMIT ?4
+    ) CROSS JOIN memberships ON user = id AND room = ?1
+    ORDER BY username_key LIMIT ?3";
+
 fn members_called(
     connection: &Connection,
     room: &RoomId,
     prefix: &str,
     limit: usize,
 ) -> rusqlite::Result<Vec<User>> {
+    let is_small = connection
+        .prepare_cached("SELECT 1 FROM memberships WHERE room = ?1 LIMIT 1 OFFSET ?2")?
+        .query_row(params![room.as_str(), LOOKED_THROUGH as i64], |_| Ok(()))
+        .optional()?
+        .is_none();
     connection
-        .prepare_cached(select_members!(
-            "username_key >= ?2 AND username_key < ?2 || char(0x10ffff) ORDER BY username_key LIMIT ?3"
-        ))?
+        .prepare_cached(match is_small {
+            true => OF_SMALL_ROOM,
+            false => OF_LARGE_ROOM,
+        })?
         .query_map(
-            params![room.as_str(), prefix, limit as i64],
+            params![room.as_str(), prefix, limit as i64, LOOKED_THROUGH as i64],
             accounts::user_from,
         )?
         .collect()

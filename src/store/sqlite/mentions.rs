@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params};
 use super::event_row::room_from;
 use super::{SqliteStore, states};
 use crate::domain::{self, Event, RoomId, Seq, User, UserId};
-use crate::store::{MentionPlace, Mentions, ReadMentions, StoreError, shortened};
+use crate::store::{MentionPlace, Mentions, MentionsPage, StoreError, shortened};
 
 /// The numbers of a user's mentions in a room after `read`, in their order: the last of them.
 pub(super) fn unread_in(
@@ -39,62 +39,48 @@ pub(super) fn unread_in(
 
 type Place = (RoomId, Seq);
 
-fn unread(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<Arc<Event>>> {
-    let places = connection
-        .prepare_cached(
-            "SELECT DISTINCT mentions.at, mentions.room, mentions.seq
-             FROM memberships CROSS JOIN mentions
-             WHERE memberships.user = ?1 AND mentions.user IN (?1, 'room')
-                   AND mentions.room = memberships.room AND seq > read_seq AND author <> ?1
-             ORDER BY mentions.at DESC, mentions.room DESC, seq DESC LIMIT ?2",
-        )?
-        .query_map(
-            params![user.to_string(), domain::Mentions::UNREAD_MAX as i64],
-            place_from,
-        )?
-        .collect::<rusqlite::Result<Vec<Place>>>()?;
-    events_at(connection, &places)
-}
+/// Selects the places of a user's unread mentions before another, and one more than asked for.
+const UNREAD: &str = "\
+    SELECT DISTINCT at, mentions.room AS room, seq
+    FROM memberships CROSS JOIN mentions
+    WHERE memberships.user = ?1 AND mentions.user IN (?1, 'room')
+          AND mentions.room = memberships.room AND seq > read_seq AND author <> ?1
+          AND (at, mentions.room, seq) < (?2, ?3, ?4)
+    ORDER BY at DESC, room DESC, seq DESC LIMIT ?5 + 1";
 
-fn read(
+/// The same of those that are read. Those by name are walked from the newest on. Of those for everybody the
+/// user's rooms are looked through: in all rooms there may be many more.
+const READ: &str = "\
+    SELECT at, mentions.room AS room, seq FROM mentions
+    CROSS JOIN memberships ON memberships.user = ?1 AND memberships.room = mentions.room
+    WHERE mentions.user = ?1 AND seq <= read_seq AND (at, mentions.room, seq) < (?2, ?3, ?4)
+    UNION
+    SELECT at, mentions.room, seq FROM memberships
+    CROSS JOIN mentions ON mentions.user = 'room' AND mentions.room = memberships.room
+    WHERE memberships.user = ?1 AND author <> ?1 AND seq > joined_seq AND seq <= read_seq
+          AND (at, mentions.room, seq) < (?2, ?3, ?4)
+    ORDER BY at DESC, room DESC, seq DESC LIMIT ?5 + 1";
+
+fn page(
     connection: &Connection,
+    select: &str,
     user: UserId,
     before: Option<&MentionPlace>,
     limit: usize,
-) -> rusqlite::Result<ReadMentions> {
+) -> rusqlite::Result<MentionsPage> {
     let (at, room, seq) = before.map_or((i64::MAX, "", 0), |place| {
         (place.at.as_millis(), place.room.as_str(), place.seq)
     });
-    // Those by name are walked from the newest on. Of those for everybody the user's rooms are looked
-    // through: in all rooms there may be many more.
+    let places = params![user.to_string(), at, room, seq.cast_signed(), limit as i64];
     let mut places = connection
-        .prepare_cached(
-            "SELECT at, mentions.room AS room, seq FROM mentions
-             CROSS JOIN memberships ON memberships.user = ?1 AND memberships.room = mentions.room
-             WHERE mentions.user = ?1 AND seq <= read_seq AND (at, mentions.room, seq) < (?2, ?3, ?4)
-             UNION
-             SELECT at, mentions.room, seq FROM memberships
-             CROSS JOIN mentions ON mentions.user = 'room' AND mentions.room = memberships.room
-             WHERE memberships.user = ?1 AND author <> ?1 AND at >= joined_at AND seq <= read_seq
-                   AND (at, mentions.room, seq) < (?2, ?3, ?4)
-             ORDER BY at DESC, room DESC, seq DESC LIMIT ?5",
-        )?
-        .query_map(
-            params![
-                user.to_string(),
-                at,
-                room,
-                seq.cast_signed(),
-                limit as i64 + 1
-            ],
-            place_from,
-        )?
+        .prepare_cached(select)?
+        .query_map(places, place_from)?
         .collect::<rusqlite::Result<Vec<Place>>>()?;
     let found = places.len();
     places.truncate(limit);
     let events = events_at(connection, &places)?;
     let is_last = events.len() == found;
-    Ok(ReadMentions { events, is_last })
+    Ok(MentionsPage { events, is_last })
 }
 
 fn place_from(row: &Row<'_>) -> rusqlite::Result<Place> {
@@ -110,13 +96,29 @@ fn events_at(connection: &Connection, places: &[Place]) -> rusqlite::Result<Vec<
     Ok(shortened(states::complete(connection, events)?))
 }
 
+impl SqliteStore {
+    async fn page_of_mentions(
+        &self,
+        select: &'static str,
+        user: UserId,
+        before: Option<MentionPlace>,
+        limit: usize,
+    ) -> Result<MentionsPage, StoreError> {
+        let page =
+            move |connection: &Connection| page(connection, select, user, before.as_ref(), limit);
+        self.readers.read("list mentions", page).await
+    }
+}
+
 #[async_trait]
 impl Mentions for SqliteStore {
-    async fn unread_mentions(&self, user: &User) -> Result<Vec<Arc<Event>>, StoreError> {
-        let user = user.id;
-        self.readers
-            .read("list mentions", move |connection| unread(connection, user))
-            .await
+    async fn unread_mentions(
+        &self,
+        user: &User,
+        before: Option<MentionPlace>,
+        limit: usize,
+    ) -> Result<MentionsPage, StoreError> {
+        self.page_of_mentions(UNREAD, user.id, before, limit).await
     }
 
     async fn read_mentions(
@@ -124,12 +126,7 @@ impl Mentions for SqliteStore {
         user: &User,
         before: Option<MentionPlace>,
         limit: usize,
-    ) -> Result<ReadMentions, StoreError> {
-        let user = user.id;
-        self.readers
-            .read("list mentions", move |connection| {
-                read(connection, user, before.as_ref(), limit)
-            })
-            .await
+    ) -> Result<MentionsPage, StoreError> {
+        self.page_of_mentions(READ, user.id, before, limit).await
     }
 }

@@ -54,8 +54,12 @@ pub(super) fn join(
         nonce: Some(Nonce::joined(MembershipId::new())),
     };
     let joined = log::append(connection, changes, room, event)?;
-    // Earlier messages are history to them.
     let seq = joined.event().seq;
+    add(
+        "UPDATE memberships SET joined_seq = ?3 WHERE user = ?1 AND room = ?2",
+        &[&user.id.to_string(), &room.as_str(), &seq.cast_signed()],
+    )?;
+    // Earlier messages are history to them.
     mark_read(connection, changes, room, user.id, seq)?;
     Ok(seq)
 }

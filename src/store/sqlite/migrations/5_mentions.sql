@@ -15,4 +15,7 @@ CREATE TABLE mentions (
 
 CREATE INDEX mentions_newest ON mentions (user, at, room, seq);
 
+-- The number of the 'joined' with which it began. Before there were mentions nobody had to know.
+ALTER TABLE memberships ADD COLUMN joined_seq INTEGER NOT NULL DEFAULT 0;
+
 CREATE INDEX memberships_by_room ON memberships (room);
