@@ -16,7 +16,7 @@ mod process;
 use std::time::Duration;
 
 use mongod::Mongod;
-use process::{Client, Served, per_second, post_request};
+use process::{Client, Served, change_of, per_second, per_second_of, post_request};
 use tempfile::TempDir;
 
 const CONNECTIONS: usize = 64;
@@ -45,12 +45,22 @@ fn main() {
         "| durable posts/s, {CONNECTIONS} connections | {} |",
         cell(|row| format!("{:.0}", row.posts_per_second))
     );
+    println!(
+        "| durable edits/s, the same | {} |",
+        cell(|row| format!("{:.0}", row.edits_per_second))
+    );
+    println!(
+        "| durable reactions/s, the same | {} |",
+        cell(|row| format!("{:.0}", row.reactions_per_second))
+    );
 }
 
 struct Figures {
     cold_start: Duration,
     idle_memory_kb: f64,
     posts_per_second: f64,
+    edits_per_second: f64,
+    reactions_per_second: f64,
 }
 
 fn measure(mongod: Option<&Mongod>) -> Figures {
@@ -67,9 +77,22 @@ fn measure(mongod: Option<&Mongod>) -> Figures {
     server.sign_up();
     server.make(&["tea".to_owned()]);
     let post = post_request(&server, "tea");
+    let posts_per_second = per_second(&server, &post, CONNECTIONS, MEASURED_FOR);
+    // Each connection changes a message of its own: the second is the first, after who joined.
+    let message = |connection: usize| connection as u64 + 2;
+    let edit = |connection, number: usize| {
+        let form = format!("body={number:0>100}");
+        change_of(&server, "tea", message(connection), "", &form)
+    };
+    let react = |connection, number: usize| {
+        let form = format!("emoji=%F0%9F%91%8D&on={}", (number + 1) % 2);
+        change_of(&server, "tea", message(connection), "/reactions", &form)
+    };
     Figures {
         cold_start,
         idle_memory_kb,
-        posts_per_second: per_second(&server, &post, CONNECTIONS, MEASURED_FOR),
+        posts_per_second,
+        edits_per_second: per_second_of(&server, CONNECTIONS, MEASURED_FOR, edit),
+        reactions_per_second: per_second_of(&server, CONNECTIONS, MEASURED_FOR, react),
     }
 }

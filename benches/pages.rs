@@ -45,6 +45,7 @@ fn main() {
         let text = format!("body=message+{number},+about+as+long+as+what+people+usually+write");
         parlor.request("POST", "/rooms/room-0/messages", &text);
     }
+    react_to_all(&mut parlor);
     // The texts that take longest to render, as far as anybody has found: as much as a page holds.
     let hostile = [("ticks", "`"), ("ends", "%EF%BC%88%E2%80%94")];
     parlor.make(&hostile.map(|(room, _)| room.to_owned()));
@@ -61,6 +62,11 @@ fn main() {
     let few = CONNECTIONS / 2;
     for (name, path, connections) in [
         ("a room of 50 messages", "/rooms/room-0", CONNECTIONS),
+        (
+            "the same with 10 reactions each",
+            "/rooms/reacted",
+            CONNECTIONS,
+        ),
         ("200 rooms", "/rooms", CONNECTIONS),
         (
             "a page of backticks",
@@ -90,6 +96,22 @@ fn main() {
             page.len(),
             ours / floor
         );
+    }
+}
+
+/// A room of 50 messages, each with ten reactions.
+fn react_to_all(parlor: &mut Served) {
+    let emoji = ["👍", "🎉", "😂", "😮", "😢", "🍵", "🚀", "👀", "🙏", "🔥"];
+    parlor.make(&["reacted".to_owned()]);
+    for number in 0..50 {
+        let text = format!("body=message+{number},+about+as+long+as+what+people+usually+write");
+        parlor.request("POST", "/rooms/reacted/messages", &text);
+        // After who joined, and ten reactions to each message before.
+        let path = format!("/rooms/reacted/messages/{}/reactions", 2 + 11 * number);
+        for emoji in emoji {
+            let answer = parlor.request("POST", &path, &format!("emoji={emoji}"));
+            assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        }
     }
 }
 

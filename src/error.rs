@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::headers::CrossSite;
 use crate::auth::password::HashError;
-use crate::domain::{Invalid, Reactions, Refusal, RoomId, User};
+use crate::domain::{Event, Invalid, Reactions, Refusal, RoomId, User};
 use crate::limits::RateLimited;
 use crate::store::StoreError;
 
@@ -49,6 +49,13 @@ pub enum AppError {
     NonceReused,
     /// A change to a message that may not be made.
     Refused(Refusal),
+    /// An edit of a message that was edited after its editor has seen it.
+    EditedSince {
+        /// The message as it is now.
+        message: Arc<Event>,
+        /// What was typed.
+        typed: String,
+    },
     /// A body over the limit.
     TooLarge,
     /// A body of a kind that is not read here.
@@ -94,7 +101,9 @@ impl AppError {
             Self::Invalid(_) | Self::InvalidFields(_) | Self::AsksFirst { .. } => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            Self::NonceReused | Self::Refused(Refusal::EditedSince(_)) => StatusCode::CONFLICT,
+            Self::NonceReused
+            | Self::EditedSince { .. }
+            | Self::Refused(Refusal::EditedSince(_)) => StatusCode::CONFLICT,
             Self::Refused(Refusal::NoMessage) => StatusCode::NOT_FOUND,
             Self::Refused(Refusal::NotAuthor) => StatusCode::FORBIDDEN,
             Self::Refused(Refusal::Deleted) => StatusCode::GONE,
@@ -127,7 +136,7 @@ impl AppError {
             Self::Refused(Refusal::NoMessage) => "Not found",
             Self::Refused(Refusal::NotAuthor) => "Not yours",
             Self::Refused(Refusal::Deleted) => "Deleted",
-            Self::Refused(Refusal::EditedSince(_)) => "Edited meanwhile",
+            Self::EditedSince { .. } | Self::Refused(Refusal::EditedSince(_)) => "Edited meanwhile",
             Self::Refused(Refusal::TooManyKinds) => "Not taken",
             Self::TooLarge => "Too large",
             Self::UnsupportedBody => "Not understood",
@@ -190,15 +199,13 @@ impl AppError {
                     "Somebody else wrote this message. Only its author can change it.".to_owned()
                 }
                 Refusal::Deleted => "This message was deleted.".to_owned(),
-                Refusal::EditedSince(_) => {
-                    "This message was edited since you saw it. Look at it as it is now, and save again."
-                        .to_owned()
-                }
+                Refusal::EditedSince(_) => EDITED_SINCE.to_owned(),
                 Refusal::TooManyKinds => format!(
                     "A message has at most {} kinds of reaction. Choose one that it has already.",
                     Reactions::KINDS_MAX
                 ),
             },
+            Self::EditedSince { .. } => EDITED_SINCE.to_owned(),
             Self::TooLarge => "This is more than 64 KiB. Send less at once.".to_owned(),
             Self::UnsupportedBody => {
                 "Send a form, multipart/form-data, text/plain or application/json, in UTF-8."
@@ -277,6 +284,9 @@ impl AppError {
         }
     }
 }
+
+const EDITED_SINCE: &str =
+    "This message was edited since you saw it. Look at it as it is now, and save again.";
 
 /// What @room does.
 pub fn tells_all(others: u64) -> String {

@@ -8,6 +8,7 @@
     reason = "a bench that cannot run should say so and stop"
 )]
 
+mod burst;
 mod floor;
 mod load;
 #[path = "../support/process.rs"]
@@ -97,6 +98,10 @@ fn main() {
     if is_asked("beside a crowd") {
         println!();
         posts_beside_a_crowd();
+    }
+    if is_asked("a burst of reactions") {
+        println!();
+        burst::measure();
     }
 }
 

@@ -232,6 +232,19 @@ pub fn post_request(served: &Served, room: &str) -> Vec<u8> {
     post_of(served, room, &format!("body={}", "x".repeat(100)))
 }
 
+/// A change to a message, in a form: `what` is behind its address.
+#[allow(dead_code, reason = "each bench uses some of it")]
+pub fn change_of(served: &Served, room: &str, seq: u64, what: &str, form: &str) -> Vec<u8> {
+    format!(
+        "POST /rooms/{room}/messages/{seq}{what} HTTP/1.1\r\nhost: localhost\r\n\
+         accept: application/json\r\n{}content-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\n\r\n{form}",
+        served.authorization,
+        form.len()
+    )
+    .into_bytes()
+}
+
 /// A message in a form.
 #[allow(dead_code, reason = "each bench uses some of it")]
 pub fn post_of(served: &Served, room: &str, form: &str) -> Vec<u8> {
@@ -247,14 +260,26 @@ pub fn post_of(served: &Served, room: &str, form: &str) -> Vec<u8> {
 /// How many requests a second so many kept connections get answered, each asking again at once.
 #[allow(dead_code, reason = "each bench uses some of it")]
 pub fn per_second(served: &Served, request: &[u8], connections: usize, lasts: Duration) -> f64 {
+    per_second_of(served, connections, lasts, |_, _| request)
+}
+
+/// The same with a request of each connection's own, by how many it has sent.
+#[allow(dead_code, reason = "each bench uses some of it")]
+pub fn per_second_of<R: AsRef<[u8]>>(
+    served: &Served,
+    connections: usize,
+    lasts: Duration,
+    request: impl Fn(usize, usize) -> R + Sync,
+) -> f64 {
     let until = Instant::now() + lasts;
+    let request = &request;
     let answered: usize = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..connections)
-            .map(|_| {
-                scope.spawn(|| {
+            .map(|connection| {
+                scope.spawn(move || {
                     let (mut client, mut answered) = (Client::new(served), 0);
                     while Instant::now() < until {
-                        client.ask(request);
+                        client.ask(request(connection, answered).as_ref());
                         answered += 1;
                     }
                     answered

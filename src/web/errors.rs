@@ -11,9 +11,10 @@ use serde::Serialize;
 use super::frame;
 use super::respond::{self, ResponseFormat};
 use super::sessions::login_path;
-use crate::domain::{Event, Mentions, Refusal};
+use crate::domain::{Event, Mentions};
 use crate::error::AppError;
 use crate::json;
+use crate::live::text_line;
 use crate::state::AppState;
 use crate::views::{EnterPage, ErrorFrame, ErrorNotice, ErrorPage};
 
@@ -30,6 +31,9 @@ struct Problem<'a> {
     /// The message as it is now, when it was edited before the sender's edit.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a Event>,
+    /// And what its sender would have it say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    typed: Option<&'a str>,
     /// What `confirm` takes for it to be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     confirm: Option<&'static str>,
@@ -130,7 +134,11 @@ fn rendered(error: &AppError, format: ResponseFormat, place: Place, wanted: &str
         }
         (ResponseFormat::Json, _) | (ResponseFormat::Page, _) => problem(error, &detail),
         (ResponseFormat::Text | ResponseFormat::Ndjson, _) => {
-            respond::text(status, format!("{detail}\n"))
+            let now = match error {
+                AppError::EditedSince { message, .. } => text_line(message),
+                _ => String::new(),
+            };
+            respond::text(status, format!("{detail}\n{now}"))
         }
     }
 }
@@ -175,7 +183,11 @@ fn problem(error: &AppError, detail: &str) -> Response {
         detail,
         errors,
         message: match error {
-            AppError::Refused(Refusal::EditedSince(message)) => Some(message),
+            AppError::EditedSince { message, .. } => Some(message),
+            _ => None,
+        },
+        typed: match error {
+            AppError::EditedSince { typed, .. } => Some(typed),
             _ => None,
         },
         confirm: asks_for.map(|_| Mentions::ROOM),

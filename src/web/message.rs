@@ -220,7 +220,8 @@ fn is_editors(error: &AppError) -> bool {
     matches!(
         error,
         AppError::Invalid(_)
-            | AppError::Refused(Refusal::EditedSince(_) | Refusal::Deleted)
+            | AppError::EditedSince { .. }
+            | AppError::Refused(Refusal::Deleted)
             | AppError::TooMany { .. }
             | AppError::Busy
             | AppError::StorageFull
@@ -239,7 +240,14 @@ async fn edit(app: &AppState, target: &Target, sent: &Edit) -> Result<(Seq, Arc<
                 .unwrap_or(Seq::MAX),
         ),
     };
-    target.change(app, NewChange::Edit { body, rev }).await
+    let edited = target.change(app, NewChange::Edit { body, rev }).await;
+    edited.map_err(|error| match error {
+        AppError::Refused(Refusal::EditedSince(message)) => AppError::EditedSince {
+            message,
+            typed: sent.body.clone(),
+        },
+        error => error,
+    })
 }
 
 /// `POST /rooms/{room}/messages/{seq}/delete`, or `DELETE` without the last part.

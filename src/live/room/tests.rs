@@ -1,8 +1,9 @@
+use std::cell::RefCell;
 use std::time::Duration;
 
 use super::*;
 use crate::domain::testing::{event, reaction};
-use crate::domain::{ChangeKind, Changed, EventKind};
+use crate::domain::{ChangeKind, Changed, EventKind, MessageBody, NewChange, Timestamp};
 
 pub(in crate::live) fn renderer() -> Renderer {
     Renderer {
@@ -143,4 +144,83 @@ fn nothing_that_was_read_before_a_deletion_is_taken() {
     assert_eq!(room.head(), Some(0));
     room.accept_read(read, room.token());
     assert_eq!(room.head(), Some(3));
+}
+
+type WhileRendering = Box<dyn FnOnce()>;
+
+thread_local! {
+    /// What happens when the next row is rendered, on this thread.
+    static WHILE_RENDERING: RefCell<Option<WhileRendering>> = RefCell::default();
+}
+
+/// Renders texts, and lets things happen in the midst of it.
+fn hooked() -> Renderer {
+    Renderer {
+        row: |event, _| {
+            let body = event.message().and_then(|message| message.body.clone());
+            if let Some(happen) = WHILE_RENDERING.take() {
+                happen();
+            }
+            body.map_or_else(|| "deleted".to_owned(), |body| body.as_str().to_owned())
+        },
+        ..renderer()
+    }
+}
+
+/// The change of this number to the message 1.
+fn change_of_the_first(seq: Seq, change: NewChange) -> Arc<Event> {
+    let message = event(1);
+    let at = Timestamp::from_millis(0);
+    let after = message.after_change(&change, message.author.id, seq, at);
+    let kind = EventKind::Changed(Changed {
+        target: 1,
+        what: ChangeKind::from(&change),
+        message: after.unwrap().map(Arc::new),
+    });
+    let message = Event::clone(&message);
+    Arc::new(Event {
+        seq,
+        kind,
+        ..message
+    })
+}
+
+/// Invariant: a message that changes while its row is rendered is sent as it is in the end, whoever reads it
+/// when; and what was rendered before a deletion is not sent at all.
+#[test]
+fn a_message_that_changes_while_its_row_is_rendered_ends_as_it_is() {
+    let body = MessageBody::parse("edited").unwrap();
+    let edit = NewChange::Edit { body, rev: None };
+    for (change, text) in [(edit, "edited"), (NewChange::Delete, "deleted")] {
+        let tea = RoomId::parse("tea").unwrap();
+        let room = Arc::new(Room::new(tea, 0, hooked()));
+        room.reaches(0);
+        room.accept(event(1));
+        let (there, change) = (Arc::clone(&room), change_of_the_first(2, change));
+        let is_deletion = change.kind.is_deletion();
+        WHILE_RENDERING.set(Some(Box::new(move || {
+            there.accept(change);
+        })));
+        let read = |mut cursor: Seq| {
+            let mut all = String::new();
+            while let Taken::Events(bytes, upto) = room.take(cursor, Format::Html) {
+                all += std::str::from_utf8(&bytes).unwrap();
+                cursor = upto;
+            }
+            all
+        };
+        let token = room.token();
+        let first = read(0);
+        assert!(
+            first.trim_end().ends_with(&format!("data: {text}")),
+            "{first}"
+        );
+        assert_eq!(room.is_current(token), !is_deletion);
+        // Nothing of before is kept for the next.
+        let second = read(0);
+        assert!(
+            second.contains(text) && !second.contains("number 1"),
+            "{second}"
+        );
+    }
 }

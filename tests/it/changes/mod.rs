@@ -3,6 +3,7 @@
 mod abandoned;
 mod convergence;
 mod deletion;
+mod killed;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, Response, StatusCode};
@@ -253,6 +254,17 @@ async fn an_edit_over_anothers_is_given_back(backend: Backend) {
     let problem: Value = late.json().await.unwrap();
     assert_eq!(problem["message"]["body"], "two");
     assert_eq!(problem["message"]["rev"].to_string(), rev);
+    assert_eq!(problem["typed"], "three");
+    let late = send(
+        &ana,
+        Method::PATCH,
+        &here,
+        "text/plain",
+        &with("0", "three"),
+    )
+    .await;
+    assert_eq!(late.status(), StatusCode::CONFLICT);
+    assert_contains(&late.text().await.unwrap(), " ana: two\n");
 
     // On the page, what was typed stands beside what is there, and the next attempt knows of it.
     let late = send(
