@@ -188,7 +188,12 @@ impl Reactions {
 
     /// About how much memory they take, in bytes.
     pub fn weight(&self) -> usize {
-        self.all.len() * size_of::<Reaction>() + self.escaped_bytes_max()
+        const NAME: usize = 32;
+        let of_kind = |kind: &ReactionKind| {
+            size_of::<ReactionKind>() + kind.users.len() * (size_of::<Author>() + NAME)
+        };
+        let kinds: usize = self.kinds.iter().map(of_kind).sum();
+        self.all.len() * size_of::<Reaction>() + kinds
     }
 
     /// The most bytes they take in an answer, about: in JSON, with ids and names.

@@ -313,7 +313,7 @@ impl Room {
             After::Nothing => return Taken::Nothing,
             After::Behind => return Taken::Behind,
         };
-        match self.write(&next, format) {
+        match self.write(&next, format, Heads::default()) {
             Some((bytes, upto)) => Taken::Events(bytes, upto),
             None => Taken::Behind,
         }
@@ -324,12 +324,25 @@ impl Room {
     pub(super) fn encode(&self, events: Vec<Arc<Event>>, format: Format) -> Option<(Bytes, Seq)> {
         let encoded = |event| Arc::new(Encoded::new(event, self.epoch));
         let events: Vec<_> = events.into_iter().map(encoded).collect();
-        self.write(&events, format)
+        // What is still to come shows the messages, as well.
+        self.write(&events, format, self.heads())
     }
 
-    /// The bytes of as many of these events as one write takes, and the last of them.
-    fn write(&self, events: &[Arc<Encoded>], format: Format) -> Option<(Bytes, Seq)> {
-        let bytes = |event: &Encoded| event.bytes(format, self.renderer);
+    /// The bytes of as many of these events as one write takes, and the last of them. Others up to `heads` are
+    /// sent next.
+    fn write(&self, events: &[Arc<Encoded>], format: Format, heads: Heads) -> Option<(Bytes, Seq)> {
+        let last = events.last().map_or(0, |last| last.seq());
+        let goes_on = last < heads.of(format);
+        let shows_later = |event: &Encoded| {
+            let event = event.event();
+            let state = event.message().filter(|_| event.target().is_some());
+            goes_on
+                && state.is_some_and(|message| (last + 1..=heads.head).contains(&message.changed))
+        };
+        let bytes = |event: &Encoded| match event.passed_over(format) {
+            Some(passed_over) if shows_later(event) => passed_over,
+            _ => event.bytes(format, self.renderer),
+        };
         let (first, rest) = match events {
             // The usual case: one event, the same bytes for everybody.
             [one] => return Some((bytes(one), one.seq())),

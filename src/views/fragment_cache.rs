@@ -4,6 +4,7 @@
 //! whatever changes is another list. So there is nothing to forget in time, and nothing can be stale.
 
 use std::fmt;
+use std::hash::Hash;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,8 +18,11 @@ use crate::domain::{Event, EventId, RoomId, RoomSummary, UserId};
 /// Of how many rooms, and of how many readers, parts are kept.
 const KEPT_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
 
-/// A longer part is made each time: usual ones are half of that.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// How many bytes they have in all. Usual ones have half of what that is for each.
+const KEPT_BYTES_MAX: usize = KEPT_MAX.get() * 64 * 1024;
+
+/// A longer part is made each time: a page with ten reactions to each message has half of it.
+const PART_BYTES_MAX: usize = 256 * 1024;
 
 /// Rendered fragments, one after the other.
 pub struct Fragments {
@@ -35,23 +39,56 @@ pub struct CachedHtml {
 
 /// The parts that are kept. One for all pages.
 pub struct FragmentCache {
-    logs: Mutex<LruCache<RoomId, CachedLog>>,
+    logs: Mutex<Kept<RoomId, Vec<Arc<Event>>>>,
     sides: Lists,
     lobbies: Lists,
 }
 
-/// The rows of some events, by these.
-type CachedLog = (Vec<Arc<Event>>, Arc<Fragments>);
-
 /// Fragments made of somebody's rooms, by whose.
-type Lists = Mutex<LruCache<UserId, (Arc<[RoomSummary]>, Arc<Fragments>)>>;
+type Lists = Mutex<Kept<UserId, Arc<[RoomSummary]>>>;
+
+/// Fragments with what they were made of: those that were used last.
+struct Kept<K, M> {
+    parts: LruCache<K, (M, Arc<Fragments>)>,
+    bytes: usize,
+}
+
+impl<K: Hash + Eq, M> Kept<K, M> {
+    fn new() -> Self {
+        let parts = LruCache::new(KEPT_MAX);
+        Self { parts, bytes: 0 }
+    }
+
+    fn get(&mut self, key: &K) -> Option<&(M, Arc<Fragments>)> {
+        self.parts.get(key)
+    }
+
+    fn put(&mut self, key: K, made_of: M, fragments: &Arc<Fragments>) {
+        let length = fragments.html.len();
+        if length > PART_BYTES_MAX {
+            return;
+        }
+        self.bytes += length;
+        let pushed_out = self.parts.push(key, (made_of, Arc::clone(fragments)));
+        self.forgot(pushed_out);
+        while self.bytes > KEPT_BYTES_MAX {
+            let oldest = self.parts.pop_lru();
+            self.forgot(oldest);
+        }
+    }
+
+    fn forgot(&mut self, part: Option<(K, (M, Arc<Fragments>))>) {
+        let length = part.map_or(0, |(_, (_, fragments))| fragments.html.len());
+        self.bytes -= length;
+    }
+}
 
 impl Default for FragmentCache {
     fn default() -> Self {
         Self {
-            logs: Mutex::new(LruCache::new(KEPT_MAX)),
-            sides: Mutex::new(LruCache::new(KEPT_MAX)),
-            lobbies: Mutex::new(LruCache::new(KEPT_MAX)),
+            logs: Mutex::new(Kept::new()),
+            sides: Mutex::new(Kept::new()),
+            lobbies: Mutex::new(Kept::new()),
         }
     }
 }
@@ -80,10 +117,7 @@ impl FragmentCache {
             let fragments = Arc::new(Fragments::of(
                 rows(events, epoch).into_iter().map(Row::render),
             ));
-            if fragments.html.len() <= KEPT_BYTES_MAX {
-                let made_of = (events.to_vec(), Arc::clone(&fragments));
-                locked(&self.logs).put(room.clone(), made_of);
-            }
+            locked(&self.logs).put(room.clone(), events.to_vec(), &fragments);
             fragments
         });
         // A reader who has read all of it gets it as it is.
@@ -134,9 +168,7 @@ fn kept(
         return Arc::clone(fragments);
     }
     let fragments = Arc::new(Fragments::of(rooms.iter().map(piece)));
-    if fragments.html.len() <= KEPT_BYTES_MAX {
-        locked(lists).put(user, (Arc::clone(rooms), Arc::clone(&fragments)));
-    }
+    locked(lists).put(user, Arc::clone(rooms), &fragments);
     fragments
 }
 
@@ -196,6 +228,29 @@ fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::domain::{Author, EventKind, Message, MessageBody, Timestamp};
+
+    /// Invariant: what is kept is bounded in number and in bytes.
+    #[test]
+    fn long_parts_make_place_for_others() {
+        let mut kept = Kept::new();
+        for length in [1_000, PART_BYTES_MAX, PART_BYTES_MAX + 1] {
+            for key in 0..300 {
+                let html = "x".repeat(length);
+                let ends = Vec::new();
+                let fragments = Arc::new(Fragments { html, ends });
+                kept.put((length, key % 150), (), &fragments);
+                let bytes: usize = kept
+                    .parts
+                    .iter()
+                    .map(|(_, (_, part))| part.html.len())
+                    .sum();
+                assert_eq!(kept.bytes, bytes);
+                assert!(bytes <= KEPT_BYTES_MAX);
+            }
+        }
+        assert!(kept.get(&(PART_BYTES_MAX, 149)).is_some());
+        assert!(kept.get(&(PART_BYTES_MAX + 1, 149)).is_none());
+    }
 
     #[test]
     fn what_is_kept_looks_as_if_it_were_made_for_each_reader() {

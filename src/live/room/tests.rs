@@ -126,6 +126,41 @@ fn only_the_last_of_several_changes_carries_the_row() {
     assert!(sent.trim_end().ends_with("data: <li>5</li>"), "{sent}");
 }
 
+/// Invariant: a reader far behind a burst gets the row once, at the end, and not with each page of it.
+#[test]
+fn a_row_that_is_still_to_come_is_not_sent_before() {
+    let room = room();
+    room.reaches(300);
+    let page = |changes: std::ops::RangeInclusive<Seq>, changed| {
+        let change = |seq| {
+            let mut event = Event::clone(&reaction(seq, 1));
+            let state = Event::clone(&reaction(changed, 1));
+            if let (EventKind::Changed(change), EventKind::Changed(state)) =
+                (&mut event.kind, state.kind)
+            {
+                change.message = state.message;
+            }
+            Arc::new(event)
+        };
+        let (bytes, upto) = room
+            .encode(changes.clone().map(change).collect(), Format::Html)
+            .unwrap();
+        assert_eq!(upto, *changes.end());
+        let sent = String::from_utf8(bytes.into()).unwrap();
+        assert_eq!(
+            sent.matches("\nid: ").count() + 1,
+            changes.count(),
+            "each has its number"
+        );
+        sent.matches("<li>").count()
+    };
+    assert_eq!(page(2..=101, 300), 0);
+    assert_eq!(page(250..=250, 300), 0);
+    assert_eq!(page(201..=300, 300), 1);
+    // What is beyond the head may come late.
+    assert_eq!(page(2..=101, 301), 1);
+}
+
 /// Invariant: events that were read before a deletion was heard of are not taken.
 #[test]
 fn nothing_that_was_read_before_a_deletion_is_taken() {

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::domain::{Event, Message, RoomId, RoomSummary, Seq};
 use crate::store::{History, newest_first};
 
-/// How many bytes of text a kept page has at most: 200 pages are megabytes. Usual pages have a
-/// tenth of it.
-pub(super) const PAGE_BYTES_MAX: usize = 32 * 1024;
+/// How many bytes of texts and reactions a kept page has at most: 200 such pages are 26 MB. Usual ones have
+/// a tenth of it or less, and those with ten reactions to each message have most of it.
+pub(super) const PAGE_BYTES_MAX: usize = 128 * 1024;
 
 /// How many entries the newest page has.
 pub(in crate::store) const NEWEST_MAX: usize = 50;

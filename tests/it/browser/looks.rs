@@ -149,7 +149,7 @@ async fn every_page_is_accessible_and_looks_right() {
             "It is. The recipe, more or less:\n```\n500 g rye\n400 g water\n 10 g salt\n```\nand a day of `patience`.",
         ),
         (Some(&cem), "😋"),
-        (Some(&cem), "Is there any butter left?"),
+        (Some(&cem), "@ana is there any butter left?"),
         (None, "I’ll bring some."),
         (None, "Anything else?"),
     ] {
@@ -161,15 +161,32 @@ async fn every_page_is_accessible_and_looks_right() {
         ana.sees(first_line).await;
         ana.until("!document.querySelector('.pending')").await;
     }
+    // The recipe is liked, and somebody answers.
+    let log = ben.log("kitchen").await;
+    let recipe = log.iter().find(|event| {
+        let body = event["body"].as_str();
+        body.is_some_and(|body| body.contains("recipe"))
+    });
+    let recipe = recipe.unwrap()["seq"].to_string();
+    for (who, emoji) in [(&cem, "👍"), (&ben, "👍"), (&cem, "🍞")] {
+        let path = format!("/rooms/kitchen/messages/{recipe}/reactions");
+        who.post(&path, &[("emoji", emoji)]).await;
+    }
+    let reply = [("body", "I’ll try it **tonight**."), ("reply_to", &recipe)];
+    cem.post("/rooms/kitchen/messages", &reply).await;
+    ana.sees("I’ll try it tonight.").await;
+    ana.until("document.querySelectorAll('.reactions button').length === 2")
+        .await;
     for text in [
         "We meet on Thursday.",
-        "Bring the second book, please.",
+        "@ana bring the second book, please.",
         "Or the third.",
     ] {
         ben.says("reading-club", text).await;
     }
     ana.sees("ana, ben and cem are here").await;
-    ana.until("document.title === '(3) kitchen – Parlor'").await;
+    ana.until("document.title === '(1 mention, 3 unread) kitchen – Parlor'")
+        .await;
     look.at("room").await;
     ana.goto(&format!("{base}/rooms/kitchen/messages/4")).await;
     look.at("permalink").await;
