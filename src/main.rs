@@ -180,6 +180,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
     let hub = hub.start(
         Arc::<dyn Store>::clone(&store),
         Arc::<dyn Store>::clone(&store),
+        Arc::<dyn Store>::clone(&store),
         cluster,
     );
     let app = parlor::app(AppState::new(Services {

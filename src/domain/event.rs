@@ -227,8 +227,10 @@ impl<'a> From<&'a Changed> for ChangeShape<'a> {
 pub enum EventKind {
     /// Somebody said something.
     Message(Message),
-    /// Somebody entered the room for the first time.
+    /// Somebody entered the room, and is in it from here on.
     Joined,
+    /// Somebody left it.
+    Left,
     /// Somebody changed a message.
     Changed(Changed),
     /// An event of another version of Parlor. It keeps its place in the log, and is passed over
@@ -247,6 +249,7 @@ impl EventKind {
         match self {
             Self::Message(_) => "message",
             Self::Joined => "joined",
+            Self::Left => "left",
             Self::Changed(changed) => changed.what.name(),
             Self::Unknown { name, .. } => name,
         }
@@ -256,7 +259,7 @@ impl EventKind {
     pub fn body(&self) -> Option<&MessageBody> {
         match self {
             Self::Message(message) => message.body.as_ref(),
-            Self::Joined | Self::Changed(_) | Self::Unknown { .. } => None,
+            Self::Joined | Self::Left | Self::Changed(_) | Self::Unknown { .. } => None,
         }
     }
 
@@ -282,7 +285,7 @@ impl EventKind {
 
     /// Whether pages show it in a place of its own.
     pub fn is_shown(&self) -> bool {
-        matches!(self, Self::Message(_) | Self::Joined)
+        matches!(self, Self::Message(_) | Self::Joined | Self::Left)
     }
 }
 

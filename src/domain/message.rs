@@ -253,7 +253,7 @@ impl Event {
         match &self.kind {
             EventKind::Message(message) => Some(message),
             EventKind::Changed(changed) => changed.message.as_deref()?.message(),
-            EventKind::Joined | EventKind::Unknown { .. } => None,
+            EventKind::Joined | EventKind::Left | EventKind::Unknown { .. } => None,
         }
     }
 
@@ -279,7 +279,7 @@ impl Event {
         let message = match &self.kind {
             EventKind::Message(message) => message,
             EventKind::Changed(_) => return true,
-            EventKind::Joined | EventKind::Unknown { .. } => return false,
+            EventKind::Joined | EventKind::Left | EventKind::Unknown { .. } => return false,
         };
         message.reply.is_some() || !message.mentions.is_empty() || !message.reactions.is_empty()
     }

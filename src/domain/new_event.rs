@@ -33,6 +33,8 @@ pub enum NewKind {
     },
     /// The author has entered the room.
     Joined,
+    /// The author has left it.
+    Left,
     /// A change to a message. It needs no nonce: made twice, it is made once.
     Change {
         /// The message's number.
@@ -56,6 +58,7 @@ impl NewKind {
                 ..Message::new(body.clone(), *reply_to)
             })),
             Self::Joined => Ok(EventKind::Joined),
+            Self::Left => Ok(EventKind::Left),
             Self::Change { target, change } => Err((*target, change)),
         }
     }
@@ -95,6 +98,11 @@ impl Nonce {
         Self(format!(" joined-{membership}").into())
     }
 
+    /// The nonce of the event with which it ends, likewise.
+    pub fn left(membership: MembershipId) -> Self {
+        Self(format!(" left-{membership}").into())
+    }
+
     /// The nonce as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -114,6 +122,7 @@ mod tests {
     #[test]
     fn nobody_can_send_the_nonce_of_a_join() {
         assert!(Nonce::parse(Nonce::joined(MembershipId::new()).as_str()).is_err());
+        assert!(Nonce::parse(Nonce::left(MembershipId::new()).as_str()).is_err());
         assert!(Nonce::parse("").is_err());
         assert!(Nonce::parse("a b").is_err());
         assert!(Nonce::parse(&"x".repeat(129)).is_err());

@@ -54,6 +54,7 @@ impl StoredKind<'_> {
                 })
             }
             ("joined", None, _) if has_no_text => EventKind::Joined,
+            ("left", None, _) if has_no_text => EventKind::Left,
             (_, Some(target), Some(what)) if has_no_text => EventKind::Changed(Changed {
                 target,
                 what,
@@ -82,7 +83,7 @@ impl<'a> From<&'a EventKind> for StoredKind<'a> {
                 mentions: message.mentions.keys().map(Cow::Owned).collect(),
                 ..Self::default()
             },
-            EventKind::Joined => Self {
+            EventKind::Joined | EventKind::Left => Self {
                 name,
                 ..Self::default()
             },

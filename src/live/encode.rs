@@ -162,6 +162,7 @@ pub fn text_line(event: &Event) -> String {
         (EventKind::Message(_), Some(says)) => format!("{at} {who}: {says}\n"),
         (EventKind::Message(_), None) => format!("{at} {who}: (deleted)\n"),
         (EventKind::Joined, _) => format!("{at} {who} joined\n"),
+        (EventKind::Left, _) => format!("{at} {who} left\n"),
         (EventKind::Changed(changed), says) => match (&changed.what, says) {
             (ChangeKind::Deleted, _) => format!("{at} {who} deleted a message\n"),
             // Nothing is left of what was changed.

@@ -17,8 +17,8 @@ use super::room::{Accepted, Following, Room};
 use super::streams::Streams;
 use super::{Format, PresenceGuard, Subscriber};
 use crate::cluster::{Cluster, PeerChange};
-use crate::domain::{Event, RoomId, Roster, Seq, Session, SessionId, User, UserId};
-use crate::store::{Change, Log, PAGE_MAX, Sessions, StoreError};
+use crate::domain::{Event, EventKind, RoomId, Roster, Seq, Session, SessionId, User, UserId};
+use crate::store::{Change, Log, Members, PAGE_MAX, Sessions, StoreError};
 
 /// How often every stream says that it is alive: twice within the 30 to 60 seconds after which
 /// proxies cut silent connections.
@@ -42,6 +42,7 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     log: Arc<dyn Log>,
     sessions: Arc<dyn Sessions>,
+    members: Arc<dyn Members>,
     /// `None` where there is one node.
     cluster: Option<Arc<dyn Cluster>>,
     renderer: Renderer,
@@ -65,7 +66,10 @@ struct Shared {
 impl Shared {
     fn on_change(&self, change: Change) {
         match change {
-            Change::Appended(event) => self.accept(event),
+            Change::Appended(event) => {
+                self.end_membership(&event);
+                self.accept(event);
+            }
             Change::SessionRevoked(session) => self.streams.end_session(session),
             Change::Resync => self.resync.notify_one(),
             Change::Distrust => {
@@ -93,6 +97,13 @@ impl Shared {
             && room.accept(event) == Accepted::Gap
         {
             let _ = self.gaps.send(room);
+        }
+    }
+
+    /// Somebody who has left a room does not hear what is said there any more.
+    fn end_membership(&self, event: &Event) {
+        if event.kind == EventKind::Left {
+            self.streams.end_membership(&event.room, event.author.id);
         }
     }
 
@@ -153,7 +164,9 @@ impl Hub {
     /// once more after this: earlier changes are not waited for.
     pub fn watch_logs(&self, rooms: Vec<RoomId>, session: &Session) -> LogWait {
         let shared = &self.0.shared;
-        shared.waiters.watch(shared.streams.open(session), rooms)
+        shared
+            .waiters
+            .watch(shared.streams.open(session, None), rooms)
     }
 
     /// Opens a stream of the room for a session. Where it starts is still to be said.
@@ -176,7 +189,7 @@ impl Hub {
             let head = heads.first().copied().unwrap_or(0);
             self.0.shared.reaches(room, head);
         }
-        let stream = self.0.shared.streams.open(session);
+        let stream = self.0.shared.streams.open(session, Some(&room.id));
         let guard = self.arrive(&room.id, user);
         let log = Arc::clone(&self.0.log);
         Ok(Subscriber::new(log, stream, guard, following, format))
@@ -207,7 +220,12 @@ impl Hub {
         while let Some(after) = room.missing_after() {
             let token = room.token();
             match self.0.log.page_after(&room.id, after, PAGE_MAX).await {
-                Ok(events) if !events.is_empty() => room.accept_read(events, token),
+                Ok(events) if !events.is_empty() => {
+                    for event in &events {
+                        self.0.shared.end_membership(event);
+                    }
+                    room.accept_read(events, token);
+                }
                 // The event that told of a gap is not in the log: then nothing is missing.
                 Ok(_) => return room.give_up_catching_up(),
                 Err(error) => {
@@ -223,7 +241,11 @@ impl Hub {
     async fn resync_loop(self) {
         loop {
             self.0.shared.resync.notified().await;
-            tokio::join!(self.compare_heads(), self.check_sessions());
+            tokio::join!(
+                self.compare_heads(),
+                self.check_sessions(),
+                self.check_memberships()
+            );
         }
     }
 
@@ -240,6 +262,21 @@ impl Hub {
                 }
             }
             Err(error) => tracing::warn!(?error, "cannot check the streams’ sessions"),
+        }
+    }
+
+    /// Ends the streams of memberships whose end was missed.
+    async fn check_memberships(&self) {
+        for (room, users) in self.0.shared.streams.members() {
+            let users: Vec<UserId> = users.into_iter().collect();
+            match self.0.members.members_among(&room, &users).await {
+                Ok(members) => {
+                    for user in users.into_iter().filter(|user| !members.contains(user)) {
+                        self.0.shared.streams.end_membership(&room, user);
+                    }
+                }
+                Err(error) => tracing::warn!(%room, ?error, "cannot check the streams’ members"),
+            }
         }
     }
 

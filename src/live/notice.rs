@@ -86,7 +86,7 @@ fn heartbeat(format: Format) -> Bytes {
 /// The last bytes of a stream; perhaps none.
 pub(super) fn goodbye(format: Format, reason: CloseReason) -> Bytes {
     let retry_ms = match reason {
-        CloseReason::SignedOut | CloseReason::Changed => RETRY_MS,
+        CloseReason::SignedOut | CloseReason::Removed | CloseReason::Changed => RETRY_MS,
         CloseReason::Evicted => RETRY_EVICTED_MS,
         CloseReason::ShutDown => {
             let random = getrandom::u32().unwrap_or(0);
@@ -95,6 +95,7 @@ pub(super) fn goodbye(format: Format, reason: CloseReason) -> Bytes {
     };
     let name = match reason {
         CloseReason::SignedOut => "signed-out",
+        CloseReason::Removed => "removed",
         CloseReason::Evicted | CloseReason::Changed | CloseReason::ShutDown => "goodbye",
     };
     match format {

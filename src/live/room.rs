@@ -339,9 +339,10 @@ impl Room {
             goes_on
                 && state.is_some_and(|message| (last + 1..=heads.head).contains(&message.changed))
         };
-        let bytes = |event: &Encoded| match event.passed_over(format) {
-            Some(passed_over) if shows_later(event) => passed_over,
-            _ => event.bytes(format, self.renderer),
+        let bytes = |event: &Encoded| {
+            let passed_over = shows_later(event).then(|| event.passed_over(format));
+            let passed_over = passed_over.flatten();
+            passed_over.unwrap_or_else(|| event.bytes(format, self.renderer))
         };
         let (first, rest) = match events {
             // The usual case: one event, the same bytes for everybody.

@@ -1,6 +1,6 @@
 //! The registry of open streams, by user and session, and what ends them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,13 +9,15 @@ use std::task::{Context, Poll};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{oneshot, watch};
 
-use crate::domain::{Session, SessionId, UserId};
+use crate::domain::{RoomId, Session, SessionId, UserId};
 
 /// Why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
     /// Its session was revoked or is over: coming back needs a new one.
     SignedOut,
+    /// Its user is no member of the room any more.
+    Removed,
     /// Its user opened one more than they may; it can come back where it was.
     Evicted,
     /// It cannot show a change to what it has shown; the next one begins with that.
@@ -45,6 +47,8 @@ struct Open {
 struct Handle {
     number: u64,
     session: SessionId,
+    /// `None` for a wait for all of a user's rooms.
+    room: Option<RoomId>,
     end: oneshot::Sender<CloseReason>,
 }
 
@@ -85,9 +89,21 @@ impl Streams {
         sessions
     }
 
+    /// The memberships by which streams are open, each once, by room.
+    pub(super) fn members(&self) -> HashMap<RoomId, HashSet<UserId>> {
+        let mut members: HashMap<RoomId, HashSet<UserId>> = HashMap::new();
+        for (user, streams) in &self.open_streams().by_user {
+            for room in streams.iter().filter_map(|handle| handle.room.as_ref()) {
+                members.entry(room.clone()).or_default().insert(*user);
+            }
+        }
+        members
+    }
+
     /// Registers a stream of the session's user, ending their oldest if they have too many. The
-    /// session must be looked up once more after this: a revocation from before is not heard.
-    pub(super) fn open(&self, session: &Session) -> StreamGuard {
+    /// session, and the membership if it is of a room, must be looked up once more after this: an end
+    /// from before is not heard.
+    pub(super) fn open(&self, session: &Session, room: Option<&RoomId>) -> StreamGuard {
         let (end, ended) = oneshot::channel();
         let mut open = self.open_streams();
         open.last_number += 1;
@@ -104,6 +120,7 @@ impl Streams {
             streams.push_back(Handle {
                 number,
                 session: session.id,
+                room: room.cloned(),
                 end,
             });
         }
@@ -119,14 +136,23 @@ impl Streams {
 
     /// Ends the streams of a session.
     pub(super) fn end_session(&self, session: SessionId) {
-        self.end_where(CloseReason::SignedOut, |handle| handle.session == session);
+        self.end_where(CloseReason::SignedOut, |_, handle| {
+            handle.session == session
+        });
+    }
+
+    /// Ends a user's streams of a room.
+    pub(super) fn end_membership(&self, room: &RoomId, user: UserId) {
+        self.end_where(CloseReason::Removed, |of, handle| {
+            of == user && handle.room.as_ref() == Some(room)
+        });
     }
 
     /// Ends all streams, and each that is opened from now on.
     pub fn shut_down(&self) {
         // Before the list is gone through: who opens one waits for the list and sees this then.
         self.0.has_shut_down.send_replace(true);
-        self.end_where(CloseReason::ShutDown, |_| true);
+        self.end_where(CloseReason::ShutDown, |_, _| true);
     }
 
     /// Waits for that.
@@ -134,10 +160,11 @@ impl Streams {
         let _ = self.0.has_shut_down.subscribe().wait_for(|has| *has).await;
     }
 
-    fn end_where(&self, ending: CloseReason, ends: impl Fn(&Handle) -> bool) {
+    fn end_where(&self, ending: CloseReason, ends: impl Fn(UserId, &Handle) -> bool) {
         let mut open = self.open_streams();
-        for streams in open.by_user.values_mut() {
-            let (ending_now, staying) = streams.drain(..).partition(&ends);
+        for (user, streams) in &mut open.by_user {
+            let ends = |handle: &Handle| ends(*user, handle);
+            let (ending_now, staying) = streams.drain(..).partition(ends);
             *streams = staying;
             for handle in Vec::<Handle>::from(ending_now) {
                 let _ = handle.end.send(ending);

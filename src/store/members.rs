@@ -1,9 +1,11 @@
 //! The members of a room, as people.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::domain::{RoomId, User};
+use crate::domain::{RoomId, User, UserId};
 
 /// So many people are looked through for a name: a room's, if it has no more, or else the first of those who
 /// are called so in whichever room.
@@ -30,6 +32,13 @@ pub trait Members: Send + Sync {
         prefix: String,
         limit: usize,
     ) -> Result<Vec<User>, StoreError>;
+
+    /// Those of some users who are members.
+    async fn members_among(
+        &self,
+        room: &RoomId,
+        users: &[UserId],
+    ) -> Result<HashSet<UserId>, StoreError>;
 
     /// How many members there are.
     async fn count_members(&self, room: &RoomId) -> Result<u64, StoreError>;

@@ -40,6 +40,10 @@ pub trait Rooms: Send + Sync {
     /// [`StoreError::TooManyRooms`] when the user would be in one too many.
     async fn join(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError>;
 
+    /// Ends the membership of `user` and appends a `left` event, once however often and wherever this is
+    /// called. How far one must see the room to see it is answered; 0 for who was no member.
+    async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError>;
+
     /// The relation of `user` to `room`. A membership that has ended elsewhere may hold for up to two
     /// seconds; one that has begun is there at once.
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError>;

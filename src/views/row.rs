@@ -44,6 +44,7 @@ pub(super) enum RowKind<'a> {
         is_emoji: bool,
     },
     Joined,
+    Left,
     /// Nothing: this version does not know what it is.
     PassedOver,
 }
@@ -84,6 +85,7 @@ impl<'a> Row<'a> {
                     }
                 }
                 EventKind::Joined => RowKind::Joined,
+                EventKind::Left => RowKind::Left,
                 EventKind::Changed(_) | EventKind::Unknown { .. } => RowKind::PassedOver,
             },
             is_marked: false,
@@ -222,7 +224,9 @@ pub fn event_row(event: &Event, epoch: Epoch) -> String {
                 })
         }
         EventKind::Unknown { .. } => String::new(),
-        EventKind::Message(_) | EventKind::Joined => Row::new(event, epoch).render(),
+        EventKind::Message(_) | EventKind::Joined | EventKind::Left => {
+            Row::new(event, epoch).render()
+        }
     }
 }
 

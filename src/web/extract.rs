@@ -107,6 +107,24 @@ pub(super) struct RoomMember {
     pub(super) read: Seq,
 }
 
+impl RoomMember {
+    /// Looks session and membership up again: either may have ended meanwhile.
+    pub(super) async fn is_still(&self, app: &AppState) -> Result<(), AppError> {
+        if !self.signed_in.is_still(app).await? {
+            return Err(AppError::SignedOut);
+        }
+        let (room, user) = (&self.room, &self.signed_in.user);
+        match app.store.access(room, user).await? {
+            Access::Member { .. } => Ok(()),
+            access => Err(AppError::NotMember {
+                room: room.clone(),
+                exists: access == Access::NotMember,
+                user: user.clone(),
+            }),
+        }
+    }
+}
+
 impl FromRequestParts<AppState> for RoomMember {
     type Rejection = AppError;
 

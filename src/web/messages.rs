@@ -46,28 +46,29 @@ struct LogPage<'a> {
 pub(super) async fn index(
     State(app): State<AppState>,
     format: ResponseFormat,
-    RoomMember {
-        signed_in, room, ..
-    }: RoomMember,
+    member: RoomMember,
     seeing: Seeing,
     query: Query,
 ) -> Result<Response, AppError> {
+    let RoomMember {
+        signed_in, room, ..
+    } = &member;
     let epoch = app.store.epoch();
     let range = Range::parse(&query, epoch)?;
     let mut end = None;
     let events = match range.end {
         End::Newest => {
             let freshness = seeing.freshness();
-            let newest = app.store.newest(&room, range.limit, &freshness).await?;
+            let newest = app.store.newest(room, range.limit, &freshness).await?;
             end = Some(newest.head);
             newest.entries
         }
-        End::Before(before) => app.store.page_before(&room, before, range.limit).await?,
+        End::Before(before) => app.store.page_before(room, before, range.limit).await?,
         End::After(after) => {
-            let events = app.store.page_after(&room, after, range.limit).await?;
+            let events = app.store.page_after(room, after, range.limit).await?;
             if events.is_empty() && !range.wait.is_zero() {
-                wait_beyond(&app, &signed_in, &room, after, range.wait).await?;
-                app.store.page_after(&room, after, range.limit).await?
+                wait_beyond(&app, &member, after, range.wait).await?;
+                app.store.page_after(room, after, range.limit).await?
             } else {
                 events
             }
@@ -83,10 +84,10 @@ pub(super) async fn index(
         },
     };
     match format {
-        ResponseFormat::Page => page(&app, &signed_in.user, &room, &events).await,
+        ResponseFormat::Page => page(&app, &signed_in.user, room, &events).await,
         ResponseFormat::Fragment => {
             let fragment = HistoryFragment {
-                room: &room,
+                room,
                 rows: rows(&events, epoch),
                 changed: changed_rows(&events, epoch),
                 older: match range.end {
@@ -106,7 +107,7 @@ pub(super) async fn index(
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let page = LogPage {
-                head: head(&app, &room).await?,
+                head: head(&app, room).await?,
                 events: &events,
                 cursor: cursor.to_string(),
             };
@@ -119,16 +120,16 @@ pub(super) async fn index(
 /// Waits like a stream does, so that whatever ends a stream ends this too.
 async fn wait_beyond(
     app: &AppState,
-    signed_in: &SignedIn,
-    room: &RoomId,
+    member: &RoomMember,
     after: Seq,
     longest: Duration,
 ) -> Result<(), AppError> {
-    let SignedIn { user, session } = signed_in;
-    let mut subscriber = app.hub.follow(room, Format::Ndjson, user, session).await?;
-    if !signed_in.is_still(app).await? {
-        return Err(AppError::SignedOut);
-    }
+    let SignedIn { user, session } = &member.signed_in;
+    let mut subscriber = app
+        .hub
+        .follow(&member.room, Format::Ndjson, user, session)
+        .await?;
+    member.is_still(app).await?;
     if !subscriber.start_after(after).await? {
         // Beyond the head: the answer says where the head is.
         return Ok(());
@@ -136,10 +137,7 @@ async fn wait_beyond(
     let mut bytes = ByteStream::new(subscriber, &app.hub);
     let grown = async { while bytes.cursor() == after && bytes.next().await.is_some() {} };
     let _ = timeout(longest, grown).await;
-    match signed_in.is_still(app).await? {
-        true => Ok(()),
-        false => Err(AppError::SignedOut),
-    }
+    member.is_still(app).await
 }
 
 /// A page of history by itself.

@@ -15,6 +15,7 @@ mod health;
 mod in_flight;
 mod layers;
 mod log_range;
+mod memberships;
 mod mentions;
 mod message;
 mod messages;
@@ -75,6 +76,7 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms/{room}", get(rooms::show))
         .route("/mentions", get(mentions::index))
         .route("/rooms/{room}/people", get(people::index))
+        .route("/rooms/{room}/leave", post(memberships::leave))
         .route("/rooms/{room}/read", post(read_markers::create))
         .route("/rooms/{room}/typing", post(typing::create))
         .route(

@@ -123,10 +123,8 @@ async fn open(
     } = member;
     let SignedIn { user, session } = signed_in;
     let mut subscriber = app.hub.follow(room, format, user, session).await?;
-    // A revocation between the first look and the stream's registration was not heard.
-    if !signed_in.is_still(app).await? {
-        return Err(AppError::SignedOut);
-    }
+    // An end of session or membership between the first look and the stream's registration was not heard.
+    member.is_still(app).await?;
     let epoch = app.store.epoch();
     let knows_its_place = match after {
         None => true,

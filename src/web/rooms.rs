@@ -109,14 +109,20 @@ pub(super) async fn index(
     })
 }
 
-/// Logs only grow and rooms are only entered, so the sum of the heads never repeats. What is heard of a mention
+/// Logs only grow, so while the rooms are the same the sum of the heads never repeats. What is heard of a mention
 /// may come after what is heard of its log.
 fn cursor(rooms: &[RoomSummary]) -> String {
     let heads: Seq = rooms.iter().map(|room| room.head).sum();
-    match mentions(rooms) {
-        0 => heads.to_string(),
-        mentions => format!("{heads}.{mentions}"),
-    }
+    // In whichever order they are listed.
+    let hash = |room: &RoomSummary| hash_of(room.room.as_str());
+    let which = rooms.iter().map(hash).fold(0, u32::wrapping_add);
+    format!("{heads}.{}.{which:x}", mentions(rooms))
+}
+
+/// The same at every node: FNV-1a, of 32 bits.
+fn hash_of(text: &str) -> u32 {
+    let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    text.bytes().fold(0x811c_9dc5, fold)
 }
 
 /// Whether these are from before what the sender of a cursor has seen.

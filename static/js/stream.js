@@ -112,6 +112,8 @@ function listen() {
   // The log is not the one this page was made from; or the page has no business here any more.
   log.addEventListener('reset', () => location.reload());
   log.addEventListener('signed-out', startOver);
+  // The page says what can be done about it.
+  log.addEventListener('removed', () => location.reload());
 }
 
 /** Asks for new messages until the stream is there, or nobody looks. */

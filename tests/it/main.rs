@@ -39,6 +39,7 @@ mod export_import;
 mod guessing;
 mod hostile;
 mod kinds;
+mod leaving;
 mod limits;
 mod logging;
 mod mentions;

@@ -288,3 +288,44 @@ async fn a_file_is_copied_before_it_is_moved() {
     assert_eq!(version(&file), (5, 1));
     assert_eq!(version(&data.join("parlor.db.version-1")), (1, 1));
 }
+
+/// A node died while somebody left: they are no member any more, and leaving again or joining finishes it with
+/// one event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leave_that_was_cut_off_is_finished_by_the_next() {
+    let server = Server::start(Backend::MongoDb).await;
+    let (ana, ben) = (server.person("ana").await, server.person("ben").await);
+    ben.enters("tea").await;
+    let database = database(server.mongodb_uri()).await;
+    let memberships = database.collection::<Document>("memberships");
+    let of_ana = doc! { "user": &ana.id, "room": "tea" };
+    let begins_to_leave = async |id: &str| {
+        let mark = doc! { "$set": { "leaving": id } };
+        let changed = memberships.update_one(of_ana.clone(), mark).await.unwrap();
+        assert_eq!(changed.modified_count, 1);
+        let is_refused = async || ana.get("/rooms/tea").await.status() == 403;
+        eventually("they are out", Duration::from_secs(2), is_refused).await;
+        let people = ben.json("/rooms/tea/people").await;
+        assert_eq!(people["people"].as_array().unwrap().len(), 1, "{people}");
+        assert_eq!(ana.json("/rooms").await["rooms"], serde_json::json!([]));
+    };
+    let anas = async || {
+        let log = ben.log("tea").await;
+        let own = log.iter().filter(|event| event["author"]["id"] == ana.id);
+        let kinds: Vec<&str> = own.map(|event| event["type"].as_str().unwrap()).collect();
+        kinds.join(" ")
+    };
+    ana.enters("tea").await;
+    begins_to_leave("0b6a1f3e-5f0e-4a44-9d3c-2a7f5d1c9e11").await;
+    assert_eq!(anas().await, "joined");
+    // Whoever joins has left before.
+    ana.enters("tea").await;
+    assert_eq!(anas().await, "joined left joined");
+    assert_eq!(ana.get("/rooms/tea").await.status(), 200);
+    begins_to_leave("0b6a1f3e-5f0e-4a44-9d3c-2a7f5d1c9e12").await;
+    ana.post("/rooms/tea/leave", &[]).await;
+    ana.post("/rooms/tea/leave", &[]).await;
+    assert_eq!(anas().await, "joined left joined left");
+    let left = memberships.count_documents(of_ana.clone()).await.unwrap();
+    assert_eq!(left, 0);
+}

@@ -305,6 +305,12 @@ async fn without_its_change_stream_a_node_reads_the_logs() {
         part.send().await.unwrap()
     };
     assert_eq!(newest(&leaves_there).await.status(), StatusCode::OK);
+    // Two people follow another room there.
+    let (ben, cem) = (good.person("ben").await, good.person("cem").await);
+    ben.enters("den").await;
+    cem.enters("den").await;
+    let mut bens = ben.at(&bad.base).listens("den", 2).await;
+    let mut cems = cem.at(&bad.base).listens("den", 2).await;
 
     // Its answers do not come any more.
     let stall = doc! {
@@ -316,6 +322,13 @@ async fn without_its_change_stream_a_node_reads_the_logs() {
         .await;
     // Within two seconds it trusts nothing that it keeps: not who is signed in, nor what was said.
     leaves.post("/logout", &[]).await;
+    ben.post("/rooms/den/leave", &[]).await;
+    let left_at = Instant::now();
+    let ends = tokio::time::timeout(Duration::from_secs(10), bens.ends());
+    ends.await.expect("the stream goes on");
+    // Nothing told the node of it: it asks, once it hears nothing any more.
+    let took = left_at.elapsed();
+    assert!(took < Duration::from_millis(2_500), "{took:?}");
     ana.says("tea", "unheard").await;
     sleep(Duration::from_secs(2)).await;
     let refused = newest(&leaves_there).await.status();
@@ -343,6 +356,7 @@ async fn without_its_change_stream_a_node_reads_the_logs() {
     let is_up = async || metric(&metrics, "parlor_change_stream_up").await == 1;
     eventually("the stream is up", Duration::from_secs(10), is_up).await;
     assert_eq!(stream.numbers(1).await, [3]);
+    assert_eq!(cems.numbers(1).await, [3], "who stays hears who has left");
 
     // Where it was has left the oplog.
     let lost = doc! { "failCommands": ["getMore"], "errorCode": 286 };

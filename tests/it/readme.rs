@@ -87,7 +87,7 @@ async fn the_recipes_work_as_they_stand() {
     assert_contains(&polled, "{\"events\":[{\"room\":\"tea\",\"seq\":3,");
     let waited = run(&server, recipe("wait for any room")).await;
     assert_contains(&waited, "{\"rooms\":[{\"room\":\"tea\",");
-    assert_contains(&waited, "\"cursor\":\"12\"}");
+    assert_contains(&waited, "\"cursor\":\"12.");
     let changed = run(&server, recipe("change")).await;
     for part in [
         " ana: soup at one\n",
@@ -111,6 +111,14 @@ async fn the_recipes_work_as_they_stand() {
     ] {
         assert_contains(&mentioned, part);
     }
+    let left = format!(
+        "{}\ncurl -s -H \"$AUTH\" \"$HOST/rooms/attic\"",
+        recipe("leave")
+    );
+    assert_contains(
+        &run(&server, &left).await,
+        "You have not entered this room yet.",
+    );
     let after = format!(
         "{}\ncurl -s -o /dev/null -w '%{{http_code}}' -H \"$AUTH\" -H 'Accept: text/plain' \"$HOST/rooms\"",
         recipe("sign out")

@@ -13,7 +13,7 @@ use crate::live::renderer::Renderer;
 use crate::live::room::Room;
 use crate::live::streams::Streams;
 use crate::metrics::Metrics;
-use crate::store::{Log, OnChange, Sessions};
+use crate::store::{Log, Members, OnChange, Sessions};
 
 /// A hub before there is a store: it takes changes, which the store needs to be opened, and reads
 /// nothing. [`Self::start`] makes it a [`Hub`].
@@ -62,11 +62,13 @@ impl HubBuilder {
         self,
         log: Arc<dyn Log>,
         sessions: Arc<dyn Sessions>,
+        members: Arc<dyn Members>,
         cluster: Option<Arc<dyn Cluster>>,
     ) -> Hub {
         let hub = Hub(Arc::new(Inner {
             log,
             sessions,
+            members,
             cluster,
             renderer: self.renderer,
             shared: self.shared,

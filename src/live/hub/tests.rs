@@ -19,6 +19,7 @@ struct Fake {
     head: Mutex<Seq>,
     reads: Mutex<usize>,
     has_ended: Mutex<bool>,
+    has_left: Mutex<bool>,
 }
 
 #[async_trait]
@@ -97,6 +98,35 @@ impl Sessions for Fake {
     }
 }
 
+#[async_trait]
+impl Members for Fake {
+    async fn members_named(&self, _: &RoomId, _: Vec<String>) -> Result<Vec<User>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn members_called(
+        &self,
+        _: &RoomId,
+        _: String,
+        _: usize,
+    ) -> Result<Vec<User>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn members_among(
+        &self,
+        _: &RoomId,
+        users: &[UserId],
+    ) -> Result<HashSet<UserId>, StoreError> {
+        let has_left = *self.has_left.lock().unwrap();
+        Ok(users.iter().copied().filter(|_| !has_left).collect())
+    }
+
+    async fn count_members(&self, _: &RoomId) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
 fn ana() -> User {
     User {
         id: UserId::new(),
@@ -126,7 +156,7 @@ fn start(head: Seq) -> Started {
     });
     let builder = HubBuilder::new(10, &Metrics::default(), renderer());
     let on_change = builder.on_change();
-    let hub = builder.start(log.clone(), log.clone(), None);
+    let hub = builder.start(log.clone(), log.clone(), log.clone(), None);
     Started {
         log,
         hub,

@@ -339,8 +339,8 @@ impl State {
         if let Some(room) = room {
             room.append(event);
         }
-        // With it somebody became a member.
-        if event.kind == EventKind::Joined {
+        // With it somebody became a member, or is none any more.
+        if matches!(event.kind, EventKind::Joined | EventKind::Left) {
             self.has_changed(&event.author.id);
             self.forget_user(&event.author.id);
         }

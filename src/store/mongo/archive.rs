@@ -8,7 +8,7 @@ use tokio_stream::StreamExt;
 use super::collections::{Collections, Meta};
 use super::connect::{connect, ensure_replicated};
 use super::errors::is_only_repeated;
-use super::membership_document::JOINING;
+use super::membership_document::of_members;
 use super::refusal::plainly;
 use super::retry::retry;
 use super::{event_document, log, migrations, nodes};
@@ -41,7 +41,7 @@ async fn export_from(
     exporter.begin(collections.epoch().await?)?;
 
     // In this order, so that what is read first mentions nothing that is not read later.
-    let joined = doc! { JOINING: { "$exists": false } };
+    let joined = of_members(doc! {});
     let by_user = doc! { "user": 1, "room": 1 };
     let mut memberships = all(&collections.memberships, joined, by_user).await?;
     while let Some(membership) = memberships.try_next().await? {

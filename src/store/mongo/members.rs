@@ -7,25 +7,23 @@ use mongodb::bson::{Document, doc};
 use tokio_stream::StreamExt;
 
 use super::collections::Collections;
-use super::membership_document::JOINING;
+use super::membership_document::of_members;
 use super::retry::retry;
 use super::{MongoStore, accounts};
-use crate::domain::{RoomId, User};
+use crate::domain::{RoomId, User, UserId};
 use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 const OPERATION: &str = "look up members";
 
-/// The members among users, in the order of these.
+/// Those of some users who are members.
 async fn members_among(
     collections: &Collections,
     room: &RoomId,
-    users: Vec<User>,
-) -> Result<Vec<User>, StoreError> {
-    let ids: Vec<String> = users.iter().map(|user| user.id.to_string()).collect();
+    users: &[UserId],
+) -> Result<HashSet<UserId>, StoreError> {
+    let ids: Vec<String> = users.iter().map(UserId::to_string).collect();
     let all = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
-    let filter = doc! {
-        "room": room.as_str(), "user": { "$in": ids }, JOINING: { "$exists": false },
-    };
+    let filter = of_members(doc! { "room": room.as_str(), "user": { "$in": ids } });
     let found = retry(OPERATION, || async {
         let found = collections.memberships.find(filter.clone());
         let found = found.projection(doc! { "_id": 0, "user": 1 });
@@ -35,12 +33,20 @@ async fn members_among(
             .collect::<Result<Vec<Document>, _>>()
             .await
     });
-    let found = found.await?;
-    let members: HashSet<&str> = { found.iter() }
-        .filter_map(|member| member.get_str("user").ok())
-        .collect();
-    let is_member = |user: &User| members.contains(user.id.to_string().as_str());
-    Ok(users.into_iter().filter(is_member).collect())
+    let id = |member: &Document| UserId::parse(member.get_str("user").ok()?).ok();
+    Ok(found.await?.iter().filter_map(id).collect())
+}
+
+/// The same, in their order.
+async fn only_members(
+    collections: &Collections,
+    room: &RoomId,
+    mut users: Vec<User>,
+) -> Result<Vec<User>, StoreError> {
+    let ids: Vec<UserId> = users.iter().map(|user| user.id).collect();
+    let members = members_among(collections, room, &ids).await?;
+    users.retain(|user| members.contains(&user.id));
+    Ok(users)
 }
 
 /// The first users that a filter finds, by their keys.
@@ -67,7 +73,7 @@ async fn all_members(
     collections: &Collections,
     room: &RoomId,
 ) -> Result<Option<Vec<String>>, StoreError> {
-    let members = doc! { "room": room.as_str(), JOINING: { "$exists": false } };
+    let members = of_members(doc! { "room": room.as_str() });
     let limit = LOOKED_THROUGH as u32 + 1;
     let found = retry(OPERATION, || async {
         let found = collections.memberships.find(members.clone());
@@ -99,7 +105,7 @@ async fn members_called(
     if all.is_some() {
         return Ok(users);
     }
-    let mut members = members_among(collections, room, users).await?;
+    let mut members = only_members(collections, room, users).await?;
     members.truncate(limit);
     Ok(members)
 }
@@ -114,7 +120,7 @@ impl Members for MongoStore {
         let most = keys.len();
         let named = doc! { "username_key": { "$in": keys } };
         let users = users(&self.collections, named, most).await?;
-        members_among(&self.collections, room, users).await
+        only_members(&self.collections, room, users).await
     }
 
     async fn members_called(
@@ -126,8 +132,16 @@ impl Members for MongoStore {
         members_called(&self.collections, room, &prefix, limit).await
     }
 
+    async fn members_among(
+        &self,
+        room: &RoomId,
+        users: &[UserId],
+    ) -> Result<HashSet<UserId>, StoreError> {
+        members_among(&self.collections, room, users).await
+    }
+
     async fn count_members(&self, room: &RoomId) -> Result<u64, StoreError> {
-        let members = doc! { "room": room.as_str(), JOINING: { "$exists": false } };
+        let members = of_members(doc! { "room": room.as_str() });
         let count = || {
             self.collections
                 .memberships

@@ -10,7 +10,7 @@ use super::MongoStore;
 use super::collections::Collections;
 use super::errors::unreadable;
 use super::event_document::{place_from, signed};
-use super::membership_document::{JOINING, read_from};
+use super::membership_document::{of_members, read_from};
 use super::retry::retry;
 use crate::domain::{self, RoomId, Seq, User, UserId};
 use crate::store::{
@@ -37,7 +37,7 @@ pub(super) async fn unread(
         matching.extend(before(place));
     }
     let pipeline = [
-        doc! { "$match": { "user": &user, JOINING: { "$exists": false } } },
+        doc! { "$match": of_members(doc! { "user": &user }) },
         // A seek in the index for each room.
         doc! { "$lookup": {
             "from": "events",
@@ -82,7 +82,7 @@ async fn memberships(
     collections: &Collections,
     user: UserId,
 ) -> Result<HashMap<RoomId, (Seq, Seq)>, StoreError> {
-    let own = doc! { "user": user.to_string(), JOINING: { "$exists": false } };
+    let own = of_members(doc! { "user": user.to_string() });
     let fields = doc! { "_id": 0, "room": 1, "read": 1, "joined": 1 };
     let found = retry(OPERATION, || async {
         let found = collections.memberships.find(own.clone());

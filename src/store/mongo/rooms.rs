@@ -11,7 +11,7 @@ use super::batch_loader::BATCH_MAX;
 use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
 use super::log_writer::Logs;
-use super::membership_document::{JOINING, has_joined, read_from};
+use super::membership_document::{JOINING, LEAVING, is_member, of_members, read_from};
 use super::retry::{attempt, retry};
 use super::{MongoStore, event_document, log_ends, mentions};
 use crate::domain::{
@@ -20,8 +20,9 @@ use crate::domain::{
 use crate::store::cache::{CachedList, Durable, LogEnd, Membership};
 use crate::store::{Access, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
 
-/// The operation's name in errors.
+/// The operations' names in errors.
 const JOIN: &str = "join a room";
+const LEAVE: &str = "leave a room";
 
 /// Four writes, each of which may be repeated, in an order that leaves nothing half done that joining
 /// again would not finish: the room, a membership that is still [`JOINING`], its event, and the
@@ -60,7 +61,7 @@ pub(super) async fn join(
         let mut new = key.clone();
         new.insert(JOINING, MembershipId::new().to_string());
         insert_once(JOIN, memberships, key.clone(), new).await?;
-        let begun = find_linearizable(JOIN, memberships, key.clone()).await?;
+        let begun = end_begun(&collections, &logs, &room, &user).await?;
         let Some(id) = begun.as_ref().and_then(|begun| begun.get_str(JOINING).ok()) else {
             // Another node has finished it, or the user has left already.
             return Ok(mark);
@@ -93,6 +94,70 @@ pub(super) async fn join(
         .map_err(|panicked| StoreError::backend(JOIN, panicked))?
 }
 
+/// The membership as it stands once one that was about to end has ended, and another is begun in its place.
+async fn end_begun(
+    collections: &Collections,
+    logs: &Logs,
+    room: &RoomId,
+    user: &User,
+) -> Result<Option<Document>, StoreError> {
+    let key = doc! { "user": user.id.to_string(), "room": room.as_str() };
+    loop {
+        let begun = find_linearizable(JOIN, &collections.memberships, key.clone()).await?;
+        let is_ending = begun
+            .as_ref()
+            .is_some_and(|begun| begun.contains_key(LEAVING));
+        if !is_ending {
+            return Ok(begun);
+        }
+        leave(collections, logs, room, user).await?;
+        let mut new = key.clone();
+        new.insert(JOINING, MembershipId::new().to_string());
+        insert_once(JOIN, &collections.memberships, key.clone(), new).await?;
+    }
+}
+
+/// Three writes, each of which may be repeated: the membership that is [`LEAVING`], its event, and the
+/// membership's end. Where a node dies between them, leaving again, or joining, finishes it.
+pub(super) async fn leave(
+    collections: &Collections,
+    logs: &Logs,
+    room: &RoomId,
+    user: &User,
+) -> Result<Seq, StoreError> {
+    let (collections, logs) = (collections.clone(), logs.clone());
+    let (room, user) = (room.clone(), user.clone());
+    let leaving = tokio::spawn(async move {
+        let memberships = &collections.memberships;
+        let key = doc! { "user": user.id.to_string(), "room": room.as_str() };
+        let mark = doc! { "$set": { LEAVING: MembershipId::new().to_string() } };
+        let members = of_members(key.clone());
+        retry(LEAVE, || {
+            memberships.update_one(members.clone(), mark.clone())
+        })
+        .await?;
+        let found = find_linearizable(LEAVE, memberships, key.clone()).await?;
+        let Some(id) = found.as_ref().and_then(|found| found.get_str(LEAVING).ok()) else {
+            // They were no member, or another node has finished it.
+            return Ok(0);
+        };
+        let mut ended = key;
+        ended.insert(LEAVING, id);
+        let id = MembershipId::parse(id).map_err(|error| StoreError::backend(LEAVE, error))?;
+        let left = NewEvent {
+            author: Author::from(&user),
+            kind: NewKind::Left,
+            nonce: Some(Nonce::left(id)),
+        };
+        let left = logs.append(&room, left).await?;
+        retry(LEAVE, || memberships.delete_one(ended.clone())).await?;
+        Ok(left.event().seq)
+    });
+    leaving
+        .await
+        .map_err(|panicked| StoreError::backend(LEAVE, panicked))?
+}
+
 pub(super) async fn access(
     collections: &Collections,
     room: &RoomId,
@@ -101,7 +166,7 @@ pub(super) async fn access(
     let membership = doc! { "user": user.id.to_string(), "room": room.as_str() };
     let find = || collections.memberships.find_one(membership.clone());
     if let Some(membership) = retry("look up a membership", find).await?
-        && has_joined(&membership)
+        && is_member(&membership)
     {
         return Ok(Access::Member {
             read: read_from(&membership),
@@ -130,7 +195,7 @@ pub(super) async fn find_members(
     .await?;
     // An unreadable document is nobody else's concern: its owner looks alone, and hears why.
     let member = |membership: &Document| {
-        if !has_joined(membership) {
+        if !is_member(membership) {
             return None;
         }
         let user = UserId::parse(membership.get_str("user").ok()?).ok()?;
@@ -236,7 +301,8 @@ pub(super) async fn memberships(
 ) -> Result<Vec<Membership>, StoreError> {
     const OPERATION: &str = "list the rooms";
     let own = doc! { "user": user.to_string() };
-    let fields = doc! { "_id": 0, "room": 1, "read": 1, ReadMark::FIELD: 1, JOINING: 1 };
+    let fields =
+        doc! { "_id": 0, "room": 1, "read": 1, ReadMark::FIELD: 1, JOINING: 1, LEAVING: 1 };
     let found = retry(OPERATION, || async {
         let found = collections.memberships.find(own.clone());
         let found = found
@@ -248,7 +314,7 @@ pub(super) async fn memberships(
     let mut memberships = Vec::new();
     // Read to a place whose messages nobody has noted: by a version before this one.
     let mut uncounted = Vec::new();
-    for membership in found.await?.iter().filter(|found| has_joined(found)) {
+    for membership in found.await?.iter().filter(|found| is_member(found)) {
         let room = membership.get_str("room").map_err(unreadable(OPERATION))?;
         let room = RoomId::parse(room).map_err(|error| StoreError::backend(OPERATION, error))?;
         let read = read_from(membership);
@@ -329,6 +395,10 @@ impl Rooms for MongoStore {
         let seq = mark.seq;
         self.cache.apply(&mark.into());
         Ok(seq)
+    }
+
+    async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
+        leave(&self.collections, &self.logs, room, user).await
     }
 
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {

@@ -1,10 +1,12 @@
 //! The members of a room, by name.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{SqliteStore, accounts};
-use crate::domain::{RoomId, User};
+use crate::domain::{RoomId, User, UserId};
 use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 fn members_named(
@@ -61,6 +63,22 @@ fn members_called(
         .collect()
 }
 
+fn members_among(
+    connection: &Connection,
+    room: &RoomId,
+    users: &[UserId],
+) -> rusqlite::Result<HashSet<UserId>> {
+    let mut find =
+        connection.prepare_cached("SELECT 1 FROM memberships WHERE user = ?1 AND room = ?2")?;
+    let mut members = HashSet::new();
+    for user in users {
+        if find.exists(params![user.to_string(), room.as_str()])? {
+            members.insert(*user);
+        }
+    }
+    Ok(members)
+}
+
 fn count_members(connection: &Connection, room: &RoomId) -> rusqlite::Result<u64> {
     connection
         .prepare_cached("SELECT count(*) FROM memberships WHERE room = ?1")?
@@ -93,6 +111,19 @@ impl Members for SqliteStore {
         self.readers
             .read("look up members", move |connection| {
                 members_called(connection, &room, &prefix, limit)
+            })
+            .await
+    }
+
+    async fn members_among(
+        &self,
+        room: &RoomId,
+        users: &[UserId],
+    ) -> Result<HashSet<UserId>, StoreError> {
+        let (room, users) = (room.clone(), users.to_vec());
+        self.readers
+            .read("look up members", move |connection| {
+                members_among(connection, &room, &users)
             })
             .await
     }

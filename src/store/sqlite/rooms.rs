@@ -64,6 +64,27 @@ pub(super) fn join(
     Ok(seq)
 }
 
+pub(super) fn leave(
+    connection: &Connection,
+    changes: &mut Vec<Durable>,
+    room: &RoomId,
+    user: &User,
+) -> Result<Seq, StoreError> {
+    let left = connection
+        .prepare_cached("DELETE FROM memberships WHERE user = ?1 AND room = ?2")
+        .and_then(|mut delete| delete.execute(params![user.id.to_string(), room.as_str()]))
+        .map_err(|error| StoreError::backend("leave a room", error))?;
+    if left == 0 {
+        return Ok(0);
+    }
+    let event = NewEvent {
+        author: Author::from(user),
+        kind: NewKind::Left,
+        nonce: Some(Nonce::left(MembershipId::new())),
+    };
+    Ok(log::append(connection, changes, room, event)?.event().seq)
+}
+
 pub(super) fn mark_read(
     connection: &Connection,
     changes: &mut Vec<Durable>,
@@ -169,6 +190,15 @@ impl Rooms for SqliteStore {
         self.writer
             .write("join a room", move |connection, changes| {
                 join(connection, changes, &room, &user)
+            })
+            .await
+    }
+
+    async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
+        let (room, user) = (room.clone(), user.clone());
+        self.writer
+            .write("leave a room", move |connection, changes| {
+                leave(connection, changes, &room, &user)
             })
             .await
     }

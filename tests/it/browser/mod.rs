@@ -5,6 +5,7 @@ mod changes;
 mod connection;
 mod firefox;
 mod keyboard;
+mod leaving;
 mod lighthouse;
 mod looks;
 mod mentions;
