@@ -274,7 +274,6 @@ impl Event {
     }
 
     /// Whether it shows more than stands in the log with it: another message, or people's names.
-    #[cfg(feature = "mongodb")]
     pub(crate) fn shows_more(&self) -> bool {
         let message = match &self.kind {
             EventKind::Message(message) => message,

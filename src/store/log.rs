@@ -66,6 +66,9 @@ pub(super) fn within_bytes<E>(
 /// The same once the events have what they show of other messages: a page of changes to one message has
 /// that as many times.
 pub(super) fn shortened(mut page: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+    if !page.iter().any(|event| event.shows_more()) {
+        return page;
+    }
     let mut bytes = 0;
     let mut fits = |event: &Arc<Event>| {
         bytes += event.escaped_bytes_max();

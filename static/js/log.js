@@ -104,7 +104,12 @@ function keepPlace() {
     seenSize = size();
     stay();
   };
-  if (window.ResizeObserver) new ResizeObserver(resized).observe(scroller);
+  if (window.ResizeObserver) {
+    const observer = new ResizeObserver(resized);
+    // What is in it may grow, too: letters, reactions.
+    observer.observe(scroller);
+    observer.observe(list);
+  }
   else addEventListener('resize', resized);
 }
 
