@@ -177,6 +177,8 @@ pub struct RoomPage<'a> {
     pub composer: Composer<'a>,
     /// The reader's own reactions.
     pub reacted: Reacted,
+    /// Whether nobody has said anything yet.
+    pub is_new: bool,
     /// How many unread mentions there are in all their rooms.
     pub mentions: usize,
 }

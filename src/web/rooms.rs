@@ -242,6 +242,7 @@ pub(super) async fn show(
                 // stream.
                 cursor: EventId { epoch, seq: head },
                 reacted: Reacted::on(&events, user.id),
+                is_new: events.last().is_none_or(|last| last.messages == 0),
                 mentions: mentions(rooms.iter().filter(|other| other.room != room)),
                 composer: Composer {
                     nonce: super::messages::new_nonce(),

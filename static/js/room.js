@@ -8,4 +8,5 @@ import './unread.js';
 import './presence.js';
 import './older.js';
 import './actions.js';
+import './share.js';
 import './keys.js';
