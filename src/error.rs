@@ -53,7 +53,7 @@ pub enum AppError {
     EditedSince {
         /// The message as it is now.
         message: Arc<Event>,
-        /// What was typed.
+        /// The text that was typed.
         typed: String,
     },
     /// A body over the limit.
@@ -288,7 +288,7 @@ impl AppError {
 const EDITED_SINCE: &str =
     "This message was edited since you saw it. Look at it as it is now, and save again.";
 
-/// What @room does.
+/// A sentence about what @room does.
 pub fn tells_all(others: u64) -> String {
     match others {
         1 => "@room tells everybody else in this room: one person.".to_owned(),

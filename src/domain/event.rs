@@ -92,8 +92,8 @@ impl From<&User> for Author {
 
 /// One event of a room's log: durable, numbered, there for good. As JSON:
 /// `{"room","seq","type","at","author":{"id","username"}}`; of a message also `"body"` and, where they
-/// apply, `"rev","edited_at","deleted_at","reply_to","mentions","mentions_room","reactions"`; of a change `"target"`, `"message"`
-/// as it is now and, of a reaction, `"emoji","on"`.
+/// apply, `"rev","edited_at","deleted_at","reply_to","mentions","mentions_room","reactions"`; of a change
+/// `"target"`, `"message"` as it is now and, of a reaction, `"emoji","on"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// Which room's log.

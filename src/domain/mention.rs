@@ -24,7 +24,7 @@ impl Mentions {
     /// The name that stands for everybody in the room.
     pub const ROOM: &str = "room";
 
-    /// Those of a new message by `author`, who is never among them; `answered` is the author of the message it
+    /// The mentions of a new message by `author`, who is never among them; `answered` is the author of the message it
     /// replies to. Nobody is twice.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl Mentions {
         user != author && (self.room || self.users.iter().any(|one| one.id == user))
     }
 
-    /// Who goes by the names that are written in the message, by [`Username::key`].
+    /// The people and the room by the names that they have in the message ([`Username::key`]).
     pub fn by_key(&self) -> HashMap<String, Mentioned> {
         let key = |name: &str| Username::stored(name).key();
         let named =
@@ -125,7 +125,7 @@ impl Mentions {
     }
 }
 
-/// Whom a name in a message stands for.
+/// The person, or the whole room, that a name in a message stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mentioned {
     /// Somebody.

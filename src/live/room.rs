@@ -324,7 +324,7 @@ impl Room {
     pub(super) fn encode(&self, events: Vec<Arc<Event>>, format: Format) -> Option<(Bytes, Seq)> {
         let encoded = |event| Arc::new(Encoded::new(event, self.epoch));
         let events: Vec<_> = events.into_iter().map(encoded).collect();
-        // What is still to come shows the messages, as well.
+        // Changes that are still to come show the messages, as well.
         self.write(&events, format, self.heads())
     }
 

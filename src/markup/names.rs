@@ -86,7 +86,7 @@ fn add_named<'a>(
     }
 }
 
-/// What may be names in a text, each with where its `@` stands.
+/// The possible names in a text, each with where its `@` stands.
 struct Names<'a> {
     text: &'a str,
     from: usize,

@@ -33,7 +33,7 @@ pub trait Members: Send + Sync {
         limit: usize,
     ) -> Result<Vec<User>, StoreError>;
 
-    /// Those of some users who are members.
+    /// The members among some users.
     async fn members_among(
         &self,
         room: &RoomId,

@@ -46,7 +46,7 @@ pub struct MentionsPage {
 /// [`StoreError::Backend`] from any method.
 #[async_trait]
 pub trait Mentions: Send + Sync {
-    /// Those that they have not read, the newest first: at most `limit` before a place, and fewer when they
+    /// The mentions that they have not read, the newest first: at most `limit` before a place, and fewer when they
     /// are long, but never none while there are some.
     async fn unread_mentions(
         &self,
@@ -55,7 +55,7 @@ pub trait Mentions: Send + Sync {
         limit: usize,
     ) -> Result<MentionsPage, StoreError>;
 
-    /// Those that they have read, likewise.
+    /// The mentions that they have read, likewise.
     async fn read_mentions(
         &self,
         user: &User,

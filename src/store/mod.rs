@@ -1,8 +1,8 @@
 //! Where everything durable is kept: an interface for each noun, and two databases behind them.
 //!
-//! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Members`], [`Mentions`] and [`Buckets`]. The same
-//! tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows nothing of HTTP
-//! or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
+//! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Members`], [`Mentions`] and
+//! [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
+//! nothing of HTTP or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
 
 use std::sync::Arc;
 

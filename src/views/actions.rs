@@ -1,5 +1,5 @@
-//! The forms on a message's page, which do everything that can be done to it: for browsers without scripts, and for everybody who
-//! came by its link.
+//! The forms on a message's page, which do everything that can be done to it: for browsers without scripts, and
+//! for everybody who came by its link.
 
 use crate::domain::{
     Epoch, Event, EventId, EventKind, Message, MessageBody, ReactionKind, Reactions, RoomId, UserId,

@@ -1,4 +1,4 @@
-//! What is for a reader, and the people whom a message can be for.
+//! Pages of mentions, and of the people whom a message can be for.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct MentionsPage<'a> {
     pub user: &'a User,
     /// The store's, for links.
     pub epoch: Epoch,
-    /// Those that they have not read, the newest first.
+    /// The unread ones, the newest first.
     pub unread: &'a [Arc<Event>],
     /// And those that they have.
     pub read: &'a [Arc<Event>],

@@ -1,5 +1,5 @@
-//! What a page tells apart for its reader: their own messages, and those that mention them. Rows are the same
-//! for everybody, so a style sheet does it, by the ids in them.
+//! The style sheet that tells apart, for a reader, their own messages and those that mention them. Rows are the
+//! same for everybody, so it goes by the ids in them.
 
 use crate::domain::{Mentions, UserId};
 

@@ -34,7 +34,7 @@ struct Problem<'a> {
     /// And what its sender would have it say.
     #[serde(skip_serializing_if = "Option::is_none")]
     typed: Option<&'a str>,
-    /// What `confirm` takes for it to be done.
+    /// The value of `confirm` with which it is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     confirm: Option<&'static str>,
     /// How many people that would tell.

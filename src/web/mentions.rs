@@ -21,8 +21,8 @@ use crate::state::AppState;
 use crate::store::MentionPlace;
 use crate::views::MentionsPage;
 
-/// Whom a text by `author` is for, which perhaps answers somebody. With @room its sender has to say that they
-/// mean it.
+/// Finds the people whom a text by `author` is for, which perhaps answers somebody. With @room its sender has to
+/// say that they mean it.
 pub(super) async fn of(
     app: &AppState,
     room: &RoomId,
@@ -73,7 +73,7 @@ pub(super) async fn of(
 struct Listed<'a> {
     /// Unread ones first, of both the newest first.
     mentions: Vec<ListedMention<'a>>,
-    /// What `before` takes to go on; null at the end.
+    /// The value of `before` to go on with; null at the end.
     older: Option<String>,
 }
 

@@ -254,7 +254,7 @@ async fn post(
     let is_confirmed = sent.confirm == Mentions::ROOM;
     let found = mentions::of(app, room, user, body.as_str(), answered, is_confirmed).await;
     let mentions = match (found, &nonce) {
-        // Whom it is for was found before, if this is a retry: the append says so.
+        // If this is a retry, its mentions were found before: the append answers with them.
         (Err(_), Some(nonce)) if is_sent(app, room, user, nonce).await? => Mentions::default(),
         (found, _) => found?,
     };

@@ -106,7 +106,7 @@ function keepPlace() {
   };
   if (window.ResizeObserver) {
     const observer = new ResizeObserver(resized);
-    // What is in it may grow, too: letters, reactions.
+    // Its content may grow, too: letters, reactions.
     observer.observe(scroller);
     observer.observe(list);
   }

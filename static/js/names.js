@@ -104,7 +104,7 @@ function listen() {
   text.addEventListener('click', look);
   text.addEventListener('keyup', ({ key }) => { if (/^(Arrow(Left|Right)|Home|End)$/.test(key)) look(); });
   text.addEventListener('blur', giveUp);
-  // What was sent is not typed any more.
+  // A message that was sent is not typed any more.
   composer.addEventListener('submit', () => setTimeout(giveUp));
   // Before the composer, to which Enter means something else.
   composer.addEventListener('keydown', (event) => {

@@ -25,7 +25,7 @@ export async function notify(before, now) {
     const isForMe = one.mentions > (known?.mentions ?? 0);
     return { ...one, isForMe, isNew: isForMe || one.unread > (known?.unread ?? 0) };
   });
-  // What is for the reader comes first.
+  // Mentions of the reader come first.
   grown.sort((a, b) => b.isForMe - a.isForMe);
   for (const { room, unread, mentions, isNew, isForMe, last } of grown) {
     if (!isNew || !last || last.author.id === user) continue;

@@ -33,7 +33,7 @@ function showMentions(item, count) {
   if (badge || count) show(badge ?? newBadge(item, 'mentioned'), count > 99 ? '99+' : count, ' mentions', '@');
 }
 
-/** What stands before the title: `(2 mentions, 14 unread) `. */
+/** The counts that stand before the title: `(2 mentions, 14 unread) `. */
 function titled(mentions, unread) {
   if (!mentions) return unread ? `(${unread}) ` : '';
   return `(${mentions === 1 ? '1 mention' : `${mentions} mentions`}, ${unread} unread) `;

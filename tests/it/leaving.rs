@@ -25,7 +25,7 @@ async fn leaves(who: &Person, room: &str, accept: &str) -> StatusCode {
     answer.status()
 }
 
-/// What each event of a room is, and whose.
+/// The kind of each event of a room, and its author.
 async fn told(who: &Person, room: &str) -> Vec<(String, String)> {
     let log = who.log(room).await;
     let told = |event: &Value| {

@@ -35,7 +35,7 @@ fn mentioned(message: &Value) -> Vec<&str> {
     names.chain(room).collect()
 }
 
-/// What the lobby says of a room: unread messages, and unread mentions.
+/// The counts of a room in the lobby: unread messages, and unread mentions.
 async fn counts(who: &Person, room: &str) -> (u64, u64) {
     let lobby = who.json("/rooms").await;
     let rooms = lobby["rooms"].as_array().unwrap();
@@ -216,7 +216,7 @@ async fn everybody_is_meant_only_when_that_is_said_twice(backend: Backend) {
     ana.says("attic", "@room to myself").await;
     let sent = post(&ana, "tea", &[("body", "no one"), ("confirm", "room")]).await;
     assert_eq!(mentioned(&sent.json().await.unwrap()), [""; 0]);
-    // Who comes later was not meant.
+    // A later member was not meant.
     let dan = server.person("dan").await;
     dan.enters("tea").await;
     assert_eq!(listed(&dan, "/mentions").await, [""; 0]);
@@ -446,7 +446,7 @@ async fn mentions_count_at_every_node(backend: Backend) {
     let there = other
         .as_ref()
         .map_or_else(|| ben.clone(), |other| ben.at(&other.base));
-    // What is kept there is from before.
+    // The other node keeps counts from before.
     assert_eq!(counts(&there, "tea").await, (0, 0));
     ana.says("tea", "one for @ben").await;
     let gone = ana.says("tea", "two for @ben").await;

@@ -318,7 +318,7 @@ async fn a_leave_that_was_cut_off_is_finished_by_the_next() {
     ana.enters("tea").await;
     begins_to_leave("0b6a1f3e-5f0e-4a44-9d3c-2a7f5d1c9e11").await;
     assert_eq!(anas().await, "joined");
-    // Whoever joins has left before.
+    // A join ends the membership before it first.
     ana.enters("tea").await;
     assert_eq!(anas().await, "joined left joined");
     assert_eq!(ana.get("/rooms/tea").await.status(), 200);

@@ -157,7 +157,7 @@ fn a_row_that_is_still_to_come_is_not_sent_before() {
     assert_eq!(page(2..=101, 300), 0);
     assert_eq!(page(250..=250, 300), 0);
     assert_eq!(page(201..=300, 300), 1);
-    // What is beyond the head may come late.
+    // A change beyond the head may come late.
     assert_eq!(page(2..=101, 301), 1);
 }
 
@@ -184,7 +184,7 @@ fn nothing_that_was_read_before_a_deletion_is_taken() {
 type WhileRendering = Box<dyn FnOnce()>;
 
 thread_local! {
-    /// What happens when the next row is rendered, on this thread.
+    /// To happen when the next row is rendered, on this thread.
     static WHILE_RENDERING: RefCell<Option<WhileRendering>> = RefCell::default();
 }
 

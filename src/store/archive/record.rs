@@ -116,7 +116,7 @@ pub struct EventRecord {
     /// When it was deleted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub deleted_at: Option<i64>,
-    /// Whom it is for: ids, and `room` for everybody.
+    /// The people it is for: ids, and `room` for everybody.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub mentions: Vec<String>,
     /// The reactions to it, in their order.

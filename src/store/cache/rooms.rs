@@ -34,7 +34,7 @@ pub(in crate::store) struct Membership {
     /// How far they have read it, and how many messages that are.
     pub(in crate::store) read: Seq,
     pub(in crate::store) read_messages: u64,
-    /// Those that mention the user after that, in their order: the last
+    /// The numbers of later ones that mention the user, in their order: the last
     /// [`Mentions::UNREAD_MAX`](crate::domain::Mentions::UNREAD_MAX) of them.
     pub(in crate::store) mentions: Vec<Seq>,
 }

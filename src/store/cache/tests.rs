@@ -210,7 +210,7 @@ fn a_mention_counts_once_until_it_is_read_or_deleted() {
     cache.apply(&told(&deletion(8, 6)));
     let counts = || (mentions_of(&cache, ana), mentions_of(&cache, ben));
     assert_eq!(counts(), (Some(2), Some(1)));
-    // What the log is known to have may be deleted: it is read again.
+    // A message that the log is known to have may be deleted: it is read again.
     cache.apply(&told(&mention(4, Some(ana))));
     assert_eq!(counts(), (None, Some(1)));
     cache.keep_memberships(&cache.token(), ana, member(2, &[3, 5]));

@@ -131,7 +131,7 @@ impl Collections {
                         nonce,
                         true,
                     ),
-                    // Those of a room, by number, and those of all, by time.
+                    // A user’s mentions in a room, by number, and in all rooms, by time.
                     plain(
                         "mentions_room_seq",
                         doc! { "mentions": 1, "room": 1, "seq": 1 },

@@ -15,7 +15,7 @@ use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 const OPERATION: &str = "look up members";
 
-/// Those of some users who are members.
+/// The members among some users.
 async fn members_among(
     collections: &Collections,
     room: &RoomId,

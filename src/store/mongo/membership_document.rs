@@ -21,7 +21,7 @@ pub(super) fn read_from(membership: &Document) -> Seq {
     membership.get_i64("read").map_or(0, i64::unsigned_abs)
 }
 
-/// What finds the memberships of members.
+/// A filter that finds the memberships of members alone.
 pub(super) fn of_members(mut filter: Document) -> Document {
     for field in [JOINING, LEAVING] {
         filter.insert(field, doc! { "$exists": false });

@@ -62,7 +62,7 @@ pub(super) async fn unread(
     found.await?.iter().map(place_from).collect()
 }
 
-/// What finds the messages before a place.
+/// A filter that finds the messages before a place.
 fn before(MentionPlace { at, room, seq }: &MentionPlace) -> Document {
     let at = DateTime::from_millis(at.as_millis());
     let (room, seq) = (room.as_str(), signed(*seq));
@@ -76,8 +76,8 @@ fn before(MentionPlace { at, room, seq }: &MentionPlace) -> Document {
     }
 }
 
-/// What matters here of a user's memberships: how far they have read each room, and after which event they
-/// are in it.
+/// A user's memberships, as far as they matter here: how far they have read each room, and after which event
+/// they are in it.
 async fn memberships(
     collections: &Collections,
     user: UserId,

@@ -3,7 +3,8 @@
 //! Assumptions about MongoDB: a write acknowledged with `w: majority, j: true` survives a
 //! failover; a read with `readConcern: majority` sees only such writes, and on the primary all of
 //! them that were acknowledged before; a unique index lets one of two equal keys in. Nothing here
-//! uses counters, and only changes to messages use transactions. How a log is numbered: `numbering.rs`; how other nodes hear: `change_stream.rs`.
+//! uses counters, and only changes to messages use transactions. How a log is numbered: `numbering.rs`; how
+//! other nodes hear: `change_stream.rs`.
 
 mod abandoned;
 mod accounts;

@@ -16,7 +16,7 @@ const ENTER: &str = "\u{e007}";
 const TAB: &str = "\u{e004}";
 const ESCAPE: &str = "\u{e00c}";
 
-/// What a screen reader says is chosen in the list of names.
+/// The name that a screen reader says is chosen in the list.
 const CHOSEN: &str = "document.getElementById(document.getElementById('composer-text')\
      .getAttribute('aria-activedescendant') ?? 'composer-text').dataset.name";
 
@@ -70,7 +70,7 @@ async fn a_name_is_completed_by_keyboard() {
     typed(ENTER).await;
     let sent = "mail me@b hi @bea and @benjamin @be";
     ana.shows(&["I spoke last", sent]).await;
-    // What was offered for less is not taken for more, however slow the server is.
+    // A name that was offered for less is not taken for more, however slow the server is.
     ana.evaluate(
         "window.honest = fetch; window.fetch = async (url, options) => { \
          if (url.includes('/people')) await new Promise((done) => setTimeout(done, 600)); \
@@ -178,7 +178,7 @@ async fn what_is_for_me_stands_out_and_is_counted() {
     rooms.clicks(".bar .back").await;
     rooms.is_following().await;
     rooms.until("document.title === 'den – Parlor'").await;
-    // What is seen is noted a moment later.
+    // Reading is noted a moment later.
     let is_read = async || {
         rooms.goto(&format!("{}/mentions", server.base)).await;
         !rooms.text().await.contains("Unread")

@@ -182,7 +182,7 @@ async fn rows(stream: &mut Listener, upto: u64, rows: &mut BTreeMap<u64, String>
     }
 }
 
-/// What the rows say by themselves; the page moves quotes along.
+/// The rows without their quotes, which the page moves along by itself.
 fn without_quotes(rows: &BTreeMap<u64, String>) -> BTreeMap<u64, String> {
     let own = |row: &String| match row.split_once("<a class=\"quote\"") {
         Some((before, quote)) => before.to_owned() + quote.split_once("</a>").unwrap().1,

@@ -15,7 +15,7 @@ use crate::support::{Backend, Person, eventually};
 
 on_both_stores!(what_was_answered_is_there_after_a_kill);
 
-/// What one writer knows of its messages when the server has gone.
+/// The state in which a writer knows its messages when the server has gone.
 #[derive(Default)]
 struct Known {
     /// The message that is edited: its number, the last edit that was answered and the last that was sent.
