@@ -61,13 +61,15 @@ struct Shared {
     /// Notified when changes may have been missed.
     resync: Notify,
     gaps: mpsc::UnboundedSender<Arc<Room>>,
+    /// Members who have left, as it seems.
+    left: mpsc::UnboundedSender<(RoomId, UserId)>,
 }
 
 impl Shared {
     fn on_change(&self, change: Change) {
         match change {
             Change::Appended(event) => {
-                self.end_membership(&event);
+                self.heard_left(&event);
                 self.accept(event);
             }
             Change::SessionRevoked(session) => self.streams.end_session(session),
@@ -100,10 +102,11 @@ impl Shared {
         }
     }
 
-    /// Somebody who has left a room does not hear what is said there any more.
-    fn end_membership(&self, event: &Event) {
+    /// Somebody who has left a room does not hear what is said there any more. They may have come back since,
+    /// as this may be told late or twice, so it is asked.
+    fn heard_left(&self, event: &Event) {
         if event.kind == EventKind::Left {
-            self.streams.end_membership(&event.room, event.author.id);
+            let _ = self.left.send((event.room.clone(), event.author.id));
         }
     }
 
@@ -222,7 +225,7 @@ impl Hub {
             match self.0.log.page_after(&room.id, after, PAGE_MAX).await {
                 Ok(events) if !events.is_empty() => {
                     for event in &events {
-                        self.0.shared.end_membership(event);
+                        self.0.shared.heard_left(event);
                     }
                     room.accept_read(events, token);
                 }
@@ -267,15 +270,37 @@ impl Hub {
 
     /// Ends the streams of memberships whose end was missed.
     async fn check_memberships(&self) {
-        for (room, users) in self.0.shared.streams.members() {
-            let users: Vec<UserId> = users.into_iter().collect();
-            match self.0.members.members_among(&room, &users).await {
-                Ok(members) => {
-                    for user in users.into_iter().filter(|user| !members.contains(user)) {
-                        self.0.shared.streams.end_membership(&room, user);
-                    }
-                }
-                Err(error) => tracing::warn!(%room, ?error, "cannot check the streams’ members"),
+        let open = self.0.shared.streams.members();
+        if let Err(error) = self.end_memberships(open).await {
+            tracing::warn!(?error, "cannot check the streams’ memberships");
+        }
+    }
+
+    /// Ends the streams by memberships that there are no longer.
+    async fn end_memberships(&self, open: Vec<(RoomId, UserId)>) -> Result<(), StoreError> {
+        if open.is_empty() {
+            return Ok(());
+        }
+        let members = self.0.members.members_among(&open).await?;
+        for (room, user) in open.iter().filter(|one| !members.contains(*one)) {
+            self.0.shared.streams.end_membership(room, *user);
+        }
+        Ok(())
+    }
+
+    /// Ends the streams of members who have left.
+    async fn left_loop(
+        self,
+        left: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<(RoomId, UserId)>>>,
+    ) {
+        const AT_ONCE: usize = 256;
+        let mut left = left.lock().await;
+        let mut some = Vec::new();
+        while left.recv_many(&mut some, AT_ONCE).await > 0 {
+            if let Err(error) = self.end_memberships(std::mem::take(&mut some)).await {
+                tracing::warn!(?error, "cannot check who has left");
+                // All of them are asked about then.
+                self.0.shared.resync.notify_one();
             }
         }
     }

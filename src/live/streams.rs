@@ -89,15 +89,14 @@ impl Streams {
         sessions
     }
 
-    /// The memberships by which streams are open, each once, by room.
-    pub(super) fn members(&self) -> HashMap<RoomId, HashSet<UserId>> {
-        let mut members: HashMap<RoomId, HashSet<UserId>> = HashMap::new();
+    /// The memberships by which streams are open, each once.
+    pub(super) fn members(&self) -> Vec<(RoomId, UserId)> {
+        let mut members = HashSet::new();
         for (user, streams) in &self.open_streams().by_user {
-            for room in streams.iter().filter_map(|handle| handle.room.as_ref()) {
-                members.entry(room.clone()).or_default().insert(*user);
-            }
+            let rooms = streams.iter().filter_map(|handle| handle.room.clone());
+            members.extend(rooms.map(|room| (room, *user)));
         }
-        members
+        members.into_iter().collect()
     }
 
     /// Registers a stream of the session's user, ending their oldest if they have too many. The

@@ -33,12 +33,11 @@ pub trait Members: Send + Sync {
         limit: usize,
     ) -> Result<Vec<User>, StoreError>;
 
-    /// The members among some users.
+    /// The pairs that are memberships now.
     async fn members_among(
         &self,
-        room: &RoomId,
-        users: &[UserId],
-    ) -> Result<HashSet<UserId>, StoreError>;
+        pairs: &[(RoomId, UserId)],
+    ) -> Result<HashSet<(RoomId, UserId)>, StoreError>;
 
     /// How many members there are.
     async fn count_members(&self, room: &RoomId) -> Result<u64, StoreError>;

@@ -113,10 +113,17 @@ pub(super) async fn index(
 /// may come after what is heard of its log.
 fn cursor(rooms: &[RoomSummary]) -> String {
     let heads: Seq = rooms.iter().map(|room| room.head).sum();
-    // In whichever order they are listed.
+    if rooms.is_empty() {
+        return heads.to_string();
+    }
+    format!("{heads}.{}.{}", mentions(rooms), which_of(rooms))
+}
+
+/// Tells these rooms from others, in whichever order they are listed.
+fn which_of(rooms: &[RoomSummary]) -> String {
     let hash = |room: &RoomSummary| hash_of(room.room.as_str());
     let which = rooms.iter().map(hash).fold(0, u32::wrapping_add);
-    format!("{heads}.{}.{which:x}", mentions(rooms))
+    format!("{which:x}")
 }
 
 /// The same at every node: FNV-1a, of 32 bits.
@@ -128,8 +135,10 @@ fn hash_of(text: &str) -> u32 {
 /// Whether these are from before what the sender of a cursor has seen.
 fn is_behind(rooms: &[RoomSummary], after: &str) -> bool {
     let known = rooms.iter().map(|room| room.head).sum::<Seq>();
-    let heads = after.split('.').next().unwrap_or(after);
-    heads.parse::<Seq>().is_ok_and(|heads| known < heads)
+    let mut parts = after.split('.');
+    let heads = parts.next().unwrap_or(after);
+    let is_of_others = parts.nth(1).is_some_and(|which| which != which_of(rooms));
+    is_of_others || heads.parse::<Seq>().is_ok_and(|heads| known < heads)
 }
 
 /// The rooms once something has been said in one of them, or `longest` is over.

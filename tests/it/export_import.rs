@@ -188,6 +188,57 @@ async fn an_export_under_load_is_whole() {
     }
 }
 
+/// An export of a store in use reads memberships before logs: one that ended in between is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_left_during_the_export_is_no_member_of_the_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, settings, ana) = lived_in(Backend::Sqlite, &dir.path().join("from")).await;
+    let export = dir.path().join("export");
+    // The membership as it was, and the log as it is.
+    parlor(&borrowed(&settings), "export", None, &export).went_well();
+    let before = fs::read_to_string(&export).unwrap();
+    let membership = { before.lines() }.find(|line| {
+        line.contains("\"record\":\"membership\"")
+            && line.contains(&ana.id)
+            && line.contains("\"den\"")
+    });
+    ana.post("/rooms/den/leave", &[]).await;
+    parlor(&borrowed(&settings), "export", None, &export).went_well();
+    let after = fs::read_to_string(&export).unwrap();
+    let (head, rest) = after.split_once('\n').unwrap();
+    let memberships = after.matches("\"record\":\"membership\"").count();
+    let counted = |count: usize| format!("\"memberships\":{count}");
+    let rest = rest.replace(&counted(memberships), &counted(memberships + 1));
+    // They are in order; that of den is her first.
+    let place = rest
+        .find(&format!(
+            "{{\"record\":\"membership\",\"user\":\"{}",
+            ana.id
+        ))
+        .unwrap();
+    let (others, hers) = rest.split_at(place);
+    let mixed = format!("{head}\n{others}{}\n{hers}", membership.unwrap());
+    fs::write(&export, mixed).unwrap();
+    drop(server);
+    for backend in [Backend::Sqlite, Backend::MongoDb] {
+        let there = fresh(backend, &dir.path().join(format!("to-{backend:?}"))).await;
+        let unread = dir.path().join("unread");
+        parlor(&borrowed(&there), "import", Some(&export), &unread).went_well();
+        let moved = Server::start_with(Backend::Sqlite, &borrowed(&there)).await;
+        let ana = ana.at(&moved.base);
+        assert_eq!(
+            ana.get("/rooms/den").await.status(),
+            StatusCode::FORBIDDEN,
+            "{backend:?}"
+        );
+        assert_eq!(
+            ana.get("/rooms/tea").await.status(),
+            StatusCode::OK,
+            "{backend:?}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_export_is_refused_whole() {
     let dir = tempfile::tempdir().unwrap();

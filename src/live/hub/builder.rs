@@ -6,6 +6,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
 
 use super::{Hub, Inner, Shared};
 use crate::cluster::{Cluster, OnPeerChange};
+use crate::domain::{RoomId, UserId};
 use crate::lasting;
 use crate::live::log_wait::LogWaiters;
 use crate::live::presence::Presence;
@@ -21,6 +22,8 @@ pub struct HubBuilder {
     shared: Arc<Shared>,
     /// Rooms that miss events.
     gaps: mpsc::UnboundedReceiver<Arc<Room>>,
+    /// Members who have left, as it seems.
+    left: mpsc::UnboundedReceiver<(RoomId, UserId)>,
     renderer: Renderer,
 }
 
@@ -28,6 +31,7 @@ impl HubBuilder {
     /// A hub that shows events and people on pages with `renderer`.
     pub fn new(streams_per_user: usize, metrics: &Metrics, renderer: Renderer) -> Self {
         let (gaps, found) = mpsc::unbounded_channel();
+        let (left, heard_left) = mpsc::unbounded_channel();
         let shared = Shared {
             rooms: Mutex::default(),
             presence: Presence::default(),
@@ -37,10 +41,12 @@ impl HubBuilder {
             heartbeat: watch::Sender::new(()),
             resync: Notify::new(),
             gaps,
+            left,
         };
         Self {
             shared: Arc::new(shared),
             gaps: found,
+            left: heard_left,
             renderer,
         }
     }
@@ -83,6 +89,10 @@ impl HubBuilder {
         let (task, gaps) = (hub.clone(), Arc::new(AsyncMutex::new(self.gaps)));
         tokio::spawn(lasting::task("filling gaps", move || {
             task.clone().gap_loop(Arc::clone(&gaps))
+        }));
+        let (task, left) = (hub.clone(), Arc::new(AsyncMutex::new(self.left)));
+        tokio::spawn(lasting::task("ending memberships", move || {
+            task.clone().left_loop(Arc::clone(&left))
         }));
         let task = hub.clone();
         tokio::spawn(lasting::task("resync", move || task.clone().resync_loop()));

@@ -115,11 +115,10 @@ impl Members for Fake {
 
     async fn members_among(
         &self,
-        _: &RoomId,
-        users: &[UserId],
-    ) -> Result<HashSet<UserId>, StoreError> {
+        pairs: &[(RoomId, UserId)],
+    ) -> Result<HashSet<(RoomId, UserId)>, StoreError> {
         let has_left = *self.has_left.lock().unwrap();
-        Ok(users.iter().copied().filter(|_| !has_left).collect())
+        Ok(pairs.iter().filter(|_| !has_left).cloned().collect())
     }
 
     async fn count_members(&self, _: &RoomId) -> Result<u64, StoreError> {
@@ -263,4 +262,32 @@ async fn what_was_kept_ready_is_read_again_when_it_may_be_out_of_date() {
     (started.on_change)(Change::Distrust);
     assert_eq!(numbers(&mut slow, 9).await, [8, 9]);
     assert_eq!(*started.log.reads.lock().unwrap(), 1, "from the store");
+}
+
+/// Invariant: a `left` that is told late or twice ends no stream of somebody who has come back.
+#[tokio::test]
+async fn a_stream_ends_with_its_membership_and_not_with_an_earlier_one() {
+    let started = start(0);
+    let mut stream = started.stream().await;
+    let mut left = Event::clone(&event(1));
+    left.kind = EventKind::Left;
+    left.author.id = session_of(&started);
+    let tell = || (started.on_change)(Change::Appended(Arc::new(left.clone())));
+    tell();
+    while !stream.next().await.unwrap().ends_with(b" ana left\n") {}
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    started.appends_telling(2, &[2]);
+    // Between heartbeats.
+    while !stream.next().await.unwrap().ends_with(b"number 2\n") {}
+    *started.log.has_left.lock().unwrap() = true;
+    tell();
+    let ends = async { while stream.next().await.is_some() {} };
+    let ended = timeout(Duration::from_secs(5), ends).await;
+    assert!(ended.is_ok(), "they are no member any more");
+}
+
+/// The user whose only stream is open.
+fn session_of(started: &Started) -> UserId {
+    let open = started.hub.streams().members();
+    open[0].1
 }

@@ -146,7 +146,7 @@ fn is_zero(seq: &Seq) -> bool {
 
 impl EventRecord {
     /// The kind that a store would read.
-    pub(super) fn kind(&self) -> EventKind {
+    pub(in crate::store) fn kind(&self) -> EventKind {
         StoredKind {
             name: &self.r#type,
             body: self.body.as_deref(),

@@ -138,6 +138,14 @@ impl ReadCache {
         self.state().forget_all();
     }
 
+    /// Forgets a user's memberships, also those that are being read.
+    #[cfg(feature = "mongodb")]
+    pub(super) fn forget_user(&self, user: UserId) {
+        let mut state = self.state();
+        state.has_changed(&user);
+        state.forget_user(&user);
+    }
+
     /// Takes in what has changed.
     pub(super) fn apply(&self, durable: &Durable) {
         let mut state = self.state();
@@ -332,17 +340,17 @@ impl State {
         let room = self.room(&event.room);
         let is_known = room.as_ref().is_some_and(|room| room.has(event));
         self.mention(event, is_known);
+        // With it somebody became a member, or is none any more, also where the log is known to have it.
+        if matches!(event.kind, EventKind::Joined | EventKind::Left) {
+            self.has_changed(&event.author.id);
+            self.forget_user(&event.author.id);
+        }
         if is_known {
             return;
         }
         self.has_changed(&event.room);
         if let Some(room) = room {
             room.append(event);
-        }
-        // With it somebody became a member, or is none any more.
-        if matches!(event.kind, EventKind::Joined | EventKind::Left) {
-            self.has_changed(&event.author.id);
-            self.forget_user(&event.author.id);
         }
     }
 

@@ -250,3 +250,16 @@ fn what_is_left_of_more_than_are_counted_is_read_again() {
     cache.apply(&told(&deletion(102, 50)));
     assert!(!cache.knows(ana));
 }
+
+/// Somebody may have read the log with it before it was told.
+#[test]
+fn who_has_left_is_forgotten_also_where_the_log_is_known_to_have_it() {
+    let (cache, left) = (ReadCache::default(), event(5));
+    let ana = left.author.id;
+    cache.keep_memberships(&cache.token(), ana, member(2, &[]));
+    cache.keep_page(&cache.token(), &tea(), end(5));
+    let left = Event::clone(&left);
+    let kind = EventKind::Left;
+    cache.apply(&told(&Arc::new(Event { kind, ..left })));
+    assert!(!cache.knows(ana) && cache.read_by(ana, &tea()).is_none());
+}

@@ -12,7 +12,7 @@ use super::membership_document::of_members;
 use super::refusal::plainly;
 use super::retry::retry;
 use super::{event_document, log, migrations, nodes};
-use crate::domain::{Email, RoomId, Seq, Username};
+use crate::domain::{Email, EventKind, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -243,6 +243,9 @@ async fn import_into(
         if new_epoch && matches!(record, Record::Session { .. }) {
             continue;
         }
+        if let Record::Event(event) = &record {
+            end_membership(&collections, event).await?;
+        }
         let (collection, document) = document_of(&collections, record);
         if batch.documents.len() >= BATCH_MAX || batch.is_for_another(collection) {
             batch.insert().await?;
@@ -253,6 +256,21 @@ async fn import_into(
     batch.insert().await?;
     collections.unset(Meta::Importing).await?;
     Ok(importer.counts())
+}
+
+/// An export of a store in use may have read a membership that ended before its log was read. All memberships
+/// are there before the first event is.
+async fn end_membership(collections: &Collections, event: &EventRecord) -> anyhow::Result<()> {
+    if event.kind() != EventKind::Left {
+        return Ok(());
+    }
+    let ended = doc! {
+        "user": &event.author, "room": &event.room,
+        "joined": { "$lt": event.seq.cast_signed() },
+    };
+    let delete = || collections.memberships.delete_many(ended.clone());
+    retry("import", delete).await?;
+    Ok(())
 }
 
 /// A running server would not hear of what is done here.

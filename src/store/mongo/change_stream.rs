@@ -220,7 +220,13 @@ impl ChangeStream {
     fn pass_on(&self, heard: Heard) {
         match heard {
             Heard::Store(change) => (self.on_change)(change),
-            Heard::Membership(change) => self.cache.apply(&change),
+            Heard::Membership(change) => {
+                self.cache.apply(&change);
+                if matches!(change, Durable::Memberships) {
+                    // One may be about to end: its streams end at once.
+                    (self.on_change)(Change::Resync);
+                }
+            }
             Heard::Peer(change) => self.nodes.heard(change),
         }
     }

@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use tokio_stream::StreamExt;
 
+use super::batch_loader::BATCH_MAX;
 use super::collections::Collections;
 use super::membership_document::of_members;
 use super::retry::retry;
+use super::rooms::find_members;
 use super::{MongoStore, accounts};
 use crate::domain::{RoomId, User, UserId};
 use crate::store::{LOOKED_THROUGH, Members, StoreError};
@@ -134,10 +136,15 @@ impl Members for MongoStore {
 
     async fn members_among(
         &self,
-        room: &RoomId,
-        users: &[UserId],
-    ) -> Result<HashSet<UserId>, StoreError> {
-        members_among(&self.collections, room, users).await
+        pairs: &[(RoomId, UserId)],
+    ) -> Result<HashSet<(RoomId, UserId)>, StoreError> {
+        let mut members = HashSet::new();
+        for pairs in pairs.chunks(BATCH_MAX as usize) {
+            let asked = pairs.iter().map(|(room, user)| (*user, room.clone()));
+            let found = find_members(self.collections.clone(), asked.collect()).await?;
+            members.extend(found.into_keys().map(|(user, room)| (room, user)));
+        }
+        Ok(members)
     }
 
     async fn count_members(&self, room: &RoomId) -> Result<u64, StoreError> {

@@ -18,7 +18,9 @@ use crate::domain::{
     Author, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSummary, Seq, User, UserId,
 };
 use crate::store::cache::{CachedList, Durable, LogEnd, Membership};
-use crate::store::{Access, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
+use crate::store::{
+    Access, Change, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first,
+};
 
 /// The operations' names in errors.
 const JOIN: &str = "join a room";
@@ -44,9 +46,11 @@ pub(super) async fn join(
         return Ok(mark);
     }
     let own = doc! { "user": user.id.to_string() };
-    let count = || collections.memberships.count_documents(own.clone());
-    if retry("count memberships", count).await? >= ROOMS_PER_USER_MAX as u64 {
-        return Err(StoreError::TooManyRooms);
+    if count(collections, own.clone()).await? >= ROOMS_PER_USER_MAX as u64 {
+        // Some may be about to end. The keys alone, which are counted first, don't say that.
+        if count(collections, of_members(own)).await? >= ROOMS_PER_USER_MAX as u64 {
+            return Err(StoreError::TooManyRooms);
+        }
     }
     // A task, because a client that hangs up drops its handler, not what it began.
     let (collections, logs) = (collections.clone(), logs.clone());
@@ -94,6 +98,11 @@ pub(super) async fn join(
         .map_err(|panicked| StoreError::backend(JOIN, panicked))?
 }
 
+async fn count(collections: &Collections, filter: Document) -> Result<u64, StoreError> {
+    let count = || collections.memberships.count_documents(filter.clone());
+    retry("count memberships", count).await
+}
+
 /// The membership as it stands once one that was about to end has ended, and another is begun in its place.
 async fn end_begun(
     collections: &Collections,
@@ -104,17 +113,36 @@ async fn end_begun(
     let key = doc! { "user": user.id.to_string(), "room": room.as_str() };
     loop {
         let begun = find_linearizable(JOIN, &collections.memberships, key.clone()).await?;
-        let is_ending = begun
-            .as_ref()
-            .is_some_and(|begun| begun.contains_key(LEAVING));
-        if !is_ending {
+        let leaving = begun.as_ref().and_then(|begun| begun.get_str(LEAVING).ok());
+        let Some(leaving) = leaving else {
             return Ok(begun);
-        }
-        leave(collections, logs, room, user).await?;
+        };
+        finish_leaving(collections, logs, room, user, leaving).await?;
         let mut new = key.clone();
         new.insert(JOINING, MembershipId::new().to_string());
         insert_once(JOIN, &collections.memberships, key.clone(), new).await?;
     }
+}
+
+/// Appends the event of a membership that is [`LEAVING`] by this id, and ends it.
+async fn finish_leaving(
+    collections: &Collections,
+    logs: &Logs,
+    room: &RoomId,
+    user: &User,
+    id: &str,
+) -> Result<Seq, StoreError> {
+    let ended = doc! { "user": user.id.to_string(), "room": room.as_str(), LEAVING: id };
+    let id = MembershipId::parse(id).map_err(|error| StoreError::backend(LEAVE, error))?;
+    let left = NewEvent {
+        author: Author::from(user),
+        kind: NewKind::Left,
+        nonce: Some(Nonce::left(id)),
+    };
+    let left = logs.append(room, left).await?;
+    let end = || collections.memberships.delete_one(ended.clone());
+    retry(LEAVE, end).await?;
+    Ok(left.event().seq)
 }
 
 /// Three writes, each of which may be repeated: the membership that is [`LEAVING`], its event, and the
@@ -141,17 +169,7 @@ pub(super) async fn leave(
             // They were no member, or another node has finished it.
             return Ok(0);
         };
-        let mut ended = key;
-        ended.insert(LEAVING, id);
-        let id = MembershipId::parse(id).map_err(|error| StoreError::backend(LEAVE, error))?;
-        let left = NewEvent {
-            author: Author::from(&user),
-            kind: NewKind::Left,
-            nonce: Some(Nonce::left(id)),
-        };
-        let left = logs.append(&room, left).await?;
-        retry(LEAVE, || memberships.delete_one(ended.clone())).await?;
-        Ok(left.event().seq)
+        finish_leaving(&collections, &logs, &room, &user, id).await
     });
     leaving
         .await
@@ -398,7 +416,11 @@ impl Rooms for MongoStore {
     }
 
     async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
-        leave(&self.collections, &self.logs, room, user).await
+        let left = leave(&self.collections, &self.logs, room, user).await?;
+        // Another node may have done it, of which this one hears later.
+        self.cache.forget_user(user.id);
+        self.logs.tell(Change::Resync);
+        Ok(left)
     }
 
     async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {

@@ -11,7 +11,7 @@ use super::event_row::select_events;
 use super::lock::{ShutdownMarker, lock};
 use super::migrations::{NEWEST, migrate, version};
 use super::{DATABASE, make_data_dir, states};
-use crate::domain::{Email, Seq, Timestamp, Username};
+use crate::domain::{Email, EventKind, Seq, Timestamp, Username};
 use crate::files::Part;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -221,7 +221,9 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             "INSERT INTO rooms (id, created_at) VALUES (?1, ?2)",
             params![id, created_at],
         ),
-        Record::Event(event) => put_event(connection, event).context(TAKES_NOT),
+        Record::Event(event) => put_event(connection, event)
+            .and_then(|put| end_membership(connection, event).map(|()| put))
+            .context(TAKES_NOT),
         Record::User {
             id,
             username,
@@ -248,6 +250,19 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
         }
     }
     .map(drop)
+}
+
+/// An export of a store in use may have read a membership that ended before its log was read.
+fn end_membership(connection: &Connection, event: &EventRecord) -> rusqlite::Result<()> {
+    if event.kind() != EventKind::Left {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM memberships WHERE user = ?1 AND room = ?2 AND joined_seq < ?3",
+        )?
+        .execute(params![event.author, event.room, event.seq.cast_signed()])
+        .map(drop)
 }
 
 fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<usize> {

@@ -65,15 +65,14 @@ fn members_called(
 
 fn members_among(
     connection: &Connection,
-    room: &RoomId,
-    users: &[UserId],
-) -> rusqlite::Result<HashSet<UserId>> {
+    pairs: Vec<(RoomId, UserId)>,
+) -> rusqlite::Result<HashSet<(RoomId, UserId)>> {
     let mut find =
         connection.prepare_cached("SELECT 1 FROM memberships WHERE user = ?1 AND room = ?2")?;
     let mut members = HashSet::new();
-    for user in users {
+    for (room, user) in pairs {
         if find.exists(params![user.to_string(), room.as_str()])? {
-            members.insert(*user);
+            members.insert((room, user));
         }
     }
     Ok(members)
@@ -117,13 +116,12 @@ impl Members for SqliteStore {
 
     async fn members_among(
         &self,
-        room: &RoomId,
-        users: &[UserId],
-    ) -> Result<HashSet<UserId>, StoreError> {
-        let (room, users) = (room.clone(), users.to_vec());
+        pairs: &[(RoomId, UserId)],
+    ) -> Result<HashSet<(RoomId, UserId)>, StoreError> {
+        let pairs = pairs.to_vec();
         self.readers
             .read("look up members", move |connection| {
-                members_among(connection, &room, &users)
+                members_among(connection, pairs)
             })
             .await
     }
