@@ -113,7 +113,13 @@ impl Server {
             .args([&format!("-{name}"), &pid])
             .status();
         assert!(sent.unwrap().success());
-        self.process.wait().unwrap()
+        let status = self.process.wait().unwrap();
+        // Its last lines are there once nobody keeps lines any more.
+        let until = Instant::now() + Duration::from_secs(10);
+        while Arc::strong_count(&self.output) > 1 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        status
     }
 
     /// Starts it again at the same address, on what is there.
