@@ -23,12 +23,14 @@ mod log_ends;
 mod log_writer;
 mod members;
 mod membership_document;
+mod memberships;
 mod mentions;
 mod migrations;
 #[cfg(test)]
 mod model;
 mod nodes;
 mod numbering;
+mod read_marks;
 mod refusal;
 mod retry;
 mod rooms;
@@ -146,7 +148,7 @@ impl MongoStore {
         let of = collections.clone();
         let find_sessions = move |ids| sessions::find_some(of.clone(), ids);
         let of = collections.clone();
-        let find_members = move |asked| rooms::find_members(of.clone(), asked);
+        let find_members = move |asked| memberships::find_members(of.clone(), asked);
         Ok(Self {
             nodes,
             liveness,
