@@ -15,7 +15,7 @@
 //! - [`logging`]: the log, which nothing waits for;
 //! - [`metrics`]: what can be watched from outside;
 //! - [`commands`]: moving a store, copying it and putting it back;
-//! - [`files`], [`lasting`], [`signals`]: private files, threads that come back, asked to end.
+//! - [`files`], [`fnv`], [`lasting`], [`signals`]: private files, a hash, threads that come back, asked to end.
 //!
 //! Arrows point one way: `web` → `auth`, `views`, `live`, `store` → `domain`. The one exception:
 //! `live` reads logs through the [`store::Store`] interface and encodes events with [`views`].
@@ -28,6 +28,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod files;
+pub mod fnv;
 pub mod in_flight;
 pub mod json;
 pub mod lasting;

@@ -4,6 +4,7 @@ use askama::Template;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::Username;
+use crate::fnv::fnv1a;
 
 /// Dark enough for a white letter on them (at least 4.5 to 1), told apart by people who see colours
 /// differently by the letter.
@@ -28,10 +29,8 @@ impl Avatar {
     /// The picture of whoever has this name.
     pub fn of(name: &Username) -> Self {
         let first = name.as_str().chars().next();
-        // FNV-1a of what is the same for every spelling of the name.
-        let hash = name.key().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        // The same for every spelling of the name.
+        let hash = fnv1a(&name.key());
         Self {
             letter: first.into_iter().flat_map(char::to_uppercase).collect(),
             colour: COLOURS[hash as usize % COLOURS.len()],

@@ -17,6 +17,7 @@ use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
 use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, Seq, User};
 use crate::error::AppError;
+use crate::fnv::fnv1a;
 use crate::limits::Limited;
 use crate::live::text_line;
 use crate::state::AppState;
@@ -121,15 +122,9 @@ fn cursor(rooms: &[RoomSummary]) -> String {
 
 /// Tells these rooms from others, in whichever order they are listed.
 fn which_of(rooms: &[RoomSummary]) -> String {
-    let hash = |room: &RoomSummary| hash_of(room.room.as_str());
+    let hash = |room: &RoomSummary| fnv1a(room.room.as_str());
     let which = rooms.iter().map(hash).fold(0, u32::wrapping_add);
     format!("{which:x}")
-}
-
-/// The same at every node: FNV-1a, of 32 bits.
-fn hash_of(text: &str) -> u32 {
-    let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    text.bytes().fold(0x811c_9dc5, fold)
 }
 
 /// Whether these are from before what the sender of a cursor has seen.
