@@ -103,11 +103,6 @@ impl Mentions {
         self.room
     }
 
-    /// Whether it is for this user, who has not written it.
-    pub fn include(&self, user: UserId, author: UserId) -> bool {
-        user != author && (self.room || self.users.iter().any(|one| one.id == user))
-    }
-
     /// The people and the room by the names that they have in the message ([`Username::key`]).
     pub fn by_key(&self) -> HashMap<String, Mentioned> {
         let key = |name: &str| Username::stored(name).key();
@@ -148,8 +143,7 @@ mod tests {
         let all = [ben.clone(), ana.clone(), ben.clone()];
         let mentions = Mentions::new(all, None, true, ana.id).unwrap();
         assert_eq!(mentions.users(), std::slice::from_ref(&ben));
-        assert!(mentions.include(ben.id, ana.id) && !mentions.include(ana.id, ana.id));
-        assert!(mentions.include(UserId::new(), ana.id), "everybody");
+        assert!(mentions.room());
         let by_key = mentions.by_key();
         let find = |name: &str| by_key.get(&Username::stored(name).key()).copied();
         assert_eq!(find("BEN"), Some(Mentioned::User(ben.id)));

@@ -17,13 +17,13 @@ use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 const OPERATION: &str = "look up members";
 
-/// The members among some users.
-async fn members_among(
+/// Those of some users who are members, in their order.
+async fn only_members(
     collections: &Collections,
     room: &RoomId,
-    users: &[UserId],
-) -> Result<HashSet<UserId>, StoreError> {
-    let ids: Vec<String> = users.iter().map(UserId::to_string).collect();
+    mut users: Vec<User>,
+) -> Result<Vec<User>, StoreError> {
+    let ids: Vec<String> = users.iter().map(|user| user.id.to_string()).collect();
     let all = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
     let filter = of_members(doc! { "room": room.as_str(), "user": { "$in": ids } });
     let found = retry(OPERATION, || async {
@@ -36,17 +36,7 @@ async fn members_among(
             .await
     });
     let id = |member: &Document| UserId::parse(member.get_str("user").ok()?).ok();
-    Ok(found.await?.iter().filter_map(id).collect())
-}
-
-/// The same, in their order.
-async fn only_members(
-    collections: &Collections,
-    room: &RoomId,
-    mut users: Vec<User>,
-) -> Result<Vec<User>, StoreError> {
-    let ids: Vec<UserId> = users.iter().map(|user| user.id).collect();
-    let members = members_among(collections, room, &ids).await?;
+    let members: HashSet<UserId> = found.await?.iter().filter_map(id).collect();
     users.retain(|user| members.contains(&user.id));
     Ok(users)
 }
