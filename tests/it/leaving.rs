@@ -123,13 +123,8 @@ async fn who_has_left_is_out(backend: Backend) {
 async fn every_stream_of_who_leaves_ends(backend: Backend) {
     let (server, ana, ben) = at_tea(backend).await;
     ana.enters("den").await;
-    let other = match backend {
-        Backend::Sqlite => None,
-        Backend::MongoDb => Some(server.another_node().await),
-    };
-    let there = other
-        .as_ref()
-        .map_or_else(|| ana.clone(), |other| ana.at(&other.base));
+    let other = server.another_node_on(backend).await;
+    let there = ana.at(&other.as_ref().unwrap_or(&server).base);
     let mut ends = JoinSet::new();
     for person in [ana.clone(), there.clone()] {
         for (accept, path) in [
@@ -231,13 +226,8 @@ async fn coming_back_starts_with_nothing_unread(backend: Backend) {
 
 async fn leaving_is_once_however_often(backend: Backend) {
     let (server, ana, ben) = at_tea(backend).await;
-    let other = match backend {
-        Backend::Sqlite => None,
-        Backend::MongoDb => Some(server.another_node().await),
-    };
-    let there = other
-        .as_ref()
-        .map_or_else(|| ana.clone(), |other| ana.at(&other.base));
+    let other = server.another_node_on(backend).await;
+    let there = ana.at(&other.as_ref().unwrap_or(&server).base);
     let mut all = JoinSet::new();
     for number in 0..40 {
         let who = if number % 2 == 0 {
@@ -259,13 +249,8 @@ async fn leaving_is_once_however_often(backend: Backend) {
 /// whether one is in it.
 async fn joining_and_leaving_alternate(backend: Backend) {
     let (server, ana, ben) = at_tea(backend).await;
-    let other = match backend {
-        Backend::Sqlite => None,
-        Backend::MongoDb => Some(server.another_node().await),
-    };
-    let there = other
-        .as_ref()
-        .map_or_else(|| ana.clone(), |other| ana.at(&other.base));
+    let other = server.another_node_on(backend).await;
+    let there = ana.at(&other.as_ref().unwrap_or(&server).base);
     let mut all = JoinSet::new();
     for task in 0..6 {
         let who = if task % 2 == 0 {

@@ -246,7 +246,7 @@ async fn what_is_for_me_is_counted_and_listed(backend: Backend) {
     );
     assert_contains(
         &lobby,
-        "<span class=\"mentioned\">@1<span class=\"hidden\"> mentions",
+        "<span class=\"mentioned\">@1<span class=\"hidden\"> mention<",
     );
     let page = ben.get("/mentions").await.text().await.unwrap();
     assert_contains(&page, "<h2>Unread</h2>");
@@ -439,13 +439,8 @@ async fn people_are_found_by_how_their_names_begin(backend: Backend) {
 /// Invariant: what is counted at one node is what is counted at any other, two seconds later.
 async fn mentions_count_at_every_node(backend: Backend) {
     let (server, ana, ben) = at_tea(backend).await;
-    let other = match backend {
-        Backend::Sqlite => None,
-        Backend::MongoDb => Some(server.another_node().await),
-    };
-    let there = other
-        .as_ref()
-        .map_or_else(|| ben.clone(), |other| ben.at(&other.base));
+    let other = server.another_node_on(backend).await;
+    let there = ben.at(&other.as_ref().unwrap_or(&server).base);
     // The other node keeps counts from before.
     assert_eq!(counts(&there, "tea").await, (0, 0));
     ana.says("tea", "one for @ben").await;

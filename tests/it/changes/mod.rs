@@ -307,10 +307,7 @@ async fn equal_reactions_at_once_are_one_event(backend: Backend) {
 
 async fn parallel_changes_at_two_nodes_all_count(backend: Backend) {
     let server = Server::start(backend).await;
-    let other = match backend {
-        Backend::Sqlite => None,
-        Backend::MongoDb => Some(server.another_node().await),
-    };
+    let other = server.another_node_on(backend).await;
     let mut people = Vec::new();
     for number in 0..8 {
         let person = server.person(&format!("person-{number}")).await;

@@ -60,7 +60,15 @@ impl Server {
         self.another_node_with(&[]).await
     }
 
-    /// The same, with other settings besides.
+    /// The same with a store that several nodes can share.
+    pub async fn another_node_on(&self, backend: Backend) -> Option<Self> {
+        match backend {
+            Backend::Sqlite => None,
+            Backend::MongoDb => Some(self.another_node().await),
+        }
+    }
+
+    /// Starts another node with other settings besides.
     pub async fn another_node_with(&self, others: &[(&str, &str)]) -> Self {
         let mut settings = self.settings.clone();
         settings.insert("BIND_ADDR".to_owned(), format!("127.0.0.1:{}", free_port()));
