@@ -63,3 +63,11 @@ pub(super) fn count_of(mentions: &usize) -> String {
         some => some.to_string(),
     }
 }
+
+/// The word after that.
+pub(super) fn mentions_of(count: &usize) -> &'static str {
+    match *count {
+        1 => "mention",
+        _ => "mentions",
+    }
+}

@@ -28,7 +28,7 @@ pub use avatar::Avatar;
 pub use fragment_cache::{CachedHtml, FragmentCache};
 pub use mentions::{MentionsPage, PeopleOptions, PeoplePage};
 // The lists of rooms count them.
-use mentions::count_of;
+use mentions::{count_of, mentions_of};
 pub use reacted::Reacted;
 pub use reader::reader_style_sheet;
 pub use row::{Row, changed_rows, event_row, rows};

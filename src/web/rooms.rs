@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
@@ -84,9 +84,15 @@ pub(super) async fn index(
         rooms = rooms_beyond(&app, &signed_in, rooms, after, wait).await?;
     }
     Ok(match format {
-        ResponseFormat::Page | ResponseFormat::Fragment => {
+        ResponseFormat::Page => {
             let summary = (shown(&app, user, &rooms), mentions(&*rooms));
             lobby(StatusCode::OK, user, summary, "", None)
+        }
+        // The list alone, for a lobby that is open.
+        ResponseFormat::Fragment => {
+            let list = shown(&app, user, &rooms);
+            let list = list.map_or_else(String::new, |list| list.to_string());
+            (StatusCode::OK, Html(list)).into_response()
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let cursor = cursor(&rooms);

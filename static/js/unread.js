@@ -1,6 +1,7 @@
 // Unread numbers of one's rooms: beside their names, and in the tab's title and icon. One tab asks the
 // server and tells the others, as a browser has few connections to spare; the server holds its answer back
 // until there is something new.
+import { refreshList } from './list.js';
 import { notify } from './notifications.js';
 import { attempt, make, pause, room as here, startOver, user } from './page.js';
 import { keys } from './storage.js';
@@ -13,10 +14,11 @@ function show(badge, count, says = ' unread', sign = '') {
   let number = badge.querySelector('.number');
   if (!number) {
     number = make('span', { className: 'number' });
-    const hidden = badge.querySelector('.hidden') ?? make('span', { className: 'hidden', textContent: says });
-    badge.replaceChildren(number, hidden);
+    badge.replaceChildren(number, make('span', { className: 'hidden' }));
   }
-  if (number.textContent !== sign + count) number.textContent = sign + count;
+  if (number.textContent === sign + count) return;
+  number.textContent = sign + count;
+  number.nextSibling.textContent = says;
 }
 
 function newBadge(item, className) {
@@ -30,7 +32,7 @@ function newBadge(item, className) {
 /** Shows how many mentions there are, in a badge of their own before the other; past 99 nobody counts. */
 function showMentions(item, count) {
   const badge = item.querySelector('.mentioned');
-  if (badge || count) show(badge ?? newBadge(item, 'mentioned'), count > 99 ? '99+' : count, ' mentions', '@');
+  if (badge || count) show(badge ?? newBadge(item, 'mentioned'), count > 99 ? '99+' : count, count === 1 ? ' mention' : ' mentions', '@');
 }
 
 /** The counts that stand before the title: `(2 mentions, 14 unread) `. */
@@ -102,6 +104,7 @@ function watchRooms() {
     if (data.read) return hasRead(data.read);
     rooms = data.rooms;
     showAll();
+    refreshList().catch(console.error);
   });
 
   // Each page asks once, and one page again and again, being answered when there is news.
@@ -127,6 +130,7 @@ function watchRooms() {
         ({ rooms, cursor } = lobby);
         showAll();
         tabs?.postMessage({ rooms });
+        refreshList().catch(console.error);
         // Not all at once again after a message to many.
         await pause(AGAIN_MS * (1 + Math.random() / 2));
       } catch {

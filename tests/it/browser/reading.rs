@@ -353,3 +353,33 @@ async fn after_a_long_absence_one_can_begin_where_one_left() {
     ana.until("document.querySelector('li[data-room=tea] .unread').hidden")
         .await;
 }
+
+/// Invariant: a lobby that is open says what a new one would, also of what is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_lobby_follows_what_is_said_last() {
+    let (server, ben, ana) = at_tea().await;
+    ben.enters("den").await;
+    ben.says("den", "in the den").await;
+    ana.goto(&format!("{}/rooms", server.base)).await;
+    ana.enters("den").await;
+    ana.goto(&format!("{}/rooms", server.base)).await;
+    let tea = "document.querySelector('li[data-room=tea] .last').innerText";
+    ana.until(&format!("{tea}.includes('Nobody')")).await;
+    ana.evaluate("document.querySelector('li[data-room=den] a').focus()")
+        .await;
+    let said = ben.says("tea", "a *secret*").await;
+    ana.until(&format!("{tea} === 'ben a secret'")).await;
+    let rooms = "Array.from(document.querySelectorAll('ul.rooms li'), (e) => e.dataset.room)";
+    assert_eq!(ana.evaluate(rooms).await, json!(["tea", "den"]));
+    let focused = "document.activeElement.closest('li').dataset.room";
+    assert_eq!(ana.evaluate(focused).await, json!("den"));
+    let delete = format!("/rooms/tea/messages/{said}/delete");
+    ben.post(&delete, &[("delete", "yes")]).await;
+    ana.until(&format!("{tea} === 'ben deleted a message'"))
+        .await;
+    assert_eq!(
+        ana.evaluate("document.body.innerHTML.includes('secret')")
+            .await,
+        json!(false)
+    );
+}
