@@ -37,6 +37,12 @@ pub enum AppError {
         /// The user who asked.
         user: User,
     },
+    /// A room whose owners keep the user out.
+    Banned,
+    /// Something that a room's owners decide.
+    NotOwner,
+    /// A room that cannot be made with this id.
+    RoomTaken,
     /// Nothing has this address.
     NotFound,
     /// The address takes other methods.
@@ -93,7 +99,10 @@ impl AppError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::SignedOut | Self::BadCredentials => StatusCode::UNAUTHORIZED,
-            Self::CrossSite(_) | Self::NotMember { exists: true, .. } => StatusCode::FORBIDDEN,
+            Self::CrossSite(_)
+            | Self::NotMember { exists: true, .. }
+            | Self::Banned
+            | Self::NotOwner => StatusCode::FORBIDDEN,
             Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::NotMember { exists: false, .. } => StatusCode::NOT_FOUND,
@@ -102,6 +111,7 @@ impl AppError {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::NonceReused
+            | Self::RoomTaken
             | Self::EditedSince { .. }
             | Self::Refused(Refusal::EditedSince(_)) => StatusCode::CONFLICT,
             Self::Refused(Refusal::NoMessage) => StatusCode::NOT_FOUND,
@@ -128,6 +138,9 @@ impl AppError {
             Self::Misdirected { .. } => "Not this server",
             Self::NotMember { exists: true, .. } => "Not in this room",
             Self::NotMember { exists: false, .. } => "No such room",
+            Self::Banned => "Not let in",
+            Self::NotOwner => "Not yours to do",
+            Self::RoomTaken => "Taken",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Not done this way",
             Self::Invalid(_) | Self::InvalidFields(_) => "Not taken",
@@ -178,6 +191,11 @@ impl AppError {
             Self::NotMember { exists: false, .. } => {
                 "There is no room with this id. You can make it.".to_owned()
             }
+            Self::Banned => {
+                "An owner of this room keeps you out. Ask them to let you in again.".to_owned()
+            }
+            Self::NotOwner => "Only an owner of this room can do this. Ask one of them.".to_owned(),
+            Self::RoomTaken => ROOM_TAKEN.to_owned(),
             Self::NotFound => "There is nothing at this address.".to_owned(),
             Self::MethodNotAllowed => "This address does not take this method.".to_owned(),
             Self::Invalid(invalid) => invalid.to_string(),
@@ -285,6 +303,9 @@ impl AppError {
     }
 }
 
+/// The same of a room that one may know of and of others.
+pub const ROOM_TAKEN: &str = "This id is taken. Choose another one.";
+
 const EDITED_SINCE: &str =
     "This message was edited since you saw it. Look at it as it is now, and save again.";
 
@@ -300,6 +321,8 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NonceReused => Self::NonceReused,
+            StoreError::RoomTaken => Self::RoomTaken,
+            StoreError::Banned => Self::Banned,
             StoreError::Refused(refusal) => Self::Refused(refusal),
             StoreError::Busy => Self::Busy,
             StoreError::StorageFull => Self::StorageFull,

@@ -1,13 +1,14 @@
 //! Events: what stands in a room's log, and the ids of places in it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 use super::{
-    ChangeKind, Changed, Emoji, Invalid, Mentions, Message, MessageBody, Reactions, RoomId,
-    Timestamp, User, UserId,
+    Access, ChangeKind, Changed, Emoji, Invalid, Label, Mentions, Message, MessageBody, Reactions,
+    RoomId, Setting, Timestamp, User, UserId,
 };
 
 /// An event's number in its room's log: 1, 2, 3 … without gaps. 0 stands before the first.
@@ -93,7 +94,8 @@ impl From<&User> for Author {
 /// One event of a room's log: durable, numbered, there for good. As JSON:
 /// `{"room","seq","type","at","author":{"id","username"}}`; of a message also `"body"` and, where they
 /// apply, `"rev","edited_at","deleted_at","reply_to","mentions","mentions_room","reactions"`; of a change
-/// `"target"`, `"message"` as it is now and, of a reaction, `"emoji","on"`.
+/// `"target"`, `"message"` as it is now and, of a reaction, `"emoji","on"`; of somebody who was added or removed
+/// `"by"`; of a setting its new value as `"name"`, `"topic"` or `"access"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// Which room's log.
@@ -139,6 +141,10 @@ impl Serialize for Event {
             message: Option<MessageShape<'a>>,
             #[serde(flatten)]
             change: Option<ChangeShape<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            by: Option<&'a Author>,
+            #[serde(flatten)]
+            setting: Option<SettingShape<'a>>,
         }
         Shape {
             room: &self.room,
@@ -152,6 +158,11 @@ impl Serialize for Event {
             },
             change: match &self.kind {
                 EventKind::Changed(changed) => Some(changed.into()),
+                _ => None,
+            },
+            by: self.kind.by(),
+            setting: match &self.kind {
+                EventKind::Set(setting) => Some(setting.into()),
                 _ => None,
             },
         }
@@ -222,15 +233,42 @@ impl<'a> From<&'a Changed> for ChangeShape<'a> {
     }
 }
 
+/// A setting in JSON: one field, which is null when it was taken away.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum SettingShape<'a> {
+    Name(Option<&'a Label>),
+    Topic(Option<&'a Label>),
+    Access(Access),
+}
+
+impl<'a> From<&'a Setting> for SettingShape<'a> {
+    fn from(setting: &'a Setting) -> Self {
+        match setting {
+            Setting::Name(name) => Self::Name(name.as_ref()),
+            Setting::Topic(topic) => Self::Topic(topic.as_ref()),
+            Setting::Access(access) => Self::Access(*access),
+        }
+    }
+}
+
 /// The kinds of event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventKind {
     /// Somebody said something.
     Message(Message),
     /// Somebody entered the room, and is in it from here on.
-    Joined,
+    Joined {
+        /// Who added them, if somebody did.
+        by: Option<Author>,
+    },
     /// Somebody left it.
-    Left,
+    Left {
+        /// Who removed them, if somebody did.
+        by: Option<Author>,
+    },
+    /// Somebody changed a setting of the room.
+    Set(Setting),
     /// Somebody changed a message.
     Changed(Changed),
     /// An event of another version of Parlor. It keeps its place in the log, and is passed over
@@ -248,8 +286,9 @@ impl EventKind {
     pub fn name(&self) -> &str {
         match self {
             Self::Message(_) => "message",
-            Self::Joined => "joined",
-            Self::Left => "left",
+            Self::Joined { .. } => "joined",
+            Self::Left { .. } => "left",
+            Self::Set(setting) => setting.event_name(),
             Self::Changed(changed) => changed.what.name(),
             Self::Unknown { name, .. } => name,
         }
@@ -259,8 +298,54 @@ impl EventKind {
     pub fn body(&self) -> Option<&MessageBody> {
         match self {
             Self::Message(message) => message.body.as_ref(),
-            Self::Joined | Self::Left | Self::Changed(_) | Self::Unknown { .. } => None,
+            _ => None,
         }
+    }
+
+    /// Who added or removed its author, if somebody did.
+    pub fn by(&self) -> Option<&Author> {
+        match self {
+            Self::Joined { by } | Self::Left { by } => by.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Fills in the name of that person.
+    pub(crate) fn name_by(&mut self, names: &HashMap<UserId, Arc<str>>) {
+        if let Self::Joined { by: Some(by) } | Self::Left { by: Some(by) } = self
+            && let Some(name) = names.get(&by.id)
+        {
+            by.username = Arc::clone(name);
+        }
+    }
+
+    /// Whether somebody's membership begins or ends with it: its author's.
+    pub fn is_about_membership(&self) -> bool {
+        matches!(self, Self::Joined { .. } | Self::Left { .. })
+    }
+
+    /// What its author did, in words, where that is not to say something or to change what was said.
+    pub fn deed(&self) -> Option<String> {
+        Some(match self {
+            Self::Joined { by: None } => "joined".to_owned(),
+            Self::Joined { by: Some(by) } => format!("was added by {}", by.username),
+            Self::Left { by: None } => "left".to_owned(),
+            Self::Left { by: Some(by) } => format!("was removed by {}", by.username),
+            Self::Set(Setting::Name(Some(name))) => format!("named this room “{name}”"),
+            Self::Set(Setting::Name(None)) => "took this room’s name away".to_owned(),
+            Self::Set(Setting::Topic(Some(topic))) => format!("set the topic: {topic}"),
+            Self::Set(Setting::Topic(None)) => "took the topic away".to_owned(),
+            Self::Set(Setting::Access(Access::Open)) => {
+                "made this room open: everybody on this server can enter".to_owned()
+            }
+            Self::Set(Setting::Access(Access::Unlisted)) => {
+                "made this room unlisted: whoever knows its id can enter".to_owned()
+            }
+            Self::Set(Setting::Access(Access::Private)) => {
+                "made this room private: only who was added can enter".to_owned()
+            }
+            Self::Message(_) | Self::Changed(_) | Self::Unknown { .. } => return None,
+        })
     }
 
     /// Whether it counts as a message, deleted or not.
@@ -285,7 +370,7 @@ impl EventKind {
 
     /// Whether pages show it in a place of its own.
     pub fn is_shown(&self) -> bool {
-        matches!(self, Self::Message(_) | Self::Joined | Self::Left)
+        !matches!(self, Self::Changed(_) | Self::Unknown { .. })
     }
 }
 

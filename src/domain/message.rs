@@ -253,7 +253,7 @@ impl Event {
         match &self.kind {
             EventKind::Message(message) => Some(message),
             EventKind::Changed(changed) => changed.message.as_deref()?.message(),
-            EventKind::Joined | EventKind::Left | EventKind::Unknown { .. } => None,
+            _ => None,
         }
     }
 
@@ -278,7 +278,7 @@ impl Event {
         let message = match &self.kind {
             EventKind::Message(message) => message,
             EventKind::Changed(_) => return true,
-            EventKind::Joined | EventKind::Left | EventKind::Unknown { .. } => return false,
+            other => return other.by().is_some(),
         };
         message.reply.is_some() || !message.mentions.is_empty() || !message.reactions.is_empty()
     }

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Author, EventKind, Invalid, MembershipId, Mentions, Message, MessageBody, NewChange, Seq,
+    Setting,
 };
 
 /// An event that has not been appended yet: the store gives it its number and its time.
@@ -31,10 +32,18 @@ pub enum NewKind {
         /// The people whom it is for.
         mentions: Mentions,
     },
-    /// The author has entered the room.
-    Joined,
-    /// The author has left it.
-    Left,
+    /// The author has entered the room, or was added to it.
+    Joined {
+        /// Who added them.
+        by: Option<Author>,
+    },
+    /// The author has left it, or was removed.
+    Left {
+        /// Who removed them.
+        by: Option<Author>,
+    },
+    /// The author has changed a setting of the room.
+    Set(Setting),
     /// A change to a message. It needs no nonce: made twice, it is made once.
     Change {
         /// The message's number.
@@ -57,8 +66,9 @@ impl NewKind {
                 mentions: mentions.clone(),
                 ..Message::new(body.clone(), *reply_to)
             })),
-            Self::Joined => Ok(EventKind::Joined),
-            Self::Left => Ok(EventKind::Left),
+            Self::Joined { by } => Ok(EventKind::Joined { by: by.clone() }),
+            Self::Left { by } => Ok(EventKind::Left { by: by.clone() }),
+            Self::Set(setting) => Ok(EventKind::Set(setting.clone())),
             Self::Change { target, change } => Err((*target, change)),
         }
     }
@@ -101,6 +111,11 @@ impl Nonce {
     /// The nonce of the event with which it ends, likewise.
     pub fn left(membership: MembershipId) -> Self {
         Self(format!(" left-{membership}").into())
+    }
+
+    /// The nonce of the event that tells of a setting, by the id that the change was given.
+    pub fn set(change: MembershipId) -> Self {
+        Self(format!(" set-{change}").into())
     }
 
     /// The nonce as text.

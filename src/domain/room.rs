@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Event, Invalid, Seq};
+use super::{Event, Invalid, RoomSettings, Seq};
 
 /// A room's id, which people type to enter it: 1 to 64 of `a-z 0-9 - _`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +62,8 @@ impl Serialize for RoomId {
 pub struct RoomSummary {
     /// Which room.
     pub room: RoomId,
+    /// Its name, its topic, and who may enter.
+    pub settings: Arc<RoomSettings>,
     /// Its newest event's number.
     pub head: Seq,
     /// Its newest message; `None` until somebody has said something.
@@ -70,6 +72,17 @@ pub struct RoomSummary {
     pub unread: u64,
     /// How many of those are for the reader: named, answered, or everybody meant.
     pub mentions: usize,
+}
+
+/// A room that everybody may enter, as the lobby offers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRoom {
+    /// Which room.
+    pub room: RoomId,
+    /// Its name and its topic.
+    pub settings: RoomSettings,
+    /// How many people are in it.
+    pub people: u64,
 }
 
 #[cfg(test)]

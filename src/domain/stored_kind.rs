@@ -4,15 +4,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{
-    ChangeKind, Changed, Edit, Emoji, EventKind, Mentions, Message, MessageBody, Reactions, Reply,
-    Seq, Timestamp,
+    Author, ChangeKind, Changed, Edit, Emoji, EventKind, Mentions, Message, MessageBody, Reactions,
+    Reply, Seq, Setting, Timestamp, UserId,
 };
 
 /// An event's kind and state as the stores keep them, in columns or fields of these names.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StoredKind<'a> {
     pub(crate) name: &'a str,
+    /// A message's text, or a setting's value.
     pub(crate) body: Option<&'a str>,
+    /// The id of who added or removed the author.
+    pub(crate) actor: Option<Cow<'a, str>>,
     pub(crate) target: Option<Seq>,
     pub(crate) emoji: Option<&'a str>,
     pub(crate) is_on: Option<bool>,
@@ -53,18 +56,28 @@ impl StoredKind<'_> {
                     reactions: Reactions::default(),
                 })
             }
-            ("joined", None, _) if has_no_text => EventKind::Joined,
-            ("left", None, _) if has_no_text => EventKind::Left,
+            ("joined", None, _) if has_no_text => EventKind::Joined { by: self.by() },
+            ("left", None, _) if has_no_text => EventKind::Left { by: self.by() },
             (_, Some(target), Some(what)) if has_no_text => EventKind::Changed(Changed {
                 target,
                 what,
                 message: None,
             }),
-            _ => EventKind::Unknown {
-                name: self.name.into(),
-                body: self.body.map(Arc::from),
+            _ => match Setting::stored(self.name, self.body) {
+                Some(setting) => EventKind::Set(setting),
+                None => EventKind::Unknown {
+                    name: self.name.into(),
+                    body: self.body.map(Arc::from),
+                },
             },
         }
+    }
+
+    /// Who added or removed the author; their name is still missing.
+    fn by(&self) -> Option<Author> {
+        let id = UserId::parse(self.actor.as_deref()?).ok()?;
+        let username = "".into();
+        Some(Author { id, username })
     }
 }
 
@@ -83,8 +96,14 @@ impl<'a> From<&'a EventKind> for StoredKind<'a> {
                 mentions: message.mentions.keys().map(Cow::Owned).collect(),
                 ..Self::default()
             },
-            EventKind::Joined | EventKind::Left => Self {
+            EventKind::Joined { by } | EventKind::Left { by } => Self {
                 name,
+                actor: by.as_ref().map(|by| by.id.to_string().into()),
+                ..Self::default()
+            },
+            EventKind::Set(setting) => Self {
+                name,
+                body: setting.value(),
                 ..Self::default()
             },
             EventKind::Changed(changed) => {

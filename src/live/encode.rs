@@ -161,8 +161,6 @@ pub fn text_line(event: &Event) -> String {
     match (&event.kind, says) {
         (EventKind::Message(_), Some(says)) => format!("{at} {who}: {says}\n"),
         (EventKind::Message(_), None) => format!("{at} {who}: (deleted)\n"),
-        (EventKind::Joined, _) => format!("{at} {who} joined\n"),
-        (EventKind::Left, _) => format!("{at} {who} left\n"),
         (EventKind::Changed(changed), says) => match (&changed.what, says) {
             (ChangeKind::Deleted, _) => format!("{at} {who} deleted a message\n"),
             // Nothing is left of what was changed.
@@ -175,7 +173,9 @@ pub fn text_line(event: &Event) -> String {
                 format!("{at} {who} took back {emoji} to: {says}\n")
             }
         },
-        (EventKind::Unknown { .. }, _) => String::new(),
+        (kind, _) => kind
+            .deed()
+            .map_or_else(String::new, |deed| format!("{at} {who} {deed}\n")),
     }
 }
 

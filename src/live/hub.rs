@@ -105,7 +105,7 @@ impl Shared {
     /// Somebody who has left a room does not hear what is said there any more. They may have come back since,
     /// as this may be told late or twice, so it is asked.
     fn heard_left(&self, event: &Event) {
-        if event.kind == EventKind::Left {
+        if matches!(event.kind, EventKind::Left { .. }) {
             let _ = self.left.send((event.room.clone(), event.author.id));
         }
     }

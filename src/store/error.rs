@@ -17,6 +17,12 @@ pub enum StoreError {
     /// A change to a message that may not be made; nothing was appended.
     #[error("{0}")]
     Refused(Refusal),
+    /// There is a room with this id, which the user may not know of, or did not mean to enter.
+    #[error("the room’s id is taken")]
+    RoomTaken,
+    /// The owners of the room keep the user out.
+    #[error("the user is banned from the room")]
+    Banned,
     /// The user is in [`ROOMS_PER_USER_MAX`] rooms already.
     #[error("the user is in too many rooms")]
     TooManyRooms,

@@ -149,7 +149,9 @@ pub(super) fn repeated(first: Arc<Event>, event: &NewEvent) -> Result<Appended, 
         (EventKind::Message(first), NewKind::Message { body, reply_to, .. }) => {
             first.is_repeated_by(&Message::new(body.clone(), *reply_to))
         }
-        (EventKind::Joined, NewKind::Joined) | (EventKind::Left, NewKind::Left) => true,
+        (EventKind::Joined { .. }, NewKind::Joined { .. })
+        | (EventKind::Left { .. }, NewKind::Left { .. }) => true,
+        (EventKind::Set(first), NewKind::Set(setting)) => first == setting,
         _ => false,
     };
     match is_same {

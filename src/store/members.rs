@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::domain::{RoomId, User, UserId};
+use crate::domain::{Person, RoomId, User, UserId};
 
 /// So many people are looked through for a name: a room's, if it has no more, or else the first of those who
 /// are called so in whichever room.
@@ -32,6 +32,15 @@ pub trait Members: Send + Sync {
         prefix: String,
         limit: usize,
     ) -> Result<Vec<User>, StoreError>;
+
+    /// The same with when they joined, and only those whose keys come after this one.
+    async fn people(
+        &self,
+        room: &RoomId,
+        prefix: String,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<Person>, StoreError>;
 
     /// The pairs that are memberships now.
     async fn members_among(

@@ -1,7 +1,7 @@
 //! Where everything durable is kept: an interface for each noun, and two databases behind them.
 //!
-//! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Members`], [`Mentions`] and
-//! [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
+//! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Memberships`],
+//! [`Members`], [`Mentions`] and [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
 //! nothing of HTTP or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
 
 use std::sync::Arc;
@@ -19,6 +19,7 @@ mod error;
 mod freshness;
 mod log;
 mod members;
+mod memberships;
 mod mentions;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
@@ -34,9 +35,10 @@ pub use freshness::{Freshness, Seen};
 pub use log::{Appended, History, Log, PAGE_MAX};
 use log::{repeated, shortened, within_bytes};
 pub use members::{LOOKED_THROUGH, Members};
+pub use memberships::{Memberships, ROOMS_PER_USER_MAX, Relation};
 pub use mentions::{MentionPlace, Mentions, MentionsPage};
-use rooms::newest_first;
-pub use rooms::{Access, ROOMS_PER_USER_MAX, Rooms};
+pub use rooms::Rooms;
+use rooms::{OPEN_LOOKED_THROUGH, newest_first, with_word};
 pub use sessions::Sessions;
 use version::ParlorVersion;
 
@@ -65,7 +67,9 @@ pub type OnChange = Arc<dyn Fn(Change) + Send + Sync>;
 ///
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
-pub trait Store: Log + Accounts + Sessions + Rooms + Members + Mentions + Buckets {
+pub trait Store:
+    Log + Accounts + Sessions + Rooms + Memberships + Members + Mentions + Buckets
+{
     /// Whether other processes may write too, so that answers may lag behind theirs; see [`Freshness`].
     fn is_shared(&self) -> bool;
 

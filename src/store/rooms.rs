@@ -1,52 +1,32 @@
-//! Rooms, and who is a member of them.
+//! Rooms: their settings, and the lists of them.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::{Freshness, StoreError};
-use crate::domain::{RoomId, RoomSummary, Seq, Timestamp, User};
+use crate::domain::{OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, Timestamp, User};
 
-/// The most rooms one user is in, so that nobody's lobby grows without end.
-pub const ROOMS_PER_USER_MAX: usize = 1_000;
+/// So many open rooms are looked through for a word.
+pub(super) const OPEN_LOOKED_THROUGH: usize = 2_000;
 
-/// A user's relation to a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// There is no such room.
-    NoRoom,
-    /// There is, and they have not entered it.
-    NotMember,
-    /// They are in it, and have read it up to this number.
-    Member {
-        /// 0 when they have read nothing.
-        read: Seq,
-    },
-}
-
-/// The rooms and their members. A caller that goes away does not stop a join.
+/// The rooms. A caller that goes away does not stop a change.
 ///
 /// # Errors
 ///
-/// [`StoreError::Backend`] from any method; the others where a method says so.
+/// [`StoreError::Backend`] from any method.
 #[async_trait]
 pub trait Rooms: Send + Sync {
-    /// Makes the room if there is none, and `user` a member; the first time, a `joined` event is
-    /// appended, once however often and wherever this is called. How far one must see the room to see
-    /// it is answered; 0 for who was a member.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::TooManyRooms`] when the user would be in one too many.
-    async fn join(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError>;
+    /// A room's settings as they are now; `None` of a room that is not there.
+    async fn settings(&self, room: &RoomId) -> Result<Option<RoomSettings>, StoreError>;
 
-    /// Ends the membership of `user` and appends a `left` event, once however often and wherever this is
-    /// called. How far one must see the room to see it is answered; 0 for who was no member.
-    async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError>;
+    /// Gives a setting of a room that is there another value, and appends an event that says so; nothing
+    /// where it is so already. How far one must see the room to see it is answered, 0 for nothing.
+    async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError>;
 
-    /// The relation of `user` to `room`. A membership that has ended elsewhere may hold for up to two
-    /// seconds; one that has begun is there at once.
-    async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError>;
+    /// Open rooms with this word in their ids, names or topics, by name: at most `limit`, of the first two
+    /// thousand.
+    async fn open_rooms(&self, word: &str, limit: usize) -> Result<Vec<OpenRoom>, StoreError>;
 
     /// The rooms `user` is a member of, those with the newest message first.
     async fn rooms_of(
@@ -54,10 +34,6 @@ pub trait Rooms: Send + Sync {
         user: &User,
         freshness: &Freshness,
     ) -> Result<Arc<[RoomSummary]>, StoreError>;
-
-    /// Notes that `user`, a member, has read the room's log up to `seq`, or its head if that is
-    /// lower. It never goes back.
-    async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError>;
 }
 
 /// The lobby's order: the room with the newest message first, silent rooms last, by name. A message
@@ -68,4 +44,22 @@ pub(super) fn newest_first(rooms: &mut [RoomSummary]) {
         let newest = |room: &RoomSummary| room.last.as_ref().map(|event| event.at.min(now));
         newest(b).cmp(&newest(a)).then_with(|| a.room.cmp(&b.room))
     });
+}
+
+/// Those with a word in them, by name.
+pub(super) fn with_word(
+    rooms: Vec<(RoomId, RoomSettings)>,
+    word: &str,
+    limit: usize,
+) -> Vec<(RoomId, RoomSettings)> {
+    let word = word.trim().to_lowercase();
+    let has_word = |(room, settings): &(RoomId, RoomSettings)| {
+        let labels = [&settings.name, &settings.topic].into_iter().flatten();
+        let texts = labels.map(|label| label.as_str().to_lowercase());
+        room.as_str().contains(&word) || texts.into_iter().any(|text| text.contains(&word))
+    };
+    let mut rooms: Vec<_> = rooms.into_iter().filter(has_word).collect();
+    rooms.sort_by_cached_key(|(room, settings)| settings.title(room).to_lowercase());
+    rooms.truncate(limit);
+    rooms
 }

@@ -43,8 +43,8 @@ pub(super) enum RowKind<'a> {
         /// Only emoji, which are shown large.
         is_emoji: bool,
     },
-    Joined,
-    Left,
+    /// What the author did, in words.
+    Deed(String),
     /// Nothing: this version does not know what it is.
     PassedOver,
 }
@@ -84,9 +84,7 @@ impl<'a> Row<'a> {
                         is_emoji: markup::is_emoji(text),
                     }
                 }
-                EventKind::Joined => RowKind::Joined,
-                EventKind::Left => RowKind::Left,
-                EventKind::Changed(_) | EventKind::Unknown { .. } => RowKind::PassedOver,
+                kind => kind.deed().map_or(RowKind::PassedOver, RowKind::Deed),
             },
             is_marked: false,
             follows: false,
@@ -224,9 +222,7 @@ pub fn event_row(event: &Event, epoch: Epoch) -> String {
                 })
         }
         EventKind::Unknown { .. } => String::new(),
-        EventKind::Message(_) | EventKind::Joined | EventKind::Left => {
-            Row::new(event, epoch).render()
-        }
+        _ => Row::new(event, epoch).render(),
     }
 }
 
@@ -295,7 +291,7 @@ mod tests {
                         username: "ana".into(),
                     },
                     kind: match row["joined"] == true {
-                        true => EventKind::Joined,
+                        true => EventKind::Joined { by: None },
                         false => EventKind::Message(Message::new(
                             MessageBody::parse("hello").unwrap(),
                             None,

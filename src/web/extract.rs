@@ -12,7 +12,7 @@ use crate::error::AppError;
 use crate::in_flight::Ticket;
 use crate::limits::Limited;
 use crate::state::AppState;
-use crate::store::Access;
+use crate::store::Relation;
 
 /// Somebody with a live session; whoever the address says, where it says (`as=` and a user's id).
 pub(super) struct SignedIn {
@@ -114,14 +114,22 @@ impl RoomMember {
             return Err(AppError::SignedOut);
         }
         let (room, user) = (&self.room, &self.signed_in.user);
-        match app.store.access(room, user).await? {
-            Access::Member { .. } => Ok(()),
-            access => Err(AppError::NotMember {
-                room: room.clone(),
-                exists: access == Access::NotMember,
-                user: user.clone(),
-            }),
+        match app.store.relation(room, user).await? {
+            Relation::Member { .. } => Ok(()),
+            relation => Err(no_member(relation, room.clone(), user.clone())),
         }
+    }
+}
+
+/// What somebody is told who is no member of a room.
+fn no_member(relation: Relation, room: RoomId, user: User) -> AppError {
+    match relation {
+        Relation::Banned => AppError::Banned,
+        relation => AppError::NotMember {
+            room,
+            exists: relation != Relation::NoRoom,
+            user,
+        },
     }
 }
 
@@ -132,23 +140,19 @@ impl FromRequestParts<AppState> for RoomMember {
         let signed_in =
             <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
         let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
-        let access = app.store.access(&room, &signed_in.user).await?;
-        match access {
-            Access::Member { read } => Ok(Self {
+        let relation = app.store.relation(&room, &signed_in.user).await?;
+        match relation {
+            Relation::Member { read } => Ok(Self {
                 signed_in,
                 room,
                 read,
             }),
-            Access::NotMember | Access::NoRoom => {
+            relation => {
                 // Guessing which rooms there are is slow.
                 app.limits
                     .take(&Limited::MissesOf(signed_in.user.id))
                     .await?;
-                Err(AppError::NotMember {
-                    room,
-                    exists: access == Access::NotMember,
-                    user: signed_in.user,
-                })
+                Err(no_member(relation, room, signed_in.user))
             }
         }
     }

@@ -202,7 +202,7 @@ pub(super) async fn create(
         Err(invalid) => return Err(invalid.into()),
     };
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    let joined = app.store.join(&room, &user).await?;
+    let joined = app.store.join(&room, &user, None).await?;
     let path = format!("/rooms/{room}");
     let seen = seeing.having_shown(&room, joined);
     let response = match format {

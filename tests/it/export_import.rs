@@ -270,8 +270,8 @@ async fn a_damaged_export_is_refused_whole() {
         (format!("{text}{{}}\n"), "cannot be read"),
         (not_json, "cannot be read"),
         (
-            text.replacen("\"version\":2", "\"version\":3", 1),
-            "is of version 3",
+            text.replacen("\"version\":3", "\"version\":4", 1),
+            "is of version 4",
         ),
     ]
     .into_iter()

@@ -42,6 +42,7 @@ mod kinds;
 mod leaving;
 mod limits;
 mod logging;
+mod memberships;
 mod mentions;
 mod messages;
 mod migrations;

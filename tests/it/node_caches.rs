@@ -12,7 +12,8 @@ use parlor::domain::{
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
 use parlor::store::{
-    Access, Accounts, Freshness, Log, Members, MentionPlace, Mentions as _, Rooms, Seen, Sessions,
+    Accounts, Freshness, Log, Members, Memberships, MentionPlace, Mentions as _, Relation, Rooms,
+    Seen, Sessions,
 };
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -75,10 +76,10 @@ async fn who_goes_from_node_to_node_sees_what_they_have_seen() {
             for round in 0..120 {
                 let node = |hop: usize| &nodes[(round * 7 + number + hop) % 3];
                 let here = room((round / 20 + number) % 6);
-                let joined = node(0).join(&here, &user).await.unwrap();
+                let joined = node(0).join(&here, &user, None).await.unwrap();
                 seen.note(&here, joined);
-                let access = node(1).access(&here, &user).await.unwrap();
-                assert!(matches!(access, Access::Member { .. }), "round {round}");
+                let relation = node(1).relation(&here, &user).await.unwrap();
+                assert!(matches!(relation, Relation::Member { .. }), "round {round}");
                 let mut said = message(&user, &format!("round {round}"), None);
                 if let NewKind::Message { mentions, .. } = &mut said.kind {
                     let other = [Author::from(&others[round % others.len()])];
@@ -218,7 +219,7 @@ async fn every_query_is_an_index_seek() {
     let database = client.default_database().unwrap();
     let (ana, ben) = (somebody(&store, "ana").await, somebody(&store, "ben").await);
     for number in 0..40 {
-        store.join(&room(number), &ana).await.unwrap();
+        store.join(&room(number), &ana, None).await.unwrap();
         for text in ["one", "two", "three", "four"] {
             store
                 .append(&room(number), message(&ana, text, None))
@@ -227,7 +228,7 @@ async fn every_query_is_an_index_seek() {
         }
         // Some logs end with what is no message.
         if number % 2 == 0 {
-            store.join(&room(number), &ben).await.unwrap();
+            store.join(&room(number), &ben, None).await.unwrap();
         }
     }
     // Written by a version that noted neither: its rooms are asked for by name.
@@ -264,17 +265,17 @@ async fn every_query_is_an_index_seek() {
             .rooms_of(user, &Freshness::Seen(Seen::default()))
             .await
             .unwrap();
-        store.access(&rooms[1], user).await.unwrap();
+        store.relation(&rooms[1], user).await.unwrap();
         store.mark_read(&rooms[0], user, 4).await.unwrap();
     }
-    store.access(&rooms[40], &ana).await.unwrap();
+    store.relation(&rooms[40], &ana).await.unwrap();
     for room in &rooms[..4] {
         store.newest(room, 50, &Freshness::Now).await.unwrap();
         store.page_before(room, 3, 2).await.unwrap();
         store.page_after(room, 1, 2).await.unwrap();
         store.reaches(room, 3).await.unwrap();
     }
-    store.join(&rooms[1], &ben).await.unwrap();
+    store.join(&rooms[1], &ben, None).await.unwrap();
     let once = message(&ben, "once", Some("a-nonce"));
     for _ in 0..2 {
         store.append(&rooms[1], once.clone()).await.unwrap();

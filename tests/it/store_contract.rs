@@ -11,7 +11,9 @@ use parlor::domain::{
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
 use parlor::store::sqlite::SqliteStore;
-use parlor::store::{Access, Appended, Change, Freshness, PAGE_MAX, Store, StoreError, UserField};
+use parlor::store::{
+    Appended, Change, Freshness, PAGE_MAX, Relation, Store, StoreError, UserField,
+};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -31,13 +33,13 @@ on_both_stores!(
     a_caller_that_goes_away_does_not_stop_its_event,
 );
 
-struct Opened {
-    store: Arc<dyn Store>,
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
     changes: Arc<Mutex<Vec<Change>>>,
     _dir: TempDir,
 }
 
-async fn open(backend: Backend) -> Opened {
+pub(crate) async fn open(backend: Backend) -> Opened {
     let dir = tempfile::tempdir().unwrap();
     let changes = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&changes);
@@ -59,6 +61,17 @@ async fn open(backend: Backend) -> Opened {
 }
 
 impl Opened {
+    /// The events told so far, without those told again, in their order.
+    pub(crate) fn told_events(&self) -> Vec<Arc<Event>> {
+        let mut seen = HashSet::new();
+        let changes = self.changes.lock().unwrap();
+        let events = changes.iter().filter_map(|change| match change {
+            Change::Appended(event) => Some(Arc::clone(event)),
+            _ => None,
+        });
+        events.filter(|event| seen.insert(event.seq)).collect()
+    }
+
     /// The numbers told so far, without those told again.
     fn told(&self) -> Vec<u64> {
         let mut seen = HashSet::new();
@@ -70,7 +83,7 @@ impl Opened {
         numbers.filter(|seq| seen.insert(*seq)).collect()
     }
 
-    async fn user(&self, name: &str) -> User {
+    pub(crate) async fn user(&self, name: &str) -> User {
         let user = new_user(name);
         self.store.add_user(user.clone()).await.unwrap();
         user.user
@@ -88,7 +101,7 @@ pub(crate) fn new_user(name: &str) -> NewUser {
     }
 }
 
-fn room(id: &str) -> RoomId {
+pub(crate) fn room(id: &str) -> RoomId {
     RoomId::parse(id).unwrap()
 }
 
@@ -113,7 +126,7 @@ async fn a_log_is_gap_free_under_sixteen_appenders(backend: Backend) {
     const EACH: u64 = 25;
     let opened = open(backend).await;
     let ana = opened.user("ana").await;
-    opened.store.join(&room("tea"), &ana).await.unwrap();
+    opened.store.join(&room("tea"), &ana, None).await.unwrap();
     let mut appenders = JoinSet::new();
     for appender in 0..APPENDERS {
         let (store, ana) = (Arc::clone(&opened.store), ana.clone());
@@ -180,7 +193,7 @@ impl<'a, I: Iterator<Item = &'a MessageBody>> CollectBodies for I {
 async fn fifty_equal_nonces_are_one_event(backend: Backend) {
     let opened = open(backend).await;
     let ana = opened.user("ana").await;
-    opened.store.join(&room("tea"), &ana).await.unwrap();
+    opened.store.join(&room("tea"), &ana, None).await.unwrap();
     let mut appends = JoinSet::new();
     for _ in 0..50 {
         let (store, ana) = (Arc::clone(&opened.store), ana.clone());
@@ -209,7 +222,7 @@ async fn a_nonce_belongs_to_its_author_and_room(backend: Backend) {
     let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
     for id in ["tea", "coffee"] {
         for user in [&ana, &ben] {
-            opened.store.join(&room(id), user).await.unwrap();
+            opened.store.join(&room(id), user, None).await.unwrap();
             let event = message(user, "hello", Some("nonce"));
             let appended = opened.store.append(&room(id), event).await.unwrap();
             assert!(matches!(appended, Appended::New(_)));
@@ -226,7 +239,7 @@ async fn pages_go_both_ways(backend: Backend) {
     let opened = open(backend).await;
     let ana = opened.user("ana").await;
     let tea = room("tea");
-    opened.store.join(&tea, &ana).await.unwrap();
+    opened.store.join(&tea, &ana, None).await.unwrap();
     let mut appends = JoinSet::new();
     for number in 2..=250 {
         let (store, event) = (
@@ -256,7 +269,7 @@ async fn pages_go_both_ways(backend: Backend) {
     let [first, second] = &store.page_after(&tea, 0, 2).await.unwrap()[..] else {
         panic!("two events");
     };
-    assert_eq!(first.kind, EventKind::Joined);
+    assert_eq!(first.kind, EventKind::Joined { by: None });
     assert_eq!(second.author, Author::from(&ana));
     assert_eq!(second.room, tea);
     assert!(second.kind.body().is_some());
@@ -266,17 +279,17 @@ async fn entering_is_once_however_often(backend: Backend) {
     let opened = open(backend).await;
     let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
     let tea = room("tea");
-    let access = async |user: &User| opened.store.access(&tea, user).await.unwrap();
-    assert_eq!(access(&ana).await, Access::NoRoom);
+    let relation = async |user: &User| opened.store.relation(&tea, user).await.unwrap();
+    assert_eq!(relation(&ana).await, Relation::NoRoom);
     let mut entries = JoinSet::new();
     for _ in 0..20 {
         let (store, ana) = (Arc::clone(&opened.store), ana.clone());
-        entries.spawn(async move { store.join(&room("tea"), &ana).await.unwrap() });
+        entries.spawn(async move { store.join(&room("tea"), &ana, None).await.unwrap() });
     }
     entries.join_all().await;
-    assert_eq!(access(&ana).await, Access::Member { read: 1 });
-    assert_eq!(access(&ben).await, Access::NotMember);
-    opened.store.join(&tea, &ben).await.unwrap();
+    assert_eq!(relation(&ana).await, Relation::Member { read: 1 });
+    assert_eq!(relation(&ben).await, Relation::NotMember);
+    opened.store.join(&tea, &ben, None).await.unwrap();
     let log = opened.store.page_after(&tea, 0, 50).await.unwrap();
     let joined: Vec<&str> = log.iter().map(|event| &*event.author.username).collect();
     assert_eq!(joined, ["ana", "ben"]);
@@ -290,14 +303,14 @@ async fn unread_is_the_difference_of_two_counts(backend: Backend) {
         let rooms = opened.store.rooms_of(user, &Freshness::Now).await.unwrap();
         rooms.first().unwrap().unread
     };
-    opened.store.join(&tea, &ana).await.unwrap();
+    opened.store.join(&tea, &ana, None).await.unwrap();
     for number in 0..5 {
         let event = message(&ana, &format!("{number}"), None);
         opened.store.append(&tea, event).await.unwrap();
     }
     assert_eq!(unread(&ana).await, 5);
     // A later member has not missed earlier messages.
-    opened.store.join(&tea, &ben).await.unwrap();
+    opened.store.join(&tea, &ben, None).await.unwrap();
     assert_eq!(unread(&ben).await, 0);
     for (seq, left) in [(3, 3), (2, 3), (6, 0), (100, 0)] {
         opened.store.mark_read(&tea, &ana, seq).await.unwrap();
@@ -310,8 +323,8 @@ async fn unread_is_the_difference_of_two_counts(backend: Backend) {
         .await
         .unwrap();
     assert_eq!((unread(&ana).await, unread(&ben).await), (1, 1));
-    let access = opened.store.access(&tea, &ana).await.unwrap();
-    assert_eq!(access, Access::Member { read: 7 });
+    let relation = opened.store.relation(&tea, &ana).await.unwrap();
+    assert_eq!(relation, Relation::Member { read: 7 });
 }
 
 async fn sessions_live_until_revoked_or_over(backend: Backend) {
@@ -407,7 +420,7 @@ async fn the_lobby_is_sorted_by_what_was_said_last(backend: Backend) {
     );
     for id in ["silent", "first", "second", "bens"] {
         let who = if id == "bens" { &ben } else { &ana };
-        store.join(&room(id), who).await.unwrap();
+        store.join(&room(id), who, None).await.unwrap();
     }
     for id in ["second", "first", "second"] {
         // Times are in milliseconds.
@@ -417,7 +430,7 @@ async fn the_lobby_is_sorted_by_what_was_said_last(backend: Backend) {
             .await
             .unwrap();
     }
-    store.join(&room("first"), &ben).await.unwrap();
+    store.join(&room("first"), &ben, None).await.unwrap();
     let lobby = store.rooms_of(&ana, &Freshness::Now).await.unwrap();
     let lines: Vec<(&str, u64, Option<&str>)> = lobby
         .iter()
@@ -440,7 +453,7 @@ async fn a_caller_that_goes_away_does_not_stop_its_event(backend: Backend) {
     let opened = open(backend).await;
     let ana = opened.user("ana").await;
     let tea = room("tea");
-    opened.store.join(&tea, &ana).await.unwrap();
+    opened.store.join(&tea, &ana, None).await.unwrap();
     for number in 0..20 {
         let append = opened
             .store

@@ -113,6 +113,16 @@ impl Members for Fake {
         Ok(Vec::new())
     }
 
+    async fn people(
+        &self,
+        _: &RoomId,
+        _: String,
+        _: String,
+        _: usize,
+    ) -> Result<Vec<crate::domain::Person>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn members_among(
         &self,
         pairs: &[(RoomId, UserId)],
@@ -270,7 +280,7 @@ async fn a_stream_ends_with_its_membership_and_not_with_an_earlier_one() {
     let started = start(0);
     let mut stream = started.stream().await;
     let mut left = Event::clone(&event(1));
-    left.kind = EventKind::Left;
+    left.kind = EventKind::Left { by: None };
     left.author.id = session_of(&started);
     let tell = || (started.on_change)(Change::Appended(Arc::new(left.clone())));
     tell();

@@ -10,8 +10,8 @@ use unicode_security::GeneralSecurityProfile;
 
 use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
-    Emoji, Epoch, EventKind, Mentions, MessageBody, Nonce, Reactions, RoomId, Seq, SessionId,
-    UserId, Username,
+    Access, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody, Nonce, Reactions, Role,
+    RoomId, Seq, SessionId, UserId, Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -52,11 +52,12 @@ impl Checker {
         let stage = match record {
             Record::Parlor { .. } => 1,
             Record::Membership { .. } => 2,
-            Record::Session { .. } => 3,
-            Record::Room { .. } => 4,
-            Record::Event(_) => 5,
-            Record::User { .. } => 6,
-            Record::End(_) => 7,
+            Record::Ban { .. } => 3,
+            Record::Session { .. } => 4,
+            Record::Room { .. } => 5,
+            Record::Event(_) => 6,
+            Record::User { .. } => 7,
+            Record::End(_) => 8,
         };
         ensure!(
             stage >= self.stage.max(2) || self.stage == 0,
@@ -83,7 +84,13 @@ impl Checker {
                 joined_at,
                 read,
                 joined,
+                role,
             } => {
+                let role = role.as_deref();
+                ensure!(
+                    role.is_none_or(|role| Role::parse(role).is_ok_and(|it| it.as_str() == role)),
+                    "its role is none"
+                );
                 self.owes_user(user)?;
                 is_written_like(room, &RoomId::parse(room)?)?;
                 self.follows(format!("{user} {room}"))?;
@@ -91,6 +98,14 @@ impl Checker {
                 self.owed.insert(format!("room {room}"));
                 let most = self.read.entry(room.clone()).or_default();
                 *most = (*most).max(*read).max(*joined);
+            }
+            Record::Ban { user, room, at, by } => {
+                self.owes_user(user)?;
+                self.owes_user(by)?;
+                is_written_like(room, &RoomId::parse(room)?)?;
+                self.follows(format!("{room} {user}"))?;
+                is_moment(*at)?;
+                self.owed.insert(format!("room {room}"));
             }
             Record::Session {
                 id,
@@ -104,8 +119,23 @@ impl Checker {
                 is_moment(*created_at)?;
                 is_moment(*expires_at)?;
             }
-            Record::Room { id, created_at } => {
+            Record::Room {
+                id,
+                created_at,
+                access,
+                name,
+                topic,
+            } => {
                 is_written_like(id, &RoomId::parse(id)?)?;
+                let access = access.as_deref();
+                ensure!(
+                    access.is_none_or(
+                        |it| Access::parse(it).is_ok_and(|parsed| parsed.as_str() == it)
+                    ),
+                    "its access is none"
+                );
+                ensure!(is_label(name, Label::name), "its name is none");
+                ensure!(is_label(topic, Label::topic), "its topic is none");
                 self.follows(id.clone())?;
                 is_moment(*created_at)?;
                 self.owed.remove(&format!("room {id}"));
@@ -142,7 +172,7 @@ impl Checker {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.stage == 7
+        self.stage == 8
     }
 
     /// Records of a kind are sorted, so none comes twice.
@@ -161,6 +191,9 @@ impl Checker {
     fn check_event(&mut self, event: &EventRecord) -> anyhow::Result<()> {
         self.owes_user(&event.author)?;
         is_written_like(&event.room, &RoomId::parse(&event.room)?)?;
+        if let Some(actor) = &event.actor {
+            self.owes_user(actor)?;
+        }
         ensure!(is_name(&event.author_name), "its author’s name is none");
         is_moment(event.at)?;
         // Kinds of another version are kept; their names are as short and plain as ours.
@@ -312,6 +345,13 @@ fn is_email(email: &str) -> bool {
         .split_once('@')
         .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
     is_address && email.len() <= EMAIL_BYTES_MAX && !email.contains(is_odd)
+}
+
+fn is_label(label: &Option<String>, parse: fn(&str) -> Result<Option<Label>, Invalid>) -> bool {
+    let parsed = label.as_deref().map(|label| (label, parse(label)));
+    parsed.is_none_or(|(label, parsed)| {
+        parsed.is_ok_and(|parsed| parsed.is_some_and(|parsed| parsed.as_str() == label))
+    })
 }
 
 /// Whether a message may say this. An earlier version may have taken one that shows nothing.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{Epoch, EventKind, Seq, StoredKind, Timestamp};
 
 /// The format's number in [`Record::Parlor`]: one more for each change.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// One line. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,20 @@ pub enum Record {
         /// The event with which it began; 0 when nobody noted it.
         #[serde(skip_serializing_if = "is_zero", default)]
         joined: Seq,
+        /// `owner`, of who is one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        role: Option<String>,
+    },
+    /// Somebody is kept out of a room.
+    Ban {
+        /// Who.
+        user: String,
+        /// Where.
+        room: String,
+        /// Since when.
+        at: i64,
+        /// By whom.
+        by: String,
     },
     /// A sign-in that is neither revoked nor over.
     Session {
@@ -50,6 +64,15 @@ pub enum Record {
         id: String,
         /// When it was made.
         created_at: i64,
+        /// Who may enter; unlisted, where nothing is said.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        access: Option<String>,
+        /// Its name.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        name: Option<String>,
+        /// Its topic.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        topic: Option<String>,
     },
     /// An event of a room's log.
     Event(Box<EventRecord>),
@@ -86,9 +109,12 @@ pub struct EventRecord {
     pub author: String,
     /// Their name then.
     pub author_name: String,
-    /// The text.
+    /// The text, or a setting's value.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub body: Option<String>,
+    /// Of a membership: who added or removed the author.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actor: Option<String>,
     /// The nonce, which makes repeating it safe.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nonce: Option<String>,
@@ -150,6 +176,7 @@ impl EventRecord {
         StoredKind {
             name: &self.r#type,
             body: self.body.as_deref(),
+            actor: self.actor.as_deref().map(Into::into),
             target: self.target,
             emoji: self.emoji.as_deref(),
             is_on: self.on,
@@ -174,6 +201,8 @@ impl EventRecord {
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Counts {
     pub memberships: u64,
+    #[serde(default)]
+    pub bans: u64,
     pub sessions: u64,
     pub rooms: u64,
     pub events: u64,
@@ -184,6 +213,7 @@ impl Counts {
     pub(super) fn count(&mut self, record: &Record) {
         match record {
             Record::Parlor { .. } | Record::End(_) => {}
+            Record::Ban { .. } => self.bans += 1,
             Record::Membership { .. } => self.memberships += 1,
             Record::Session { .. } => self.sessions += 1,
             Record::Room { .. } => self.rooms += 1,

@@ -25,9 +25,7 @@ use lru::LruCache;
 
 use self::rooms::{CachedRoom, Member, PAGE_BYTES_MAX, UserRooms};
 pub(super) use self::rooms::{LogEnd, Membership, NEWEST_MAX};
-use crate::domain::{
-    Event, EventKind, RoomId, RoomSummary, Seq, Session, SessionId, Timestamp, User, UserId,
-};
+use crate::domain::{Event, RoomId, RoomSummary, Seq, Session, SessionId, Timestamp, User, UserId};
 use crate::store::{Change, History};
 
 /// How many sessions are kept: a large server's, in a few megabytes.
@@ -341,7 +339,7 @@ impl State {
         let is_known = room.as_ref().is_some_and(|room| room.has(event));
         self.mention(event, is_known);
         // With it somebody became a member, or is none any more, also where the log is known to have it.
-        if matches!(event.kind, EventKind::Joined | EventKind::Left) {
+        if event.kind.is_about_membership() {
             self.has_changed(&event.author.id);
             self.forget_user(&event.author.id);
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::{Event, Message, RoomId, RoomSummary, Seq};
+use crate::domain::{Event, EventKind, Message, RoomId, RoomSettings, RoomSummary, Seq};
 use crate::store::{History, newest_first};
 
 /// How many bytes of texts and reactions a kept page has at most: 200 such pages are 26 MB. Usual ones have
@@ -52,6 +52,8 @@ pub(in crate::store) struct LogEnd {
     /// How many messages the log has.
     pub(in crate::store) messages: u64,
     pub(in crate::store) last_message: Option<Arc<Event>>,
+    /// The room's settings.
+    pub(in crate::store) settings: Arc<RoomSettings>,
     /// The newest entries, oldest first, if they were read.
     pub(in crate::store) newest: Option<VecDeque<Arc<Event>>>,
 }
@@ -79,6 +81,7 @@ impl UserRooms {
             let Some(end) = &*end else { continue };
             list.push(RoomSummary {
                 room: membership.room.clone(),
+                settings: Arc::clone(&end.settings),
                 head: end.head,
                 last: end.last_message.clone(),
                 unread: end.messages.saturating_sub(membership.read_messages),
@@ -129,7 +132,12 @@ impl CachedRoom {
     pub(super) fn append(&self, event: &Arc<Event>) {
         let mut end = self.end();
         match &mut *end {
-            Some(known) if event.seq == known.head + 1 => known.append(event),
+            // Settings may have changed again since: they are read.
+            Some(known)
+                if event.seq == known.head + 1 && !matches!(event.kind, EventKind::Set(_)) =>
+            {
+                known.append(event);
+            }
             end => *end = None,
         }
         self.version.fetch_add(1, Ordering::Relaxed);

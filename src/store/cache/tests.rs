@@ -1,12 +1,13 @@
 use super::*;
 use crate::domain::testing::event;
-use crate::domain::{Author, ChangeKind, Changed, Mentions};
+use crate::domain::{Author, ChangeKind, Changed, EventKind, Mentions};
 
 fn end(head: Seq) -> LogEnd {
     LogEnd {
         head,
         messages: head,
         last_message: Some(event(head)),
+        settings: Arc::default(),
         newest: Some((1..=head).map(event).collect()),
     }
 }
@@ -259,7 +260,7 @@ fn who_has_left_is_forgotten_also_where_the_log_is_known_to_have_it() {
     cache.keep_memberships(&cache.token(), ana, member(2, &[]));
     cache.keep_page(&cache.token(), &tea(), end(5));
     let left = Event::clone(&left);
-    let kind = EventKind::Left;
+    let kind = EventKind::Left { by: None };
     cache.apply(&told(&Arc::new(Event { kind, ..left })));
     assert!(!cache.knows(ana) && cache.read_by(ana, &tea()).is_none());
 }

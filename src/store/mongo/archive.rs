@@ -8,11 +8,11 @@ use tokio_stream::StreamExt;
 use super::collections::{Collections, Meta};
 use super::connect::{connect, ensure_replicated};
 use super::errors::is_only_repeated;
-use super::membership_document::of_members;
+use super::membership_document::{BANNED, ROLE, of_members};
 use super::refusal::plainly;
 use super::retry::retry;
 use super::{event_document, log, migrations, nodes};
-use crate::domain::{Email, EventKind, RoomId, Seq, Username};
+use crate::domain::{Access, Email, EventKind, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -51,6 +51,19 @@ async fn export_from(
             joined_at: moment(&membership, "joined_at")?,
             read: membership.get_i64("read").map_or(0, i64::unsigned_abs),
             joined: membership.get_i64("joined").map_or(0, i64::unsigned_abs),
+            role: membership.get_str(ROLE).ok().map(str::to_owned),
+        })?;
+    }
+    let banned = doc! { BANNED: { "$exists": true } };
+    let by_room = doc! { "room": 1, "user": 1 };
+    let mut bans = all(&collections.memberships, banned, by_room).await?;
+    while let Some(banned) = bans.try_next().await? {
+        let ban = banned.get_document(BANNED)?;
+        exporter.put(&Record::Ban {
+            user: text(&banned, "user")?,
+            room: text(&banned, "room")?,
+            at: moment(ban, "at")?,
+            by: text(ban, "by")?,
         })?;
     }
     let live = doc! {
@@ -70,8 +83,12 @@ async fn export_from(
     let mut rooms = all(&collections.rooms, doc! {}, doc! { "_id": 1 }).await?;
     while let Some(room) = rooms.try_next().await? {
         let id = text(&room, "_id")?;
+        let string = |key| room.get_str(key).ok().map(str::to_owned);
         exporter.put(&Record::Room {
             created_at: moment(&room, "created_at")?,
+            access: string("access").filter(|access| access != Access::default().as_str()),
+            name: string("name"),
+            topic: string("topic"),
             id: id.clone(),
         })?;
         ids.push(RoomId::parse(&id)?);
@@ -148,6 +165,7 @@ fn record_of(document: &Document, head: Seq) -> anyhow::Result<EventRecord> {
         author: text(document, "author")?,
         author_name: text(document, "author_name")?,
         body: string("body"),
+        actor: string("actor"),
         nonce: string("nonce"),
         target: number("target"),
         emoji: string("emoji"),
@@ -261,7 +279,7 @@ async fn import_into(
 /// An export of a store in use may have read a membership that ended before its log was read. All memberships
 /// are there before the first event is.
 async fn end_membership(collections: &Collections, event: &EventRecord) -> anyhow::Result<()> {
-    if event.kind() != EventKind::Left {
+    if !matches!(event.kind(), EventKind::Left { .. }) {
         return Ok(());
     }
     let ended = doc! {
@@ -342,13 +360,27 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             joined_at,
             read,
             joined,
-        } => (
-            &collections.memberships,
+            role,
+        } => {
             // With an id of its own, by which a second attempt is known.
-            doc! {
+            let mut membership = doc! {
                 "_id": mongodb::bson::oid::ObjectId::new(),
                 "user": user, "room": room, "joined_at": at(joined_at),
                 "read": event_document::signed(read), "joined": event_document::signed(joined),
+            };
+            membership.extend(role.map(|role| (ROLE.to_owned(), role.into())));
+            (&collections.memberships, membership)
+        }
+        Record::Ban {
+            user,
+            room,
+            at: since,
+            by,
+        } => (
+            &collections.memberships,
+            doc! {
+                "_id": mongodb::bson::oid::ObjectId::new(),
+                "user": user, "room": room, BANNED: { "at": at(since), "by": by },
             },
         ),
         Record::Session {
@@ -363,9 +395,19 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
                 "created_at": at(created_at), "expires_at": at(expires_at),
             },
         ),
-        Record::Room { id, created_at } => (
+        Record::Room {
+            id,
+            created_at,
+            access,
+            name,
+            topic,
+        } => (
             &collections.rooms,
-            doc! { "_id": id, "created_at": at(created_at) },
+            doc! {
+                "_id": id, "created_at": at(created_at),
+                "access": access.unwrap_or_else(|| Access::default().as_str().to_owned()),
+                "name": name, "topic": topic,
+            },
         ),
         Record::Event(event) => (&collections.events, event_document(*event)),
         Record::User {
@@ -413,6 +455,7 @@ fn event_document(event: EventRecord) -> Document {
     let mentions: Vec<Bson> = event.mentions.into_iter().map(Bson::from).collect();
     for (key, value) in [
         ("body", event.body.map(Bson::from)),
+        ("actor", event.actor.map(Bson::from)),
         ("nonce", event.nonce.map(Bson::from)),
         ("target", event.target.map(number)),
         ("emoji", event.emoji.map(Bson::from)),

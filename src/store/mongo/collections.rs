@@ -74,6 +74,12 @@ impl Collections {
         let mentions = IndexOptions::builder()
             .partial_filter_expression(doc! { "mentions": { "$exists": true } })
             .build();
+        let owners = IndexOptions::builder()
+            .partial_filter_expression(doc! { "role": { "$exists": true } })
+            .build();
+        let open = IndexOptions::builder()
+            .partial_filter_expression(doc! { "access": "open" })
+            .build();
         // MongoDB deletes what is over by itself.
         let expiry = IndexOptions::builder().expire_after(Duration::ZERO).build();
         for (collection, indexes) in [
@@ -111,8 +117,18 @@ impl Collections {
                 &self.memberships,
                 vec![
                     unique("user_room", doc! { "user": 1, "room": 1 }),
-                    plain("room", doc! { "room": 1 }, IndexOptions::default()),
+                    // In the order in which they joined.
+                    plain(
+                        "room_joined",
+                        doc! { "room": 1, "joined": 1 },
+                        IndexOptions::default(),
+                    ),
+                    plain("owners", doc! { "room": 1, "role": 1 }, owners),
                 ],
+            ),
+            (
+                &self.rooms,
+                vec![plain("open", doc! { "access": 1, "_id": 1 }, open)],
             ),
             (
                 &self.events,

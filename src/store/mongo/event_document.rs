@@ -46,6 +46,7 @@ pub(super) fn document_from(
     };
     let nonce = waiting.event.nonce.as_ref();
     set("body", kind.body.map(Bson::from));
+    set("actor", kind.actor.as_deref().map(Bson::from));
     set("nonce", nonce.map(|nonce| nonce.as_str().into()));
     set("target", kind.target.map(|seq| signed(seq).into()));
     set("emoji", kind.emoji.map(Bson::from));
@@ -153,6 +154,7 @@ fn kind_from(name: &str, document: &Document) -> EventKind {
     let stored = StoredKind {
         name,
         body: document.get_str("body").ok(),
+        actor: document.get_str("actor").ok().map(Cow::Borrowed),
         target: number("target"),
         emoji: document.get_str("emoji").ok(),
         is_on: document.get_bool("is_on").ok(),

@@ -300,12 +300,16 @@ impl RoomLog {
         }
     }
 
-    /// Gives new replies their quotes. Without them they are durable all the same: they are read again.
+    /// Gives new replies their quotes, and names whoever added or removed somebody. Without them they are durable all the same: they are read again.
     async fn quote(&self, settled: &mut [Settled]) {
         let replies = settled
             .iter_mut()
             .filter_map(|settled| match &mut settled.result {
-                Ok(Appended::New(event)) if event.reply_to().is_some() => Some(event),
+                Ok(Appended::New(event))
+                    if event.reply_to().is_some() || event.kind.by().is_some() =>
+                {
+                    Some(event)
+                }
                 _ => None,
             });
         let mut replies: Vec<&mut Arc<Event>> = replies.collect();

@@ -1,6 +1,6 @@
 //! The members of a room, by name.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
@@ -12,7 +12,7 @@ use super::membership_document::of_members;
 use super::memberships::find_members;
 use super::retry::retry;
 use super::{MongoStore, accounts};
-use crate::domain::{RoomId, User, UserId};
+use crate::domain::{Person, RoomId, Timestamp, User, UserId};
 use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 const OPERATION: &str = "look up members";
@@ -39,6 +39,71 @@ async fn only_members(
     let members: HashSet<UserId> = found.await?.iter().filter_map(id).collect();
     users.retain(|user| members.contains(&user.id));
     Ok(users)
+}
+
+/// The people of memberships that a filter finds: at most `limit`, by their keys.
+pub(super) async fn users_among(
+    collections: &Collections,
+    memberships: Document,
+    limit: usize,
+) -> Result<Vec<User>, StoreError> {
+    let found = retry(OPERATION, || async {
+        let found = collections.memberships.find(memberships.clone());
+        let found = found.projection(doc! { "_id": 0, "user": 1 });
+        let found = found.limit(LOOKED_THROUGH as i64).await?;
+        found.collect::<Result<Vec<Document>, _>>().await
+    });
+    let id = |found: &Document| found.get_str("user").ok().map(str::to_owned);
+    let ids: Vec<String> = found.await?.iter().filter_map(id).collect();
+    users(collections, doc! { "_id": { "$in": ids } }, limit).await
+}
+
+/// A page of the people of a room, by their keys. In a large one they are looked through in that order.
+async fn people(
+    collections: &Collections,
+    room: &RoomId,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<Person>, StoreError> {
+    let all = all_members(collections, room).await?;
+    let (mut members, mut after) = (Vec::new(), after.to_owned());
+    loop {
+        let called =
+            doc! { "$gte": prefix, "$lt": format!("{prefix}\u{10ffff}"), "$gt": after.as_str() };
+        let mut filter = doc! { "username_key": called };
+        if let Some(all) = &all {
+            filter.insert("_id", doc! { "$in": all });
+        }
+        let most = if all.is_some() { limit } else { LOOKED_THROUGH };
+        let some = users(collections, filter, most).await?;
+        let is_last = all.is_some() || some.len() < most;
+        if let Some(last) = some.last() {
+            after = last.username.key();
+        }
+        members.extend(only_members(collections, room, some).await?);
+        if is_last || members.len() >= limit {
+            break;
+        }
+    }
+    members.truncate(limit);
+    let ids: Vec<String> = members.iter().map(|user| user.id.to_string()).collect();
+    let joined = doc! { "room": room.as_str(), "user": { "$in": ids } };
+    let found = retry(OPERATION, || async {
+        let found = collections.memberships.find(joined.clone());
+        found.await?.collect::<Result<Vec<Document>, _>>().await
+    });
+    let joined_at = |found: &Document| {
+        let user = UserId::parse(found.get_str("user").ok()?).ok()?;
+        let at = found.get_datetime("joined_at").ok()?.timestamp_millis();
+        Some((user, Timestamp::from_millis(at)))
+    };
+    let joined_at: HashMap<UserId, Timestamp> = found.await?.iter().filter_map(joined_at).collect();
+    let person = |user: User| {
+        let joined_at = joined_at.get(&user.id).copied()?;
+        Some(Person { user, joined_at })
+    };
+    Ok(members.into_iter().filter_map(person).collect())
 }
 
 /// The first users that a filter finds, by their keys.
@@ -122,6 +187,16 @@ impl Members for MongoStore {
         limit: usize,
     ) -> Result<Vec<User>, StoreError> {
         members_called(&self.collections, room, &prefix, limit).await
+    }
+
+    async fn people(
+        &self,
+        room: &RoomId,
+        prefix: String,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<Person>, StoreError> {
+        people(&self.collections, room, &prefix, &after, limit).await
     }
 
     async fn members_among(

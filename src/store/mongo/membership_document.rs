@@ -1,8 +1,8 @@
-//! A membership as a document.
+//! A membership as a document: one for each user and room that have to do with each other.
 
 use mongodb::bson::{Document, doc};
 
-use crate::domain::Seq;
+use crate::domain::{Author, Seq, UserId};
 
 /// A membership's field while its event is not in the log yet: its id. Its user is no member yet.
 pub(super) const JOINING: &str = "joining";
@@ -11,9 +11,23 @@ pub(super) const JOINING: &str = "joining";
 /// any more.
 pub(super) const LEAVING: &str = "leaving";
 
+/// The field of who is kept out of a room: since when, and by whom. It stays when the membership has ended, and is
+/// all there is of who never was a member.
+pub(super) const BANNED: &str = "banned";
+
+/// The field that says who adds or removes the user, while it is [`JOINING`] or [`LEAVING`]: an id.
+pub(super) const BY: &str = "by";
+
+/// The field of an owner.
+pub(super) const ROLE: &str = "role";
+
+const NO_MEMBERS: [&str; 3] = [JOINING, LEAVING, BANNED];
+
 /// Whether it has begun, and has not ended.
 pub(super) fn is_member(membership: &Document) -> bool {
-    !membership.contains_key(JOINING) && !membership.contains_key(LEAVING)
+    NO_MEMBERS
+        .iter()
+        .all(|field| !membership.contains_key(field))
 }
 
 /// How far a member has read; nothing, where it was never noted.
@@ -21,9 +35,16 @@ pub(super) fn read_from(membership: &Document) -> Seq {
     membership.get_i64("read").map_or(0, i64::unsigned_abs)
 }
 
+/// Who adds or removes the user; their name is still missing.
+pub(super) fn by_from(membership: &Document) -> Option<Author> {
+    let id = UserId::parse(membership.get_str(BY).ok()?).ok()?;
+    let username = "".into();
+    Some(Author { id, username })
+}
+
 /// A filter that finds the memberships of members alone.
 pub(super) fn of_members(mut filter: Document) -> Document {
-    for field in [JOINING, LEAVING] {
+    for field in NO_MEMBERS {
         filter.insert(field, doc! { "$exists": false });
     }
     filter

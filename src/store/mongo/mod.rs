@@ -33,6 +33,7 @@ mod numbering;
 mod read_marks;
 mod refusal;
 mod retry;
+mod room_document;
 mod rooms;
 mod sessions;
 mod states;

@@ -1,4 +1,4 @@
-//! A user's rooms, and the lobby.
+//! Rooms: their settings, and the lists of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,17 +7,21 @@ use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use tokio_stream::StreamExt;
 
-use super::collections::Collections;
+use super::collections::{Collections, find_linearizable};
 use super::errors::unreadable;
-use super::membership_document::{JOINING, LEAVING, is_member, read_from};
-use super::memberships::{access, join, leave};
-use super::read_marks::{ReadMark, mark_read};
+use super::log_writer::Logs;
+use super::membership_document::{BANNED, JOINING, LEAVING, is_member, of_members, read_from};
+use super::read_marks::ReadMark;
 use super::retry::retry;
+use super::room_document::{SETTING, settings_fields, settings_from};
 use super::{MongoStore, log_ends, mentions};
-use crate::domain::{RoomId, RoomSummary, Seq, User, UserId};
+use crate::domain::{
+    Access, Author, MembershipId, NewEvent, NewKind, Nonce, OpenRoom, RoomId, RoomSettings,
+    RoomSummary, Seq, Setting, User, UserId,
+};
 use crate::store::cache::{CachedList, LogEnd, Membership};
 use crate::store::{
-    Access, Change, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first,
+    Freshness, OPEN_LOOKED_THROUGH, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first, with_word,
 };
 
 /// The memberships of `user`, by room.
@@ -27,8 +31,7 @@ pub(super) async fn memberships(
 ) -> Result<Vec<Membership>, StoreError> {
     const OPERATION: &str = "list the rooms";
     let own = doc! { "user": user.to_string() };
-    let fields =
-        doc! { "_id": 0, "room": 1, "read": 1, ReadMark::FIELD: 1, JOINING: 1, LEAVING: 1 };
+    let fields = doc! { "_id": 0, "room": 1, "read": 1, ReadMark::FIELD: 1, JOINING: 1, LEAVING: 1, BANNED: 1 };
     let found = retry(OPERATION, || async {
         let found = collections.memberships.find(own.clone());
         let found = found
@@ -90,6 +93,7 @@ pub(super) async fn of(
         .map(|membership| {
             let end = ends.remove(&membership.room).unwrap_or_default();
             RoomSummary {
+                settings: end.settings,
                 head: end.head,
                 last: end.last_message,
                 unread: end.messages.saturating_sub(membership.read_messages),
@@ -100,6 +104,138 @@ pub(super) async fn of(
         .collect();
     newest_first(&mut summaries);
     Ok(summaries)
+}
+
+pub(super) async fn settings(
+    collections: &Collections,
+    room: &RoomId,
+) -> Result<Option<RoomSettings>, StoreError> {
+    let find = || collections.rooms.find_one(doc! { "_id": room.as_str() });
+    let found = retry("look up a room", find).await?;
+    Ok(found.as_ref().map(settings_from))
+}
+
+const SET: &str = "change a setting";
+
+/// The setting, with a note that its event is missing; the event; and the end of the note. Where a node dies
+/// between them, the next change finishes it.
+async fn set(
+    collections: &Collections,
+    logs: &Logs,
+    room: &RoomId,
+    by: &User,
+    setting: &Setting,
+) -> Result<Seq, StoreError> {
+    let (by_id, mut seq) = (doc! { "_id": room.as_str() }, 0);
+    loop {
+        let found = find_linearizable(SET, &collections.rooms, by_id.clone()).await?;
+        let Some(found) = found else {
+            return Ok(0);
+        };
+        if let Ok(note) = found.get_document(SETTING) {
+            seq = finish_set(collections, logs, room, note).await?;
+            continue;
+        }
+        let Some(settings) = settings_from(&found).with(setting) else {
+            return Ok(seq);
+        };
+        let mut fields = settings_fields(&settings);
+        let note = doc! {
+            "id": MembershipId::new().to_string(),
+            "kind": setting.event_name(),
+            "value": setting.value(),
+            "by": by.id.to_string(),
+            "by_name": by.username.as_str(),
+        };
+        fields.insert(SETTING, note);
+        let mut as_found = by_id.clone();
+        as_found.insert(SETTING, doc! { "$exists": false });
+        let set = doc! { "$set": fields };
+        retry(SET, || {
+            collections.rooms.update_one(as_found.clone(), set.clone())
+        })
+        .await?;
+    }
+}
+
+/// Appends the event of a setting, and ends the note that it is missing.
+async fn finish_set(
+    collections: &Collections,
+    logs: &Logs,
+    room: &RoomId,
+    note: &Document,
+) -> Result<Seq, StoreError> {
+    let text = |key| note.get_str(key).map_err(unreadable(SET));
+    let id = MembershipId::parse(text("id")?).map_err(|error| StoreError::backend(SET, error))?;
+    let by = UserId::parse(text("by")?).map_err(|error| StoreError::backend(SET, error))?;
+    let mut seq = 0;
+    // One of a kind that another version knows is in force, and nobody here can tell of it.
+    if let Some(setting) = Setting::stored(text("kind")?, note.get_str("value").ok()) {
+        let event = NewEvent {
+            author: Author {
+                id: by,
+                username: text("by_name")?.into(),
+            },
+            kind: NewKind::Set(setting),
+            nonce: Some(Nonce::set(id)),
+        };
+        seq = logs.append(room, event).await?.event().seq;
+    }
+    let noted = doc! { "_id": room.as_str(), "setting.id": id.to_string() };
+    let unset = doc! { "$unset": { SETTING: "" } };
+    retry(SET, || {
+        collections.rooms.update_one(noted.clone(), unset.clone())
+    })
+    .await?;
+    Ok(seq)
+}
+
+async fn open_rooms(
+    collections: &Collections,
+    word: &str,
+    limit: usize,
+) -> Result<Vec<OpenRoom>, StoreError> {
+    const OPERATION: &str = "list open rooms";
+    let open = doc! { "access": Access::Open.as_str() };
+    let found = retry(OPERATION, || async {
+        let found = collections.rooms.find(open.clone()).sort(doc! { "_id": 1 });
+        let found = found.limit(OPEN_LOOKED_THROUGH as i64);
+        found
+            .batch_size(OPEN_LOOKED_THROUGH as u32 + 1)
+            .await?
+            .collect::<Result<Vec<Document>, _>>()
+            .await
+    });
+    let room = |found: &Document| {
+        let id = found.get_str("_id").map_err(unreadable(OPERATION))?;
+        let id = RoomId::parse(id).map_err(|error| StoreError::backend(OPERATION, error))?;
+        Ok((id, settings_from(found)))
+    };
+    let found = found.await?;
+    let rooms = found.iter().map(room).collect::<Result<_, StoreError>>()?;
+    let rooms = with_word(rooms, word, limit);
+    let ids: Vec<&str> = rooms.iter().map(|(room, _)| room.as_str()).collect();
+    let pipeline = [
+        doc! { "$match": of_members(doc! { "room": { "$in": ids } }) },
+        doc! { "$group": { "_id": "$room", "people": { "$sum": 1_i64 } } },
+    ];
+    let counted = retry(OPERATION, || async {
+        let counted = collections.memberships.aggregate(pipeline.clone()).await?;
+        counted.collect::<Result<Vec<Document>, _>>().await
+    });
+    let counted = counted.await?;
+    let people: HashMap<&str, u64> = { counted.iter() }
+        .filter_map(|counted| {
+            let people = counted.get_i64("people").ok()?.unsigned_abs();
+            Some((counted.get_str("_id").ok()?, people))
+        })
+        .collect();
+    let open = rooms.into_iter().map(|(room, settings)| OpenRoom {
+        people: people.get(room.as_str()).copied().unwrap_or(0),
+        room,
+        settings,
+    });
+    Ok(open.collect())
 }
 
 /// Whether a list is new enough.
@@ -116,42 +252,23 @@ fn has_seen(list: &[RoomSummary], freshness: &Freshness) -> bool {
 
 #[async_trait]
 impl Rooms for MongoStore {
-    async fn join(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
-        let mark = join(&self.collections, &self.logs, room, user).await?;
-        let seq = mark.seq;
-        self.cache.apply(&mark.into());
-        Ok(seq)
+    async fn settings(&self, room: &RoomId) -> Result<Option<RoomSettings>, StoreError> {
+        settings(&self.collections, room).await
     }
 
-    async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
-        let left = leave(&self.collections, &self.logs, room, user).await?;
-        // Another node may have done it, of which this one hears later.
-        self.cache.forget_user(user.id);
-        self.logs.tell(Change::Resync);
-        Ok(left)
+    async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError> {
+        let (collections, logs) = (self.collections.clone(), self.logs.clone());
+        let (room, by) = (room.clone(), by.clone());
+        // A task, because a client that hangs up drops its handler, not what it began.
+        let setting =
+            tokio::spawn(async move { set(&collections, &logs, &room, &by, &setting).await });
+        setting
+            .await
+            .map_err(|panicked| StoreError::backend(SET, panicked))?
     }
 
-    async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
-        if let Some(cache) = self.trusted_cache() {
-            if let Some(read) = cache.read_by(user.id, room) {
-                return Ok(Access::Member { read });
-            }
-            if !cache.knows(user.id) {
-                let token = cache.token();
-                let memberships = memberships(&self.collections, user.id).await?;
-                let member = memberships.iter().find(|member| member.room == *room);
-                let read = member.map(|member| member.read);
-                cache.keep_memberships(&token, user.id, memberships);
-                if let Some(read) = read {
-                    return Ok(Access::Member { read });
-                }
-            }
-        }
-        // Somebody may have joined elsewhere a moment ago: that they are no member is read.
-        match self.members.find((user.id, room.clone())).await {
-            Some(read) => Ok(Access::Member { read }),
-            None => access(&self.collections, room, user).await,
-        }
+    async fn open_rooms(&self, word: &str, limit: usize) -> Result<Vec<OpenRoom>, StoreError> {
+        open_rooms(&self.collections, word, limit).await
     }
 
     async fn rooms_of(
@@ -182,12 +299,5 @@ impl Rooms for MongoStore {
             }
         }
         Ok(of(&self.collections, user.id).await?.into())
-    }
-
-    async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError> {
-        if let Some(read) = mark_read(&self.collections, room, user, seq).await? {
-            self.cache.apply(&read);
-        }
-        Ok(())
     }
 }

@@ -112,14 +112,17 @@ impl States {
         found.iter().map(event).collect()
     }
 
-    /// Fills in the names of those who reacted to messages or are mentioned in them.
+    /// Fills in the names of those who reacted to messages or are mentioned in them, or who added or removed
+    /// somebody.
     pub(super) async fn name_people(
         &self,
         events: impl Iterator<Item = &mut Event>,
     ) -> Result<(), StoreError> {
-        let mut messages = Vec::new();
+        let (mut messages, mut memberships) = (Vec::new(), Vec::new());
         for event in events {
-            if let EventKind::Message(message) = &mut event.kind
+            if event.kind.by().is_some() {
+                memberships.push(&mut event.kind);
+            } else if let EventKind::Message(message) = &mut event.kind
                 && !(message.reactions.is_empty() && message.mentions.is_empty())
             {
                 messages.push(message);
@@ -129,7 +132,13 @@ impl States {
             let mentioned = message.mentions.users().iter().map(|user| user.id);
             mentioned.chain(Reactions::to_name(message.reactions.all()))
         });
-        let names = self.names(users.collect()).await?;
+        let by = memberships.iter().filter_map(|kind| kind.by());
+        let names = self
+            .names(users.chain(by.map(|by| by.id)).collect())
+            .await?;
+        for kind in memberships {
+            kind.name_by(&names);
+        }
         for message in messages {
             let all = message.reactions.all().to_vec();
             message.reactions = Reactions::new(all, |user| names.get(&user).cloned());

@@ -11,7 +11,7 @@ use super::event_row::select_events;
 use super::lock::{ShutdownMarker, lock};
 use super::migrations::{NEWEST, migrate, version};
 use super::{DATABASE, make_data_dir, states};
-use crate::domain::{Email, EventKind, Seq, Timestamp, Username};
+use crate::domain::{Access, Email, EventKind, Role, Seq, Timestamp, Username};
 use crate::files::Part;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -62,9 +62,18 @@ pub(super) fn export_from(
                 joined_at: row.get("joined_at")?,
                 read: unsigned(row.get("read_seq")?),
                 joined: unsigned(row.get("joined_seq")?),
+                role: Some(row.get("role")?).filter(|role: &String| role != Role::Member.as_str()),
             })
         },
     )?;
+    put("SELECT * FROM bans ORDER BY room, user", &mut |row| {
+        Ok(Record::Ban {
+            user: row.get("user")?,
+            room: row.get("room")?,
+            at: row.get("at")?,
+            by: row.get("by")?,
+        })
+    })?;
     put(
         "SELECT * FROM sessions WHERE revoked_at IS NULL AND expires_at > ?1 ORDER BY id",
         &mut |row| {
@@ -80,6 +89,10 @@ pub(super) fn export_from(
         Ok(Record::Room {
             id: row.get("id")?,
             created_at: row.get("created_at")?,
+            access: Some(row.get("access")?)
+                .filter(|access: &String| access != Access::default().as_str()),
+            name: row.get("name")?,
+            topic: row.get("topic")?,
         })
     })?;
     let mut reactions = snapshot.prepare(
@@ -123,6 +136,7 @@ pub(super) fn export_from(
             author: row.get("author")?,
             author_name: row.get("author_name")?,
             body: row.get("body")?,
+            actor: row.get("actor")?,
             nonce: row.get("nonce")?,
             messages: unsigned(row.get("messages")?),
         })))
@@ -197,16 +211,22 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             joined_at,
             read,
             joined,
+            role,
         } => insert(
-            "INSERT INTO memberships (user, room, joined_at, read_seq, joined_seq)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO memberships (user, room, joined_at, read_seq, joined_seq, role)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 user,
                 room,
                 joined_at,
                 read.cast_signed(),
-                joined.cast_signed()
+                joined.cast_signed(),
+                role.as_deref().unwrap_or(Role::Member.as_str()),
             ],
+        ),
+        Record::Ban { user, room, at, by } => insert(
+            "INSERT INTO bans (user, room, at, by) VALUES (?1, ?2, ?3, ?4)",
+            params![user, room, at, by],
         ),
         Record::Session {
             id,
@@ -217,9 +237,21 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             "INSERT INTO sessions (id, user, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
             params![id, user, created_at, expires_at],
         ),
-        Record::Room { id, created_at } => insert(
-            "INSERT INTO rooms (id, created_at) VALUES (?1, ?2)",
-            params![id, created_at],
+        Record::Room {
+            id,
+            created_at,
+            access,
+            name,
+            topic,
+        } => insert(
+            "INSERT INTO rooms (id, created_at, access, name, topic) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                id,
+                created_at,
+                access.as_deref().unwrap_or(Access::default().as_str()),
+                name,
+                topic,
+            ],
         ),
         Record::Event(event) => put_event(connection, event)
             .and_then(|put| end_membership(connection, event).map(|()| put))
@@ -254,7 +286,7 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
 
 /// An export of a store in use may have read a membership that ended before its log was read.
 fn end_membership(connection: &Connection, event: &EventRecord) -> rusqlite::Result<()> {
-    if event.kind() != EventKind::Left {
+    if !matches!(event.kind(), EventKind::Left { .. }) {
         return Ok(());
     }
     connection
@@ -272,8 +304,9 @@ fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<u
     let inserted = connection
         .prepare_cached(
             "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text, nonce, target,
-                                 emoji, is_on, reply_to, changed, rev, edited_at, deleted_at, mentions)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                                 emoji, is_on, reply_to, changed, rev, edited_at, deleted_at, mentions,
+                                 actor)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
         )?
         .execute(params![
             event.room,
@@ -294,6 +327,7 @@ fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<u
             event.edited_at,
             event.deleted_at,
             (!event.mentions.is_empty()).then(|| event.mentions.join(" ")),
+            event.actor,
         ])?;
     let keys = event.mentions.iter().map(String::as_str);
     states::add_mentions(

@@ -51,6 +51,7 @@ fn kind_from(row: &Row<'_>) -> rusqlite::Result<EventKind> {
     let stored = StoredKind {
         name: row.get_ref("kind")?.as_str()?,
         body: row.get_ref("body")?.as_str_or_null()?,
+        actor: row.get_ref("actor")?.as_str_or_null()?.map(Cow::Borrowed),
         target: seq("target")?,
         emoji: row.get_ref("emoji")?.as_str_or_null()?,
         is_on: row.get("is_on")?,

@@ -8,9 +8,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
 use super::event_row::{event_from, select_events};
+use super::room_row;
 use super::states::{self, Changing, Place};
 use crate::domain::{
-    Epoch, Event, EventKind, NewEvent, Nonce, RoomId, Seq, StoredKind, Timestamp, UserId,
+    Epoch, Event, EventKind, NewEvent, Nonce, RoomId, RoomSettings, Seq, StoredKind, Timestamp,
+    UserId,
 };
 use crate::store::cache::{Durable, LogEnd, NEWEST_MAX};
 use crate::store::{
@@ -84,8 +86,8 @@ fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusq
     connection
         .prepare_cached(
             "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text, nonce,
-                                 target, emoji, is_on, reply_to, mentions)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                                 target, emoji, is_on, reply_to, mentions, actor)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             room,
@@ -102,6 +104,7 @@ fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusq
             kind.is_on,
             kind.reply_to.map(Seq::cast_signed),
             mentioned,
+            kind.actor,
         ])?;
     let keys = kind.mentions.iter().map(|key| &**key);
     states::add_mentions(connection, keys, (room, seq, at), &author)
@@ -175,6 +178,11 @@ fn last_message_of(connection: &Connection, room: &RoomId) -> rusqlite::Result<O
         .transpose()
 }
 
+fn settings_of(connection: &Connection, room: &RoomId) -> rusqlite::Result<Arc<RoomSettings>> {
+    let settings = room_row::settings(connection, room)?;
+    Ok(settings.unwrap_or_default().into())
+}
+
 /// How the log ends, without its newest entries.
 pub(super) fn end(connection: &Connection, room: &RoomId) -> rusqlite::Result<LogEnd> {
     let head = head(connection, room)?;
@@ -185,6 +193,7 @@ pub(super) fn end(connection: &Connection, room: &RoomId) -> rusqlite::Result<Lo
             0 => None,
             _ => last_message_of(connection, room)?,
         },
+        settings: settings_of(connection, room)?,
         newest: None,
     })
 }
@@ -203,6 +212,7 @@ pub(super) fn end_with_page(connection: &Connection, room: &RoomId) -> rusqlite:
             None if head.messages == 0 => None,
             None => last_message_of(connection, room)?,
         },
+        settings: settings_of(connection, room)?,
         newest: Some(newest.into()),
     })
 }

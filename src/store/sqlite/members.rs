@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{SqliteStore, accounts};
-use crate::domain::{RoomId, User, UserId};
+use crate::domain::{Person, RoomId, Timestamp, User, UserId};
 use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 fn members_named(
@@ -63,6 +63,29 @@ fn members_called(
         .collect()
 }
 
+const PEOPLE: &str = "\
+    SELECT id, username, joined_at FROM memberships CROSS JOIN users ON id = user
+    WHERE room = ?1 AND username_key >= ?2 AND username_key < ?2 || char(0x10ffff) AND username_key > ?3
+    ORDER BY username_key LIMIT ?4";
+
+fn people(
+    connection: &Connection,
+    room: &RoomId,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Person>> {
+    connection
+        .prepare_cached(PEOPLE)?
+        .query_map(params![room.as_str(), prefix, after, limit as i64], |row| {
+            Ok(Person {
+                user: accounts::user_from(row)?,
+                joined_at: Timestamp::from_millis(row.get("joined_at")?),
+            })
+        })?
+        .collect()
+}
+
 fn members_among(
     connection: &Connection,
     pairs: Vec<(RoomId, UserId)>,
@@ -78,7 +101,7 @@ fn members_among(
     Ok(members)
 }
 
-fn count_members(connection: &Connection, room: &RoomId) -> rusqlite::Result<u64> {
+pub(super) fn count_members(connection: &Connection, room: &RoomId) -> rusqlite::Result<u64> {
     connection
         .prepare_cached("SELECT count(*) FROM memberships WHERE room = ?1")?
         .query_row([room.as_str()], |row| row.get::<_, i64>(0))
@@ -110,6 +133,21 @@ impl Members for SqliteStore {
         self.readers
             .read("look up members", move |connection| {
                 members_called(connection, &room, &prefix, limit)
+            })
+            .await
+    }
+
+    async fn people(
+        &self,
+        room: &RoomId,
+        prefix: String,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<Person>, StoreError> {
+        let room = room.clone();
+        self.readers
+            .read("list people", move |connection| {
+                people(connection, &room, &prefix, &after, limit)
             })
             .await
     }

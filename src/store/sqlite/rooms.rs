@@ -1,139 +1,18 @@
-//! Rooms and memberships.
+//! Rooms: their settings, and the lists of them.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::event_row::room_from;
-use super::{SqliteStore, log, mentions};
+use super::{SqliteStore, log, members, mentions, room_row};
 use crate::domain::{
-    Author, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSummary, Seq, Timestamp, User,
+    Author, NewEvent, NewKind, OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, User,
     UserId,
 };
 use crate::store::cache::{CachedList, Durable, Membership};
-use crate::store::{Access, Freshness, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first};
-
-pub(super) fn join(
-    connection: &Connection,
-    changes: &mut Vec<Durable>,
-    room: &RoomId,
-    user: &User,
-) -> Result<Seq, StoreError> {
-    let now = Timestamp::now().as_millis();
-    let add = |statement: &str, params: &[&dyn rusqlite::ToSql]| {
-        connection
-            .prepare_cached(statement)
-            .and_then(|mut insert| insert.execute(params))
-            .map_err(|error| StoreError::backend("join a room", error))
-    };
-    add(
-        "INSERT INTO rooms (id, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        &[&room.as_str(), &now],
-    )?;
-    let joined = add(
-        "INSERT INTO memberships (user, room, joined_at) VALUES (?1, ?2, ?3)
-         ON CONFLICT DO NOTHING",
-        &[&user.id.to_string(), &room.as_str(), &now],
-    )?;
-    if joined == 0 {
-        return Ok(0);
-    }
-    let rooms: usize = connection
-        .prepare_cached("SELECT count(*) FROM memberships WHERE user = ?1")
-        .and_then(|mut count| count.query_row([user.id.to_string()], |row| row.get::<_, u32>(0)))
-        .map_err(|error| StoreError::backend("join a room", error))?
-        as usize;
-    if rooms > ROOMS_PER_USER_MAX {
-        return Err(StoreError::TooManyRooms);
-    }
-    let event = NewEvent {
-        author: Author::from(user),
-        kind: NewKind::Joined,
-        // A membership and its event are one transaction: nobody else tries the same one.
-        nonce: Some(Nonce::joined(MembershipId::new())),
-    };
-    let joined = log::append(connection, changes, room, event)?;
-    let seq = joined.event().seq;
-    add(
-        "UPDATE memberships SET joined_seq = ?3 WHERE user = ?1 AND room = ?2",
-        &[&user.id.to_string(), &room.as_str(), &seq.cast_signed()],
-    )?;
-    // Earlier messages are history to them.
-    mark_read(connection, changes, room, user.id, seq)?;
-    Ok(seq)
-}
-
-pub(super) fn leave(
-    connection: &Connection,
-    changes: &mut Vec<Durable>,
-    room: &RoomId,
-    user: &User,
-) -> Result<Seq, StoreError> {
-    let left = connection
-        .prepare_cached("DELETE FROM memberships WHERE user = ?1 AND room = ?2")
-        .and_then(|mut delete| delete.execute(params![user.id.to_string(), room.as_str()]))
-        .map_err(|error| StoreError::backend("leave a room", error))?;
-    if left == 0 {
-        return Ok(0);
-    }
-    let event = NewEvent {
-        author: Author::from(user),
-        kind: NewKind::Left,
-        nonce: Some(Nonce::left(MembershipId::new())),
-    };
-    Ok(log::append(connection, changes, room, event)?.event().seq)
-}
-
-pub(super) fn mark_read(
-    connection: &Connection,
-    changes: &mut Vec<Durable>,
-    room: &RoomId,
-    user: UserId,
-    seq: Seq,
-) -> Result<(), StoreError> {
-    let failed = |error| StoreError::backend("mark as read", error);
-    let seq = seq.min(log::head(connection, room).map_err(failed)?.seq);
-    let updated = connection
-        .prepare_cached(
-            "UPDATE memberships SET read_seq = ?3
-             WHERE user = ?1 AND room = ?2 AND read_seq < ?3",
-        )
-        .and_then(|mut update| {
-            update.execute(params![user.to_string(), room.as_str(), seq.cast_signed()])
-        })
-        .map_err(failed)?;
-    if updated > 0 {
-        changes.push(Durable::Read {
-            room: room.clone(),
-            user,
-            seq,
-            messages: log::messages_up_to(connection, room, seq).map_err(failed)?,
-        });
-    }
-    Ok(())
-}
-
-pub(super) fn access(
-    connection: &Connection,
-    room: &RoomId,
-    user: UserId,
-) -> rusqlite::Result<Access> {
-    let read: Option<Option<i64>> = connection
-        .prepare_cached(
-            "SELECT (SELECT read_seq FROM memberships WHERE user = ?2 AND room = rooms.id)
-             FROM rooms WHERE id = ?1",
-        )?
-        .query_row(params![room.as_str(), user.to_string()], |row| row.get(0))
-        .optional()?;
-    Ok(match read {
-        None => Access::NoRoom,
-        Some(None) => Access::NotMember,
-        Some(Some(read)) => Access::Member {
-            read: read.unsigned_abs(),
-        },
-    })
-}
+use crate::store::{Freshness, OPEN_LOOKED_THROUGH, Rooms, StoreError, newest_first, with_word};
 
 /// The memberships of `user`, by room.
 pub(super) fn memberships(
@@ -171,6 +50,7 @@ pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<
         .map(|membership| {
             let end = log::end(connection, &membership.room)?;
             Ok(RoomSummary {
+                settings: end.settings,
                 head: end.head,
                 last: end.last_message,
                 unread: end.messages.saturating_sub(membership.read_messages),
@@ -183,46 +63,89 @@ pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<
     Ok(summaries)
 }
 
+fn set(
+    connection: &Connection,
+    changes: &mut Vec<Durable>,
+    room: &RoomId,
+    by: &User,
+    setting: Setting,
+) -> Result<Seq, StoreError> {
+    let failed = |error| StoreError::backend("change a setting", error);
+    let settings = room_row::settings(connection, room).map_err(failed)?;
+    let Some(settings) = settings.and_then(|settings| settings.with(&setting)) else {
+        return Ok(0);
+    };
+    connection
+        .prepare_cached("UPDATE rooms SET access = ?2, name = ?3, topic = ?4 WHERE id = ?1")
+        .and_then(|mut update| {
+            update.execute(params![
+                room.as_str(),
+                settings.access.as_str(),
+                settings.name.as_ref().map(|name| name.as_str()),
+                settings.topic.as_ref().map(|topic| topic.as_str()),
+            ])
+        })
+        .map_err(failed)?;
+    let event = NewEvent {
+        author: Author::from(by),
+        kind: NewKind::Set(setting),
+        nonce: None,
+    };
+    Ok(log::append(connection, changes, room, event)?.event().seq)
+}
+
+fn open_rooms(
+    connection: &Connection,
+    word: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<OpenRoom>> {
+    let rooms = connection
+        .prepare_cached(
+            "SELECT id, access, name, topic FROM rooms WHERE access = 'open' ORDER BY id LIMIT ?1",
+        )?
+        .query_map([OPEN_LOOKED_THROUGH as i64], |row| {
+            Ok((room_from(row, "id")?, room_row::settings_from(row)?))
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    with_word(rooms, word, limit)
+        .into_iter()
+        .map(|(room, settings)| {
+            Ok(OpenRoom {
+                people: members::count_members(connection, &room)?,
+                room,
+                settings,
+            })
+        })
+        .collect()
+}
+
 #[async_trait]
 impl Rooms for SqliteStore {
-    async fn join(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
-        let (room, user) = (room.clone(), user.clone());
-        self.writer
-            .write("join a room", move |connection, changes| {
-                join(connection, changes, &room, &user)
+    async fn settings(&self, room: &RoomId) -> Result<Option<RoomSettings>, StoreError> {
+        let room = room.clone();
+        self.readers
+            .read("look up a room", move |connection| {
+                room_row::settings(connection, &room)
             })
             .await
     }
 
-    async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
-        let (room, user) = (room.clone(), user.clone());
+    async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError> {
+        let (room, by) = (room.clone(), by.clone());
         self.writer
-            .write("leave a room", move |connection, changes| {
-                leave(connection, changes, &room, &user)
+            .write("change a setting", move |connection, changes| {
+                set(connection, changes, &room, &by, setting)
             })
             .await
     }
 
-    async fn access(&self, room: &RoomId, user: &User) -> Result<Access, StoreError> {
-        if let Some(read) = self.cache.read_by(user.id, room) {
-            return Ok(Access::Member { read });
-        }
-        let token = self.cache.token();
-        let is_known = self.cache.knows(user.id);
-        let (room, id) = (room.clone(), user.id);
-        let (access, memberships) = self
-            .readers
-            .read("look up a membership", move |connection| {
-                let access = access(connection, &room, id)?;
-                let is_worth_it = !is_known && matches!(access, Access::Member { .. });
-                let memberships = is_worth_it.then(|| memberships(connection, id));
-                Ok((access, memberships.transpose()?))
+    async fn open_rooms(&self, word: &str, limit: usize) -> Result<Vec<OpenRoom>, StoreError> {
+        let word = word.to_owned();
+        self.readers
+            .read("list open rooms", move |connection| {
+                open_rooms(connection, &word, limit)
             })
-            .await?;
-        if let Some(memberships) = memberships {
-            self.cache.keep_memberships(&token, user.id, memberships);
-        }
-        Ok(access)
+            .await
     }
 
     async fn rooms_of(&self, user: &User, _: &Freshness) -> Result<Arc<[RoomSummary]>, StoreError> {
@@ -252,14 +175,5 @@ impl Rooms for SqliteStore {
             .read("list the rooms", move |connection| of(connection, id))
             .await?;
         Ok(list.into())
-    }
-
-    async fn mark_read(&self, room: &RoomId, user: &User, seq: Seq) -> Result<(), StoreError> {
-        let (room, user) = (room.clone(), user.id);
-        self.writer
-            .write("mark as read", move |connection, changes| {
-                mark_read(connection, changes, &room, user, seq)
-            })
-            .await
     }
 }

@@ -51,6 +51,10 @@ fn complete_with(
         let users = message.mentions.users().iter().map(|user| user.id);
         message.mentions = message.mentions.named(&names(connection, users)?);
     }
+    if let Some(by) = event.kind.by() {
+        let names = names(connection, [by.id])?;
+        event.kind.name_by(&names);
+    }
     if let Some(quoted) = event.reply_to()
         && let Some(quoted) = find(connection, &event.room, quoted)?
     {

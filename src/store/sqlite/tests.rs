@@ -5,7 +5,7 @@ use crate::domain::{
     Author, Email, Mentions, MessageBody, NewChange, NewEvent, NewKind, NewUser, RoomId, Seq,
     Session, SessionId, Timestamp, User, UserId, Username,
 };
-use crate::store::{Access, Accounts, Freshness, Log, Rooms, Seen, Sessions};
+use crate::store::{Accounts, Freshness, Log, Memberships, Relation, Rooms, Seen, Sessions};
 
 async fn somebody(store: &SqliteStore, name: &str) -> User {
     let user = User {
@@ -82,7 +82,7 @@ async fn what_is_kept_is_what_the_file_says() {
             let (there, reader) = (room.clone(), user.clone());
             let other = users[(number + round) % users.len()].clone();
             tasks.spawn(async move {
-                writes.join(&room, &user).await.unwrap();
+                writes.join(&room, &user, None).await.unwrap();
                 let said = says_to(&user, &other, round);
                 let said = writes.append(&room, said).await.unwrap();
                 let mut seq = said.event().seq;
@@ -99,14 +99,14 @@ async fn what_is_kept_is_what_the_file_says() {
                     "it reads its own"
                 );
                 writes.mark_read(&room, &user, seq).await.unwrap();
-                let access = writes.access(&room, &user).await.unwrap();
-                assert!(matches!(access, Access::Member { read } if read >= seq));
+                let relation = writes.relation(&room, &user).await.unwrap();
+                assert!(matches!(relation, Relation::Member { read } if read >= seq));
             });
             tasks.spawn(async move {
                 for _ in 0..4 {
                     reads.rooms_of(&reader, &kept()).await.unwrap();
                     reads.newest(&there, 50, &kept()).await.unwrap();
-                    reads.access(&there, &reader).await.unwrap();
+                    reads.relation(&there, &reader).await.unwrap();
                 }
             });
         }

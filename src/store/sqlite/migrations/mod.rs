@@ -15,7 +15,7 @@ struct Migration {
     code: Option<fn(&Connection) -> anyhow::Result<()>>,
 }
 
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration {
         sql: include_str!("1_first.sql"),
         code: None,
@@ -34,6 +34,10 @@ const MIGRATIONS: [Migration; 5] = [
     },
     Migration {
         sql: include_str!("5_mentions.sql"),
+        code: None,
+    },
+    Migration {
+        sql: include_str!("6_access.sql"),
         code: None,
     },
 ];

@@ -1,0 +1,246 @@
+//! A room's settings: who may enter it, and what it is called.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::characters::{is_blank, is_unsafe_to_print};
+use super::{Invalid, RoomId};
+
+/// Who may enter a room, and who knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Everybody on this server finds it in the lobby.
+    Open,
+    /// Whoever knows its id: what typing a new id makes, and what a room was before there were others.
+    #[default]
+    Unlisted,
+    /// Whoever was added. To others there is no such room.
+    Private,
+}
+
+impl Access {
+    /// All of them, the most open first.
+    pub const ALL: [Self; 3] = [Self::Open, Self::Unlisted, Self::Private];
+
+    /// # Errors
+    ///
+    /// [`Invalid`] for any other word.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        let word = raw.trim();
+        let found = Self::ALL.into_iter().find(|access| access.as_str() == word);
+        found.ok_or(Invalid("access is open, unlisted or private."))
+    }
+
+    /// What a store has. A word of another version lets nobody in who was not added.
+    pub(crate) fn stored(word: &str) -> Self {
+        Self::parse(word).unwrap_or(Self::Private)
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Unlisted => "unlisted",
+            Self::Private => "private",
+        }
+    }
+}
+
+/// A line of free text that is safe to print: a room's name or topic. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label(Arc<str>);
+
+impl Label {
+    /// The most characters of a room's name: what fits a heading on a phone.
+    pub const NAME_CHARS_MAX: usize = 64;
+
+    /// The most characters of a topic: two lines beside it.
+    pub const TOPIC_CHARS_MAX: usize = 200;
+
+    /// A room's name; `None` when nothing was typed.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for a long one, or one with characters that are no text.
+    pub fn name(raw: &str) -> Result<Option<Self>, Invalid> {
+        let too_long = "A room’s name has at most 64 characters.";
+        Self::parse(raw, Self::NAME_CHARS_MAX, too_long)
+    }
+
+    /// A room's topic, likewise.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
+    pub fn topic(raw: &str) -> Result<Option<Self>, Invalid> {
+        let too_long = "A topic has at most 200 characters.";
+        Self::parse(raw, Self::TOPIC_CHARS_MAX, too_long)
+    }
+
+    fn parse(raw: &str, chars_max: usize, too_long: &'static str) -> Result<Option<Self>, Invalid> {
+        let label = raw.trim();
+        if label.chars().any(is_unsafe_to_print) {
+            return Err(Invalid(
+                "Type one line of text, without line breaks and control characters.",
+            ));
+        }
+        if label.chars().count() > chars_max {
+            return Err(Invalid(too_long));
+        }
+        Ok((!label.chars().all(is_blank)).then(|| Self(label.into())))
+    }
+
+    /// One that was parsed before it was stored.
+    pub(crate) fn stored(label: &str) -> Self {
+        Self(label.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Label {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// What a room is called, what it is for, and who may enter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoomSettings {
+    /// Who may enter.
+    pub access: Access,
+    /// Its name; without one it goes by its id.
+    pub name: Option<Label>,
+    /// What it is for.
+    pub topic: Option<Label>,
+}
+
+impl RoomSettings {
+    /// What people call the room with this id.
+    pub fn title<'a>(&'a self, room: &'a RoomId) -> &'a str {
+        self.name.as_ref().map_or(room.as_str(), Label::as_str)
+    }
+
+    /// These after a change; `None` when they are so already.
+    #[must_use]
+    pub(crate) fn with(&self, setting: &Setting) -> Option<Self> {
+        let mut settings = self.clone();
+        match setting {
+            Setting::Name(name) => settings.name.clone_from(name),
+            Setting::Topic(topic) => settings.topic.clone_from(topic),
+            Setting::Access(access) => settings.access = *access,
+        }
+        (settings != *self).then_some(settings)
+    }
+}
+
+/// One setting, with its new value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// The room's name; `None` takes it away.
+    Name(Option<Label>),
+    /// Its topic, likewise.
+    Topic(Option<Label>),
+    /// Who may enter it.
+    Access(Access),
+}
+
+impl Setting {
+    /// The field's word for a change to it.
+    pub fn event_name(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "renamed",
+            Self::Topic(_) => "topic-set",
+            Self::Access(_) => "access-set",
+        }
+    }
+
+    /// The value as the stores keep it with the event; `None` when it was taken away.
+    pub(crate) fn value(&self) -> Option<&str> {
+        match self {
+            Self::Name(label) | Self::Topic(label) => label.as_ref().map(Label::as_str),
+            Self::Access(access) => Some(access.as_str()),
+        }
+    }
+
+    /// From an event's name and value.
+    pub(crate) fn stored(event_name: &str, value: Option<&str>) -> Option<Self> {
+        let label = || value.map(Label::stored);
+        Some(match event_name {
+            "renamed" => Self::Name(label()),
+            "topic-set" => Self::Topic(label()),
+            "access-set" => Self::Access(Access::parse(value?).ok()?),
+            _ => return None,
+        })
+    }
+}
+
+/// The id offered for a room of this name: its letters a–z and digits, in words. `None` where there are none.
+pub fn id_from_name(name: &str) -> Option<RoomId> {
+    use unicode_normalization::UnicodeNormalization;
+    let mut id = String::new();
+    // Accents come off: "Café" is `cafe`.
+    for c in name.nfkd().filter(|c| !is_mark(*c)) {
+        match c.to_ascii_lowercase() {
+            c @ ('a'..='z' | '0'..='9' | '_') => id.push(c),
+            _ if !id.is_empty() && !id.ends_with('-') => id.push('-'),
+            _ => {}
+        }
+    }
+    let id: String = id.chars().take(RoomId::CHARS_MAX).collect();
+    RoomId::parse(id.trim_matches('-')).ok()
+}
+
+fn is_mark(c: char) -> bool {
+    unicode_normalization::char::is_combining_mark(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_offers_an_id() {
+        for (name, id) in [
+            ("Tea Time", Some("tea-time")),
+            ("  Café – à la carte! ", Some("cafe-a-la-carte")),
+            ("Class 7b", Some("class-7b")),
+            ("お茶", None),
+            ("お茶 tea", Some("tea")),
+            ("---", None),
+        ] {
+            let offered = id_from_name(name);
+            assert_eq!(offered.as_ref().map(RoomId::as_str), id, "{name}");
+        }
+        assert_eq!(id_from_name(&"ab ".repeat(64)).unwrap().as_str().len(), 64);
+    }
+
+    #[test]
+    fn a_label_is_one_safe_line() {
+        assert_eq!(Label::name("  ").unwrap(), None);
+        assert_eq!(Label::name("\u{200b}").unwrap(), None);
+        assert_eq!(
+            Label::name(" Tea Time ").unwrap().unwrap().as_str(),
+            "Tea Time"
+        );
+        for typed in ["a\nb", "a\u{202e}b", "\u{1b}[2J", "a\0"] {
+            assert!(Label::name(typed).is_err(), "{typed:?}");
+        }
+        assert!(Label::name(&"é".repeat(64)).unwrap().is_some());
+        assert!(Label::name(&"é".repeat(65)).is_err());
+        assert!(Label::topic(&"é".repeat(200)).unwrap().is_some());
+        assert!(Label::topic(&"é".repeat(201)).is_err());
+    }
+}

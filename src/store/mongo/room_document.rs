@@ -1,0 +1,36 @@
+//! A room as a document.
+
+use mongodb::bson::{Bson, Document, doc};
+
+use crate::domain::{Access, Label, RoomSettings};
+
+/// A room's field until whoever makes it has become its first member: their id.
+pub(super) const MAKING: &str = "making";
+
+/// A room's field while the event of a changed setting is not in the log yet: that change.
+pub(super) const SETTING: &str = "setting";
+
+/// A room of a version before this one has no settings, and is unlisted.
+pub(super) fn settings_from(room: &Document) -> RoomSettings {
+    let label = |key| room.get_str(key).ok().map(Label::stored);
+    RoomSettings {
+        access: room
+            .get_str("access")
+            .map_or(Access::default(), Access::stored),
+        name: label("name"),
+        topic: label("topic"),
+    }
+}
+
+/// The fields of settings; null is none.
+pub(super) fn settings_fields(settings: &RoomSettings) -> Document {
+    let label = |label: &Option<Label>| {
+        let label = label.as_ref().map(|label| Bson::from(label.as_str()));
+        label.unwrap_or(Bson::Null)
+    };
+    doc! {
+        "access": settings.access.as_str(),
+        "name": label(&settings.name),
+        "topic": label(&settings.topic),
+    }
+}

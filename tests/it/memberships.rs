@@ -1,0 +1,348 @@
+//! Who may be in a room, as both stores see it.
+
+use std::sync::Arc;
+
+use parlor::domain::{
+    Access, Event, EventKind, Label, OpenRoom, Role, RoomId, RoomSettings, Seq, Setting, User,
+};
+use parlor::store::{Freshness, Relation, Store, StoreError};
+use tokio::task::JoinSet;
+
+use crate::store_contract::{open, room};
+use crate::support::Backend;
+
+on_both_stores!(
+    a_room_belongs_to_whoever_makes_it,
+    a_room_without_an_owner_belongs_to_who_is_longest_in_it,
+    a_private_room_is_not_there_for_others,
+    a_room_is_made_once,
+    whoever_is_banned_stays_out,
+    banned_while_entering_is_banned,
+    a_setting_is_told_once,
+    open_rooms_are_found_by_a_word,
+    people_are_listed_page_by_page,
+);
+
+fn named(name: &str, access: Access) -> RoomSettings {
+    RoomSettings {
+        access,
+        name: Label::name(name).unwrap(),
+        topic: None,
+    }
+}
+
+async fn log(store: &Arc<dyn Store>, room: &RoomId) -> Vec<Arc<Event>> {
+    store.page_after(room, 0, 200).await.unwrap()
+}
+
+async fn a_room_belongs_to_whoever_makes_it(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
+    assert_eq!(store.owners(&tea).await.unwrap(), []);
+    assert_eq!(store.settings(&tea).await.unwrap(), None);
+    for user in [&ana, &ben] {
+        store.join(&tea, user, None).await.unwrap();
+    }
+    let settings = store.settings(&tea).await.unwrap();
+    assert_eq!(settings, Some(RoomSettings::default()));
+    assert_eq!(store.owners(&tea).await.unwrap(), [ana.id]);
+
+    assert!(store.set_role(&tea, ben.id, Role::Owner).await.unwrap());
+    let mut owners = store.owners(&tea).await.unwrap();
+    owners.sort();
+    let mut both = [ana.id, ben.id];
+    both.sort();
+    assert_eq!(owners, both);
+    store.leave(&tea, &ana).await.unwrap();
+    assert_eq!(store.owners(&tea).await.unwrap(), [ben.id]);
+    // Whoever comes back is a member like others.
+    store.join(&tea, &ana, None).await.unwrap();
+    assert_eq!(store.owners(&tea).await.unwrap(), [ben.id]);
+    let nobody = opened.user("cleo").await;
+    assert!(!store.set_role(&tea, nobody.id, Role::Owner).await.unwrap());
+    assert_eq!(store.owners(&tea).await.unwrap(), [ben.id]);
+}
+
+/// Invariant: a room with people in it has an owner, whatever they do at the same time.
+async fn a_room_without_an_owner_belongs_to_who_is_longest_in_it(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    let mut people = Vec::new();
+    for name in ["ana", "ben", "cleo", "dan"] {
+        let user = opened.user(name).await;
+        store.join(&tea, &user, None).await.unwrap();
+        people.push(user);
+    }
+    let [ana, ben, cleo, dan] = &people[..] else {
+        panic!("four");
+    };
+    store.leave(&tea, ana).await.unwrap();
+    assert_eq!(store.owners(&tea).await.unwrap(), [ben.id]);
+    // They remain one when they make another.
+    store.set_role(&tea, dan.id, Role::Owner).await.unwrap();
+    assert_eq!(store.owners(&tea).await.unwrap().len(), 2);
+    // Both step down at once.
+    let (one, other) = tokio::join!(
+        store.set_role(&tea, ben.id, Role::Member),
+        store.set_role(&tea, dan.id, Role::Member)
+    );
+    assert!(one.unwrap() && other.unwrap());
+    assert_eq!(store.owners(&tea).await.unwrap(), [ben.id]);
+
+    // All but one leave at once, who are made owners meanwhile.
+    let mut all = JoinSet::new();
+    for user in [ben, dan] {
+        let (store, tea, user) = (Arc::clone(store), tea.clone(), user.clone());
+        all.spawn(async move { store.leave(&tea, &user).await.map(drop) });
+    }
+    for user in [ben, cleo, dan] {
+        let (store, tea, user) = (Arc::clone(store), tea.clone(), user.id);
+        all.spawn(async move { store.set_role(&tea, user, Role::Owner).await.map(drop) });
+    }
+    for done in all.join_all().await {
+        done.unwrap();
+    }
+    assert_eq!(store.owners(&tea).await.unwrap(), [cleo.id]);
+    store.leave(&tea, cleo).await.unwrap();
+    assert_eq!(store.owners(&tea).await.unwrap(), []);
+}
+
+async fn a_private_room_is_not_there_for_others(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, den) = (&opened.store, room("den"));
+    let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
+    let private = named("The den", Access::Private);
+    store.join(&den, &ana, Some(&private)).await.unwrap();
+    let relation = async |user: &User| store.relation(&den, user).await.unwrap();
+    assert_eq!(relation(&ana).await, Relation::Member { read: 1 });
+    assert_eq!(relation(&ben).await, Relation::NoRoom);
+    for made in [None, Some(&private)] {
+        let refused = store.join(&den, &ben, made).await;
+        assert!(matches!(refused, Err(StoreError::RoomTaken)), "{refused:?}");
+    }
+    assert_eq!(store.add(&den, &ana, &ben).await.unwrap(), 2);
+    assert_eq!(store.add(&den, &ana, &ben).await.unwrap(), 0);
+    assert_eq!(relation(&ben).await, Relation::Member { read: 2 });
+    assert_eq!(store.remove(&den, &ana, &ben).await.unwrap(), 3);
+    assert_eq!(store.remove(&den, &ana, &ben).await.unwrap(), 0);
+    assert_eq!(relation(&ben).await, Relation::NoRoom);
+    let log = log(store, &den).await;
+    let deed = |event: &Arc<Event>| {
+        let deed = event.kind.deed().unwrap_or_default();
+        format!("{} {deed}", event.author.username)
+    };
+    assert_eq!(
+        log.iter().map(deed).collect::<Vec<_>>(),
+        [
+            "ana joined",
+            "ben was added by ana",
+            "ben was removed by ana"
+        ]
+    );
+    // Told as it is read.
+    assert_eq!(opened.told_events(), log);
+}
+
+/// Invariant: of those racing to make a room one does, and asking again makes no second.
+async fn a_room_is_made_once(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    let mut makers = JoinSet::new();
+    for number in 0..25 {
+        let user = opened.user(&format!("user{number}")).await;
+        for _ in 0..2 {
+            let (store, user) = (Arc::clone(store), user.clone());
+            makers.spawn(async move {
+                let private = named("Den", Access::Private);
+                let made = store.join(&room("den"), &user, Some(&private)).await;
+                (user, made)
+            });
+        }
+    }
+    let mut made = Vec::new();
+    for (user, result) in makers.join_all().await {
+        match result {
+            Ok(_) => made.push(user),
+            Err(error) => assert!(matches!(error, StoreError::RoomTaken), "{error:?}"),
+        }
+    }
+    let maker = made.first().expect("somebody made it");
+    assert!(made.iter().all(|user| user.id == maker.id));
+    let again = named("Den", Access::Private);
+    let den = room("den");
+    assert_eq!(store.join(&den, maker, Some(&again)).await.unwrap(), 0);
+    let other = named("Another", Access::Open);
+    let other = store.join(&den, maker, Some(&other)).await;
+    assert!(matches!(other, Err(StoreError::RoomTaken)));
+    assert_eq!(log(store, &den).await.len(), 1);
+    assert_eq!(store.owners(&den).await.unwrap(), [maker.id]);
+}
+
+async fn whoever_is_banned_stays_out(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    let [ana, ben, cleo] = [
+        opened.user("ana").await,
+        opened.user("ben").await,
+        opened.user("cleo").await,
+    ];
+    for user in [&ana, &ben] {
+        store.join(&tea, user, None).await.unwrap();
+    }
+    // A member, and somebody who never was one; twice.
+    assert_eq!(store.ban(&tea, &ana, &ben).await.unwrap(), 3);
+    assert_eq!(store.ban(&tea, &ana, &cleo).await.unwrap(), 0);
+    assert_eq!(store.ban(&tea, &ana, &ben).await.unwrap(), 0);
+    for user in [&ben, &cleo] {
+        assert_eq!(store.relation(&tea, user).await.unwrap(), Relation::Banned);
+        for refused in [
+            store.join(&tea, user, None).await,
+            store.add(&tea, &ana, user).await,
+        ] {
+            assert!(matches!(refused, Err(StoreError::Banned)), "{refused:?}");
+        }
+        assert_eq!(store.leave(&tea, user).await.unwrap(), 0);
+    }
+    let names = async || {
+        let banned = store.banned(&tea, 10).await.unwrap();
+        let names = banned.iter().map(|user| user.username.as_str().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["ben", "cleo"]);
+    assert_eq!(store.count_members(&tea).await.unwrap(), 1);
+    let rooms = store.rooms_of(&ben, &Freshness::Now).await.unwrap();
+    assert!(rooms.is_empty());
+
+    store.unban(&tea, &ben).await.unwrap();
+    assert_eq!(names().await, ["cleo"]);
+    let relation = store.relation(&tea, &ben).await.unwrap();
+    assert_eq!(relation, Relation::NotMember);
+    assert_eq!(store.join(&tea, &ben, None).await.unwrap(), 4);
+    let log = log(store, &tea).await;
+    let kinds: Vec<&str> = log.iter().map(|event| event.kind.name()).collect();
+    assert_eq!(kinds, ["joined", "joined", "left", "joined"]);
+}
+
+/// Invariant: whoever is banned while they enter and leave is out in the end, and their events take turns.
+async fn banned_while_entering_is_banned(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    let ana = opened.user("ana").await;
+    store.join(&tea, &ana, None).await.unwrap();
+    for number in 0..10 {
+        let ben = opened.user(&format!("ben{number}")).await;
+        let mut all = JoinSet::new();
+        for task in 0..9 {
+            let (store, tea) = (Arc::clone(store), tea.clone());
+            let (ana, ben) = (ana.clone(), ben.clone());
+            all.spawn(async move {
+                match task % 3 {
+                    0 => store.join(&tea, &ben, None).await,
+                    1 => store.leave(&tea, &ben).await,
+                    _ => store.ban(&tea, &ana, &ben).await,
+                }
+            });
+        }
+        for done in all.join_all().await {
+            assert!(matches!(done, Ok(_) | Err(StoreError::Banned)), "{done:?}");
+        }
+        assert_eq!(store.relation(&tea, &ben).await.unwrap(), Relation::Banned);
+        let log = log(store, &tea).await;
+        let own = log.iter().filter(|event| event.author.id == ben.id);
+        let kinds: Vec<&str> = own.map(|event| event.kind.name()).collect();
+        for (at, kind) in kinds.iter().enumerate() {
+            assert_eq!(*kind, ["joined", "left"][at % 2], "{kinds:?}");
+        }
+        assert_eq!(kinds.len() % 2, 0, "the last says that they are out");
+    }
+}
+
+async fn a_setting_is_told_once(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    let ana = opened.user("ana").await;
+    store.join(&tea, &ana, None).await.unwrap();
+    let name = || Setting::Name(Label::name("Tea Time").unwrap());
+    let title = async || {
+        let rooms = store.rooms_of(&ana, &Freshness::Now).await.unwrap();
+        rooms[0].settings.title(&rooms[0].room).to_owned()
+    };
+    assert_eq!(title().await, "tea");
+    let mut all = JoinSet::new();
+    for _ in 0..10 {
+        let (store, tea, ana, name) = (Arc::clone(store), tea.clone(), ana.clone(), name());
+        all.spawn(async move { store.set(&tea, &ana, name).await.unwrap() });
+    }
+    let told: Vec<Seq> = all.join_all().await;
+    assert!(told.iter().all(|seq| matches!(seq, 0 | 2)), "{told:?}");
+    assert!(told.contains(&2));
+    assert_eq!(title().await, "Tea Time");
+    let topic = Setting::Topic(Label::topic("Leaves and cups").unwrap());
+    assert_eq!(store.set(&tea, &ana, topic).await.unwrap(), 3);
+    let open = Setting::Access(Access::Open);
+    assert_eq!(store.set(&tea, &ana, open).await.unwrap(), 4);
+    let no_name = Setting::Name(None);
+    assert_eq!(store.set(&tea, &ana, no_name).await.unwrap(), 5);
+    assert_eq!(title().await, "tea");
+    let settings = store.settings(&tea).await.unwrap().unwrap();
+    assert_eq!((settings.access, settings.name), (Access::Open, None));
+    assert_eq!(settings.topic.unwrap().as_str(), "Leaves and cups");
+    let nowhere = store.set(&room("nowhere"), &ana, name()).await;
+    assert_eq!(nowhere.unwrap(), 0);
+    let log = log(store, &tea).await;
+    let kinds: Vec<&str> = log.iter().map(|event| event.kind.name()).collect();
+    let expected = ["joined", "renamed", "topic-set", "access-set", "renamed"];
+    assert_eq!(kinds, expected);
+    assert_eq!(log[1].kind, EventKind::Set(name()));
+    let is_quiet = |event: &Arc<Event>| event.messages == 0 && event.kind.is_shown();
+    assert!(log.iter().all(is_quiet));
+}
+
+async fn open_rooms_are_found_by_a_word(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
+    for (id, name, access) in [
+        ("tea", "A Tea", Access::Open),
+        ("coffee", "ΚΑΦΈΣ", Access::Open),
+        ("den", "Tea den", Access::Private),
+        ("attic", "Tea attic", Access::Unlisted),
+    ] {
+        let made = named(name, access);
+        store.join(&room(id), &ana, Some(&made)).await.unwrap();
+    }
+    store.join(&room("tea"), &ben, None).await.unwrap();
+    let found = async |word: &str, limit| {
+        let open = store.open_rooms(word, limit).await.unwrap();
+        let room = |open: &OpenRoom| format!("{} {}", open.room, open.people);
+        open.iter().map(room).collect::<Vec<_>>()
+    };
+    assert_eq!(found("", 10).await, ["tea 2", "coffee 1"]);
+    assert_eq!(found("", 1).await, ["tea 2"]);
+    assert_eq!(found("TEA", 10).await, ["tea 2"]);
+    assert_eq!(found(" καφές ", 10).await, ["coffee 1"]);
+    assert_eq!(found("den", 10).await, [""; 0]);
+}
+
+async fn people_are_listed_page_by_page(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    for name in ["dan", "ana", "Cleo", "ben", "anton"] {
+        let user = opened.user(name).await;
+        store.join(&tea, &user, None).await.unwrap();
+    }
+    opened.user("andy").await;
+    let page = async |prefix: &str, after: &str| {
+        let people = store.people(&tea, prefix.to_owned(), after.to_owned(), 2);
+        let people = people.await.unwrap();
+        let names = people.iter().map(|one| one.user.username.as_str());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(page("", "").await, ["ana", "anton"]);
+    assert_eq!(page("", "anton").await, ["ben", "Cleo"]);
+    let cleo = parlor::domain::Username::parse("Cleo").unwrap().key();
+    assert_eq!(page("", &cleo).await, ["dan"]);
+    assert_eq!(page("an", "ana").await, ["anton"]);
+    assert_eq!(page("x", "").await, [""; 0]);
+}
