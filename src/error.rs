@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::headers::CrossSite;
 use crate::auth::password::HashError;
-use crate::domain::{Event, Invalid, Reactions, Refusal, RoomId, User};
+use crate::domain::{Event, Invalid, Mentions, Reactions, Refusal, RoomId, User};
 use crate::limits::RateLimited;
 use crate::store::StoreError;
 
@@ -68,11 +68,8 @@ pub enum AppError {
     UnsupportedBody,
     /// A body that did not come in time.
     RequestTimeout,
-    /// A message for everybody in a room, whose sender has not said that they mean it.
-    AsksFirst {
-        /// How many others there are.
-        others: u64,
-    },
+    /// Something whose sender has not said that they mean it.
+    AsksFirst(Question),
     /// More than the rate limit allows, until then.
     TooMany {
         /// When there is room for one more.
@@ -107,7 +104,7 @@ impl AppError {
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound | Self::NotMember { exists: false, .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Invalid(_) | Self::InvalidFields(_) | Self::AsksFirst { .. } => {
+            Self::Invalid(_) | Self::InvalidFields(_) | Self::AsksFirst(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::NonceReused
@@ -144,7 +141,8 @@ impl AppError {
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Not done this way",
             Self::Invalid(_) | Self::InvalidFields(_) => "Not taken",
-            Self::AsksFirst { .. } => "To everybody?",
+            Self::AsksFirst(Question::TellsAll { .. }) => "To everybody?",
+            Self::AsksFirst(Question::Opens { .. }) => "Open it?",
             Self::NonceReused => "Sent already",
             Self::Refused(Refusal::NoMessage) => "Not found",
             Self::Refused(Refusal::NotAuthor) => "Not yours",
@@ -203,9 +201,10 @@ impl AppError {
                 let says: Vec<&str> = fields.iter().map(|(_, says)| says.as_str()).collect();
                 says.join(" ")
             }
-            Self::AsksFirst { others } => format!(
-                "{} To do so, send it again with confirm=room.",
-                tells_all(*others)
+            Self::AsksFirst(question) => format!(
+                "{} To do so, send it again with confirm={}.",
+                question.says(),
+                question.confirm()
             ),
             Self::NonceReused => {
                 "Another message was sent with this nonce. Use a new one for a new message."
@@ -309,11 +308,51 @@ pub const ROOM_TAKEN: &str = "This id is taken. Choose another one.";
 const EDITED_SINCE: &str =
     "This message was edited since you saw it. Look at it as it is now, and save again.";
 
-/// A sentence about what @room does.
-pub fn tells_all(others: u64) -> String {
-    match others {
-        1 => "@room tells everybody else in this room: one person.".to_owned(),
-        others => format!("@room tells everybody else in this room: {others} people."),
+/// What somebody is asked before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether they mean everybody in a room.
+    TellsAll {
+        /// How many others there are.
+        others: u64,
+    },
+    /// Whether a private room is to be opened.
+    Opens {
+        /// How many messages were written there.
+        messages: u64,
+    },
+}
+
+impl Question {
+    /// The value of `confirm` that says yes.
+    pub fn confirm(self) -> &'static str {
+        match self {
+            Self::TellsAll { .. } => Mentions::ROOM,
+            Self::Opens { .. } => "open",
+        }
+    }
+
+    /// A sentence about what is done then.
+    pub fn says(self) -> String {
+        match self {
+            Self::TellsAll { others: 1 } => {
+                "@room tells everybody else in this room: one person.".to_owned()
+            }
+            Self::TellsAll { others } => {
+                format!("@room tells everybody else in this room: {others} people.")
+            }
+            Self::Opens { messages: 0 } => {
+                "This room is private. More people can enter it then.".to_owned()
+            }
+            Self::Opens { messages: 1 } => {
+                "This room is private. Whoever enters it then can read the one message that was written here."
+                    .to_owned()
+            }
+            Self::Opens { messages } => format!(
+                "This room is private. Whoever enters it then can read all {messages} messages that were \
+                 written here."
+            ),
+        }
     }
 }
 

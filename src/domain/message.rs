@@ -66,7 +66,10 @@ pub enum NewChange {
         rev: Option<Seq>,
     },
     /// Delete it.
-    Delete,
+    Delete {
+        /// Whether it is deleted by an owner of the room, whosever it is.
+        as_owner: bool,
+    },
     /// Put a reaction on it, or take it off. Doing either twice is doing it once.
     React {
         /// Which.
@@ -128,7 +131,7 @@ impl From<&NewChange> for ChangeKind {
     fn from(change: &NewChange) -> Self {
         match change {
             NewChange::Edit { .. } => Self::Edited,
-            NewChange::Delete => Self::Deleted,
+            NewChange::Delete { .. } => Self::Deleted,
             NewChange::React { emoji, on } => Self::Reacted {
                 emoji: emoji.clone(),
                 on: *on,
@@ -212,11 +215,11 @@ impl Event {
             ..message.clone()
         };
         match change {
-            NewChange::Edit { .. } | NewChange::Delete if !is_author => {
+            NewChange::Edit { .. } | NewChange::Delete { as_owner: false } if !is_author => {
                 return Err(Refusal::NotAuthor);
             }
-            NewChange::Delete if message.deleted_at.is_some() => return Ok(None),
-            NewChange::Delete => {
+            NewChange::Delete { .. } if message.deleted_at.is_some() => return Ok(None),
+            NewChange::Delete { .. } => {
                 changed = Message {
                     changed: seq,
                     deleted_at: Some(at),

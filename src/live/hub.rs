@@ -2,7 +2,7 @@
 
 mod builder;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -142,6 +142,11 @@ impl Hub {
     /// The roster of a room.
     pub fn present(&self, room: &RoomId) -> Arc<Roster> {
         self.0.shared.presence.of(room)
+    }
+
+    /// Those of some people who are in the room now.
+    pub fn present_among(&self, room: &RoomId, people: &[UserId]) -> HashSet<UserId> {
+        self.0.shared.presence.among(room, people)
     }
 
     /// Shows `user` in the room for as long as the guard lives, and a little longer.

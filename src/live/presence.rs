@@ -190,6 +190,16 @@ impl Presence {
     }
 
     /// The roster shown last.
+    /// Those of some people who are in the room.
+    pub(super) fn among(&self, room: &RoomId, people: &[UserId]) -> HashSet<UserId> {
+        let state = locked(&self.0);
+        let Some(here) = state.rooms.get(room).map(|people| &people.here) else {
+            return HashSet::new();
+        };
+        let is_here = |user: &&UserId| here.contains_key(*user);
+        people.iter().filter(is_here).copied().collect()
+    }
+
     pub(super) fn of(&self, room: &RoomId) -> Arc<Roster> {
         let rooms = locked(&self.0);
         let people = rooms.rooms.get(room);

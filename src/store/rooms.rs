@@ -1,5 +1,6 @@
 //! Rooms: their settings, and the lists of them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,9 +25,14 @@ pub trait Rooms: Send + Sync {
     /// where it is so already. How far one must see the room to see it is answered, 0 for nothing.
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError>;
 
-    /// Open rooms with this word in their ids, names or topics, by name: at most `limit`, of the first two
-    /// thousand.
-    async fn open_rooms(&self, word: &str, limit: usize) -> Result<Vec<OpenRoom>, StoreError>;
+    /// Open rooms, without these, with a word in their ids, names or topics, by name: at most `limit`, of the
+    /// first two thousand.
+    async fn open_rooms(
+        &self,
+        but: &[RoomId],
+        word: &str,
+        limit: usize,
+    ) -> Result<Vec<OpenRoom>, StoreError>;
 
     /// The rooms `user` is a member of, those with the newest message first.
     async fn rooms_of(
@@ -49,14 +55,17 @@ pub(super) fn newest_first(rooms: &mut [RoomSummary]) {
 /// Those with a word in them, by name.
 pub(super) fn with_word(
     rooms: Vec<(RoomId, RoomSettings)>,
+    but: &[RoomId],
     word: &str,
     limit: usize,
 ) -> Vec<(RoomId, RoomSettings)> {
     let word = word.trim().to_lowercase();
+    let but: HashSet<&RoomId> = but.iter().collect();
     let has_word = |(room, settings): &(RoomId, RoomSettings)| {
         let labels = [&settings.name, &settings.topic].into_iter().flatten();
         let texts = labels.map(|label| label.as_str().to_lowercase());
-        room.as_str().contains(&word) || texts.into_iter().any(|text| text.contains(&word))
+        !but.contains(room)
+            && (room.as_str().contains(&word) || texts.into_iter().any(|text| text.contains(&word)))
     };
     let mut rooms: Vec<_> = rooms.into_iter().filter(has_word).collect();
     rooms.sort_by_cached_key(|(room, settings)| settings.title(room).to_lowercase());

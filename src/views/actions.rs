@@ -13,6 +13,7 @@ pub struct MessageActions<'a> {
     viewer: UserId,
     /// Whether it is the viewer's own.
     pub(super) is_own: bool,
+    may_delete: bool,
     /// For a reply.
     pub(super) nonce: String,
     /// The text in the form for an edit.
@@ -46,11 +47,24 @@ impl<'a> MessageActions<'a> {
             message,
             viewer,
             is_own: event.author.id == viewer,
+            may_delete: event.author.id == viewer,
             nonce,
             // Given back also where there is nothing to edit any more.
             text: refused_text.or(text)?,
             error: refused.map(|(_, why)| why),
         })
+    }
+
+    /// Whether the viewer may delete it.
+    pub fn may_delete(&self) -> bool {
+        self.may_delete
+    }
+
+    /// The same for a viewer who owns the room, or not.
+    #[must_use]
+    pub fn deletable_if(mut self, is_owner: bool) -> Self {
+        self.may_delete |= is_owner;
+        self
     }
 
     pub(super) fn rev(&self) -> EventId {

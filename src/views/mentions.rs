@@ -1,11 +1,10 @@
-//! Pages of mentions, and of the people whom a message can be for.
+//! The page of mentions, and how they are counted.
 
 use std::sync::Arc;
 
 use askama::Template;
 
-use super::Avatar;
-use crate::domain::{Epoch, Event, EventId, Mentions, RoomId, User};
+use crate::domain::{Epoch, Event, EventId, Mentions, User};
 
 /// `GET /mentions`.
 #[derive(Template)]
@@ -30,30 +29,6 @@ impl MentionsPage<'_> {
         let (epoch, seq) = (self.epoch, event.seq);
         EventId { epoch, seq }
     }
-}
-
-/// `GET /rooms/{room}/people`.
-#[derive(Template)]
-#[template(path = "people/index.html")]
-pub struct PeoplePage<'a> {
-    /// The reader.
-    pub user: &'a User,
-    /// Which room.
-    pub room: &'a RoomId,
-    /// How their names are to begin.
-    pub query: &'a str,
-    /// The people, those who spoke last first.
-    pub people: &'a [User],
-}
-
-/// People to choose from while a name is typed.
-#[derive(Template)]
-#[template(path = "people/_options.html")]
-pub struct PeopleOptions<'a> {
-    /// The people, those who spoke last first.
-    pub people: &'a [User],
-    /// Whether everybody may be meant.
-    pub room: bool,
 }
 
 /// A number of unread mentions in a few characters: the stores count up to a bound.

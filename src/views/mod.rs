@@ -9,15 +9,18 @@ mod actions;
 mod avatar;
 mod fragment_cache;
 mod mentions;
+mod people;
 mod reacted;
 mod reader;
+mod room_forms;
 mod row;
 
 use askama::Template;
 
 use crate::assets;
 use crate::domain::{
-    Event, EventId, Mentions, RoomId, RoomSummary, Roster, User, UserId, characters,
+    Access, Event, EventId, Mentions, OpenRoom, RoomId, RoomSettings, RoomSummary, Roster, User,
+    UserId, characters,
 };
 use crate::markup::{self, Mark, Part};
 
@@ -26,11 +29,15 @@ pub use actions::MessageActions;
 use actions::{named_in_row, reactors};
 pub use avatar::Avatar;
 pub use fragment_cache::{CachedHtml, FragmentCache};
-pub use mentions::{MentionsPage, PeopleOptions, PeoplePage};
+pub use mentions::MentionsPage;
 // The lists of rooms count them.
 use mentions::{count_of, mentions_of};
+pub use people::{PeopleOptions, PeoplePage, PersonRow};
 pub use reacted::Reacted;
 pub use reader::reader_style_sheet;
+// Its template says what each access means.
+use room_forms::explained;
+pub use room_forms::{NewRoomPage, RoomForm, RoomSettingsPage};
 pub use row::{Row, changed_rows, event_row, rows};
 // The pages' templates include the rows'.
 use row::RowKind;
@@ -124,6 +131,12 @@ pub struct LobbyPage<'a> {
     pub rooms: Option<CachedHtml>,
     /// How many unread mentions there are in all of them.
     pub mentions: usize,
+    /// Open rooms to enter.
+    pub open: &'a [OpenRoom],
+    /// Whether there are more.
+    pub has_more: bool,
+    /// What they were looked for by.
+    pub word: &'a str,
 }
 
 /// One of a reader's rooms in the lobby.
@@ -161,6 +174,8 @@ pub struct RoomPage<'a> {
     pub user: &'a User,
     /// Which room.
     pub room: &'a RoomId,
+    /// Its name and its topic.
+    pub settings: &'a RoomSettings,
     /// The roster in words.
     pub here: String,
     /// The newest events, oldest first.

@@ -44,7 +44,11 @@ pub(super) enum RowKind<'a> {
         is_emoji: bool,
     },
     /// What the author did, in words.
-    Deed(String),
+    Deed {
+        deed: String,
+        /// Whether it shows elsewhere on the page, too.
+        is_setting: bool,
+    },
     /// Nothing: this version does not know what it is.
     PassedOver,
 }
@@ -84,7 +88,13 @@ impl<'a> Row<'a> {
                         is_emoji: markup::is_emoji(text),
                     }
                 }
-                kind => kind.deed().map_or(RowKind::PassedOver, RowKind::Deed),
+                kind => match kind.deed() {
+                    Some(deed) => RowKind::Deed {
+                        deed,
+                        is_setting: matches!(kind, EventKind::Set(_)),
+                    },
+                    None => RowKind::PassedOver,
+                },
             },
             is_marked: false,
             follows: false,

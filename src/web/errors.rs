@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::frame;
 use super::respond::{self, ResponseFormat};
 use super::sessions::login_path;
-use crate::domain::{Event, Mentions};
-use crate::error::AppError;
+use crate::domain::Event;
+use crate::error::{AppError, Question};
 use crate::json;
 use crate::live::text_line;
 use crate::state::AppState;
@@ -172,8 +172,8 @@ fn problem(error: &AppError, detail: &str) -> Response {
         ),
         _ => None,
     };
-    let asks_for = match error {
-        AppError::AsksFirst { others } => Some(*others),
+    let question = match error {
+        AppError::AsksFirst(question) => Some(*question),
         _ => None,
     };
     let problem = Problem {
@@ -190,8 +190,11 @@ fn problem(error: &AppError, detail: &str) -> Response {
             AppError::EditedSince { typed, .. } => Some(typed),
             _ => None,
         },
-        confirm: asks_for.map(|_| Mentions::ROOM),
-        people: asks_for,
+        confirm: question.map(Question::confirm),
+        people: match question {
+            Some(Question::TellsAll { others }) => Some(others),
+            _ => None,
+        },
     };
     let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
     let body = json::to_string(&problem);

@@ -133,6 +133,14 @@ fn no_member(relation: Relation, room: RoomId, user: User) -> AppError {
     }
 }
 
+impl RoomMember {
+    /// Whether they are an owner of the room now.
+    pub(super) async fn owns(&self, app: &AppState) -> Result<bool, AppError> {
+        let owners = app.store.owners(&self.room).await?;
+        Ok(owners.contains(&self.signed_in.user.id))
+    }
+}
+
 impl FromRequestParts<AppState> for RoomMember {
     type Rejection = AppError;
 
@@ -154,6 +162,27 @@ impl FromRequestParts<AppState> for RoomMember {
                     .await?;
                 Err(no_member(relation, room, signed_in.user))
             }
+        }
+    }
+}
+
+/// Somebody who decides about the room of the path.
+pub(super) struct RoomOwner {
+    pub(super) user: User,
+    pub(super) room: RoomId,
+}
+
+impl FromRequestParts<AppState> for RoomOwner {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
+        let member = RoomMember::from_request_parts(parts, app).await?;
+        match member.owns(app).await? {
+            true => Ok(Self {
+                user: member.signed_in.user,
+                room: member.room,
+            }),
+            false => Err(AppError::NotOwner),
         }
     }
 }

@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use axum_extra::extract::multipart::{Multipart, MultipartError};
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use serde::de::value::{Error as Unreadable, MapDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
@@ -19,6 +20,11 @@ use crate::error::AppError;
 
 /// A request's body as a struct of texts. Fields that it lacks are the struct's default.
 pub(super) struct Payload<T>(pub(super) T);
+
+/// Reads a field that a body may lack: `#[serde(deserialize_with = "given", default)]`.
+pub(super) fn given<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(field).map(Some)
+}
 
 /// A struct that a body can be.
 pub(super) trait Input: DeserializeOwned {
@@ -222,8 +228,6 @@ fn refused(rejection: BytesRejection) -> AppError {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Deserialize, Default, PartialEq, Debug)]

@@ -1,13 +1,18 @@
-//! Memberships: leaving a room.
+//! Memberships: leaving a room, and what its owners decide about who is in it.
 
-use axum::extract::State;
-use axum::http::Method;
+use axum::extract::{FromRequestParts, RawPathParams, State};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 
-use super::extract::{RoomPath, SignedIn};
+use super::extract::{RoomOwner, RoomPath, SignedIn};
+use super::form::{Input, Payload};
 use super::message::done;
+use super::people::called;
 use super::respond::ResponseFormat;
 use super::seen::Seeing;
+use crate::domain::{Invalid, Role, RoomId, User};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -24,4 +29,127 @@ pub(super) async fn leave(
     let left = app.store.leave(&room, &user).await?;
     let response = done(&Method::POST, format, "/rooms");
     Ok((seeing.having_shown(&room, left), response).into_response())
+}
+
+/// The person of the path, about whom an owner of its room decides.
+pub(super) struct Target {
+    owner: User,
+    room: RoomId,
+    user: User,
+}
+
+impl FromRequestParts<AppState> for Target {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
+        let RoomOwner { user: owner, room } = RoomOwner::from_request_parts(parts, app).await?;
+        let path = RawPathParams::from_request_parts(parts, app)
+            .await
+            .map_err(|_| AppError::NotFound)?;
+        let name = path.iter().find(|(name, _)| *name == "username");
+        let (_, name) = name.ok_or(AppError::NotFound)?;
+        app.limits.take(&Limited::JoinsOf(owner.id)).await?;
+        let user = called(app, name).await?.ok_or(NOBODY)?;
+        Ok(Self { owner, room, user })
+    }
+}
+
+const NOBODY: AppError = AppError::NotFound;
+
+impl Target {
+    fn done(&self, method: &Method, format: ResponseFormat) -> Response {
+        done(method, format, &format!("/rooms/{}/people", self.room))
+    }
+}
+
+/// The role that somebody is given.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NewRole {
+    role: String,
+}
+
+impl Input for NewRole {
+    const RAW: Option<&'static str> = Some("role");
+}
+
+/// `POST /rooms/{room}/people/{username}/role`.
+pub(super) async fn set_role(
+    State(app): State<AppState>,
+    method: Method,
+    format: ResponseFormat,
+    target: Target,
+    Payload(sent): Payload<NewRole>,
+) -> Result<Response, AppError> {
+    let role = Role::parse(&sent.role)?;
+    match app
+        .store
+        .set_role(&target.room, target.user.id, role)
+        .await?
+    {
+        true => Ok(target.done(&method, format)),
+        false => Err(NOBODY),
+    }
+}
+
+/// `POST /rooms/{room}/people/{username}/remove`, or `DELETE` without the last part.
+pub(super) async fn remove(
+    State(app): State<AppState>,
+    method: Method,
+    format: ResponseFormat,
+    target: Target,
+    seeing: Seeing,
+) -> Result<Response, AppError> {
+    let Target { owner, room, user } = &target;
+    let left = match user.id == owner.id {
+        true => app.store.leave(room, user).await?,
+        false => app.store.remove(room, owner, user).await?,
+    };
+    let response = target.done(&method, format);
+    Ok((seeing.having_shown(room, left), response).into_response())
+}
+
+/// Whether somebody is to be kept out.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Ban {
+    on: String,
+}
+
+impl Input for Ban {
+    const SCALARS: &'static [&'static str] = &["on"];
+}
+
+/// `POST /rooms/{room}/people/{username}/ban`: keeps them out, or with `on=0` lets them in again; as `PUT` and
+/// `DELETE`, too.
+pub(super) async fn ban(
+    State(app): State<AppState>,
+    method: Method,
+    format: ResponseFormat,
+    target: Target,
+    seeing: Seeing,
+    Payload(sent): Payload<Ban>,
+) -> Result<Response, AppError> {
+    let Target { owner, room, user } = &target;
+    let is_on = match (&method, sent.on.trim()) {
+        (&Method::PUT, _) => true,
+        (&Method::DELETE, _) => false,
+        (_, "" | "1") => true,
+        (_, "0") => false,
+        _ => return Err(Invalid("on is 1 or 0.").into()),
+    };
+    if is_on && user.id == owner.id {
+        return Err(Invalid("You cannot keep yourself out. Leave the room instead.").into());
+    }
+    let left = if is_on {
+        app.store.ban(room, owner, user).await?
+    } else {
+        app.store.unban(room, user).await?;
+        0
+    };
+    let response = match method {
+        Method::PUT => StatusCode::NO_CONTENT.into_response(),
+        method => target.done(&method, format),
+    };
+    Ok((seeing.having_shown(room, left), response).into_response())
 }

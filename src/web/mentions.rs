@@ -14,7 +14,7 @@ use super::log_range::{self, PAGE};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use crate::domain::{Author, Event, Invalid, Mentions, RoomId, Seq, Timestamp, User, Username};
-use crate::error::AppError;
+use crate::error::{AppError, Question};
 use crate::live::text_line;
 use crate::markup;
 use crate::state::AppState;
@@ -62,7 +62,7 @@ pub(super) async fn of(
     if is_for_all && !is_confirmed {
         let others = app.store.count_members(room).await?.saturating_sub(1);
         if others > 0 {
-            return Err(AppError::AsksFirst { others });
+            return Err(AppError::AsksFirst(Question::TellsAll { others }));
         }
     }
     Ok(Mentions::new(named, answered, is_for_all, author.id)?)

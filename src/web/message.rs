@@ -55,6 +55,11 @@ impl FromRequestParts<AppState> for Target {
 }
 
 impl Target {
+    /// Whether its reader is an owner of the room.
+    async fn owns_room(&self, app: &AppState) -> Result<bool, AppError> {
+        Ok(app.store.owners(&self.room).await?.contains(&self.user.id))
+    }
+
     /// Where a message has its page.
     pub(super) fn path(&self, app: &AppState) -> String {
         let (epoch, seq) = (app.store.epoch(), self.seq);
@@ -132,13 +137,20 @@ async fn page(
         let is_marked = row.id().seq == seq;
         row.marked_if(is_marked)
     });
+    let actions = MessageActions::to(event, target.user.id, epoch, new_nonce(), refused);
+    let actions = match actions {
+        Some(actions) if !actions.may_delete() => {
+            Some(actions.deletable_if(target.owns_room(app).await?))
+        }
+        actions => actions,
+    };
     let page = HistoryPage {
         user: &target.user,
         room,
         rows: rows.collect(),
         older: older(&around, epoch),
         newer: newer(&around, epoch, head),
-        actions: MessageActions::to(event, target.user.id, epoch, new_nonce(), refused),
+        actions,
     };
     Ok(respond::html(status, &page))
 }
@@ -258,7 +270,15 @@ pub(super) async fn destroy(
     target: Target,
     seeing: Seeing,
 ) -> Result<Response, AppError> {
-    let (seq, _) = target.change(&app, NewChange::Delete).await?;
+    let by_author = NewChange::Delete { as_owner: false };
+    let deleted = match target.change(&app, by_author).await {
+        Err(AppError::Refused(Refusal::NotAuthor)) if target.owns_room(&app).await? => {
+            let by_owner = NewChange::Delete { as_owner: true };
+            target.change(&app, by_owner).await
+        }
+        deleted => deleted,
+    };
+    let (seq, _) = deleted?;
     let response = done(&method, format, &format!("/rooms/{}", target.room));
     Ok((seeing.having_shown(&target.room, seq), response).into_response())
 }

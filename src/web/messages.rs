@@ -22,7 +22,7 @@ use crate::domain::{
     Author, Epoch, Event, EventId, EventKind, Invalid, Mentions, MessageBody, NewEvent, NewKind,
     Nonce, Refusal, RoomId, Seq, User,
 };
-use crate::error::{AppError, tells_all};
+use crate::error::AppError;
 use crate::limits::Limited;
 use crate::live::{ByteStream, Format, text_line};
 use crate::markup;
@@ -344,7 +344,7 @@ fn posted(format: ResponseFormat, epoch: Epoch, event: &Event) -> Response {
 /// refused.
 fn refused(format: ResponseFormat, room: &RoomId, sent: &NewMessage, error: &AppError) -> Response {
     let asks = match error {
-        AppError::AsksFirst { others } => Some(tells_all(*others)),
+        AppError::AsksFirst(question) => Some(question.says()),
         _ => None,
     };
     let detail = match &asks {

@@ -25,6 +25,7 @@ mod reactions;
 mod read_markers;
 mod respond;
 mod room_events;
+mod room_settings;
 mod rooms;
 mod seen;
 mod sessions;
@@ -38,7 +39,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Redirect;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -75,7 +76,33 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms", get(rooms::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
         .route("/mentions", get(mentions::index))
-        .route("/rooms/{room}/people", get(people::index))
+        .route("/new", get(rooms::new))
+        .route(
+            "/rooms/{room}/settings",
+            get(room_settings::show).post(room_settings::update),
+        )
+        .route(
+            "/rooms/{room}/people",
+            get(people::index).post(people::create),
+        )
+        .route(
+            "/rooms/{room}/people/{username}",
+            delete(memberships::remove),
+        )
+        .route(
+            "/rooms/{room}/people/{username}/role",
+            post(memberships::set_role),
+        )
+        .route(
+            "/rooms/{room}/people/{username}/remove",
+            post(memberships::remove),
+        )
+        .route(
+            "/rooms/{room}/people/{username}/ban",
+            post(memberships::ban)
+                .put(memberships::ban)
+                .delete(memberships::ban),
+        )
         .route("/rooms/{room}/leave", post(memberships::leave))
         .route("/rooms/{room}/read", post(read_markers::create))
         .route("/rooms/{room}/typing", post(typing::create))

@@ -1,18 +1,24 @@
-//! The people of a room, to be mentioned.
+//! The people of a room: who they are, and who is added.
+
+use std::collections::HashSet;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
-use serde::Serialize;
+use axum::response::{IntoResponse, Redirect, Response};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
 
-use super::extract::RoomMember;
+use super::extract::{RoomMember, RoomOwner};
+use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
-use crate::domain::{Mentions, RoomId, User, UserId, Username};
+use super::seen::Seeing;
+use crate::domain::{Login, Mentions, Role, RoomId, Timestamp, User, UserId, Username};
 use crate::error::AppError;
+use crate::limits::Limited;
 use crate::state::AppState;
-use crate::store::{Freshness, Seen};
-use crate::views::{PeopleOptions, PeoplePage};
+use crate::store::{Freshness, Seen, StoreError};
+use crate::views::{PeopleOptions, PeoplePage, PersonRow};
 
 /// How many are offered while a name is typed: as many as one looks over.
 const OFFERED: usize = 8;
@@ -20,68 +26,167 @@ const OFFERED: usize = 8;
 /// How many a page lists.
 const LISTED: usize = 100;
 
+/// How many of those who are kept out an owner is shown.
+const BANNED_LISTED: usize = 200;
+
 /// How many of the last messages tell who spoke last.
 const SPOKEN_IN: usize = 50;
 
 /// The people as JSON.
 #[derive(Serialize)]
 struct People<'a> {
-    people: &'a [User],
+    people: Vec<PersonShape<'a>>,
+    /// What `after` takes to go on from there; null at the end.
+    next: Option<String>,
 }
 
-/// `GET /rooms/{room}/people?q=`: those whose names begin so, those who spoke last first.
+/// Somebody as JSON.
+#[derive(Serialize)]
+struct PersonShape<'a> {
+    id: UserId,
+    username: &'a Username,
+    role: Role,
+    joined_at: Timestamp,
+    /// Whether they are in the room now.
+    here: bool,
+}
+
+impl<'a> From<&'a PersonRow> for PersonShape<'a> {
+    fn from(row: &'a PersonRow) -> Self {
+        Self {
+            id: row.person.user.id,
+            username: &row.person.user.username,
+            role: row.role(),
+            joined_at: row.person.joined_at,
+            here: row.is_here,
+        }
+    }
+}
+
+/// `GET /rooms/{room}/people?q=`: those whose names begin so. While a name is typed they are offered, those who
+/// spoke last first.
 pub(super) async fn index(
     State(app): State<AppState>,
     format: ResponseFormat,
-    RoomMember {
-        signed_in, room, ..
-    }: RoomMember,
+    member: RoomMember,
     query: Query,
 ) -> Result<Response, AppError> {
     let typed = query.find("q").unwrap_or("").trim();
     let typed = typed.strip_prefix('@').unwrap_or(typed);
-    let user = &signed_in.user;
+    let after = query.find("after").unwrap_or("");
+    let (room, user) = (&member.room, &member.signed_in.user);
+    if format == ResponseFormat::Fragment {
+        let people = &offered(&app, room, typed, user.id).await?;
+        let room = Mentions::ROOM.starts_with(&typed.to_lowercase());
+        return Ok(respond::html(
+            StatusCode::OK,
+            &PeopleOptions { people, room },
+        ));
+    }
+    if format == ResponseFormat::Page {
+        let list = List { typed, after };
+        return page(&app, user, room, list, StatusCode::OK, None).await;
+    }
+    let (people, next) = listed(&app, room, typed, after).await?;
     Ok(match format {
-        ResponseFormat::Fragment => {
-            let people = find(&app, &room, typed, OFFERED, Some(user.id)).await?;
-            let room = Mentions::ROOM.starts_with(&typed.to_lowercase());
-            let people = &people;
-            respond::html(StatusCode::OK, &PeopleOptions { people, room })
-        }
-        ResponseFormat::Page => {
-            let page = PeoplePage {
-                user,
-                room: &room,
-                query: typed,
-                people: &find(&app, &room, typed, LISTED, None).await?,
-            };
-            respond::html(StatusCode::OK, &page)
-        }
-        ResponseFormat::Json | ResponseFormat::Ndjson => {
-            let people = find(&app, &room, typed, LISTED, None).await?;
-            respond::json(StatusCode::OK, &People { people: &people })
-        }
         ResponseFormat::Text => {
-            let people = find(&app, &room, typed, LISTED, None).await?;
-            let lines = people
-                .iter()
-                .map(|user| format!("{}\n", user.username.as_str()));
-            respond::text(StatusCode::OK, lines.collect())
+            let line = |row: &PersonRow| {
+                let name = row.person.user.username.as_str();
+                match row.is_owner {
+                    true => format!("{name}\towner\n"),
+                    false => format!("{name}\n"),
+                }
+            };
+            respond::text(StatusCode::OK, people.iter().map(line).collect())
+        }
+        _ => {
+            let people = people.iter().map(PersonShape::from).collect();
+            respond::json(StatusCode::OK, &People { people, next })
         }
     })
 }
 
-/// The people whose names begin with what was typed: first those who spoke last, then by name.
-async fn find(
+/// Which of the people a page lists.
+#[derive(Default)]
+struct List<'a> {
+    typed: &'a str,
+    after: &'a str,
+}
+
+/// The page; after somebody was not added with their name, and why.
+async fn page(
+    app: &AppState,
+    user: &User,
+    room: &RoomId,
+    List { typed, after }: List<'_>,
+    status: StatusCode,
+    refused: Option<(&str, &str)>,
+) -> Result<Response, AppError> {
+    let (people, next) = listed(app, room, typed, after).await?;
+    let settings = app.store.settings(room).await?.unwrap_or_default();
+    let is_owner = app.store.owners(room).await?.contains(&user.id);
+    let banned = match is_owner {
+        true => app.store.banned(room, BANNED_LISTED).await?,
+        false => Vec::new(),
+    };
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let page = PeoplePage {
+        user,
+        room,
+        title: settings.title(room),
+        query: typed,
+        people: &people,
+        next: next.map(|next| {
+            let (typed, next) = (encoded(typed), encoded(&next));
+            format!("/rooms/{room}/people?q={typed}&after={next}")
+        }),
+        is_owner,
+        banned: &banned,
+        typed: refused.map_or("", |(typed, _)| typed),
+        error: refused.map(|(_, why)| why),
+    };
+    Ok(respond::html(status, &page))
+}
+
+fn prefix_of(typed: &str) -> String {
+    // Nobody types more of a name.
+    let typed: String = typed.chars().take(Username::CHARS_MAX).collect();
+    Username::stored(&typed).key()
+}
+
+/// A page of the people whose names begin with what was typed, and what the next page is after.
+async fn listed(
     app: &AppState,
     room: &RoomId,
     typed: &str,
-    limit: usize,
-    but: Option<UserId>,
+    after: &str,
+) -> Result<(Vec<PersonRow>, Option<String>), AppError> {
+    let after: String = after.chars().take(4 * Username::CHARS_MAX).collect();
+    let people = app.store.people(room, prefix_of(typed), after, LISTED + 1);
+    let mut people = people.await?;
+    let has_more = people.len() > LISTED;
+    people.truncate(LISTED);
+    let next = people.last().filter(|_| has_more);
+    let next = next.map(|last| last.user.username.key());
+    let owners: HashSet<UserId> = app.store.owners(room).await?.into_iter().collect();
+    let ids: Vec<UserId> = people.iter().map(|person| person.user.id).collect();
+    let present = app.hub.present_among(room, &ids);
+    let row = |person: crate::domain::Person| PersonRow {
+        is_owner: owners.contains(&person.user.id),
+        is_here: present.contains(&person.user.id),
+        person,
+    };
+    Ok((people.into_iter().map(row).collect(), next))
+}
+
+/// The people whose names begin with what was typed: first those who spoke last, then by name.
+async fn offered(
+    app: &AppState,
+    room: &RoomId,
+    typed: &str,
+    but: UserId,
 ) -> Result<Vec<User>, AppError> {
-    // Nobody types more of a name.
-    let typed: String = typed.chars().take(Username::CHARS_MAX).collect();
-    let prefix = Username::stored(&typed).key();
+    let prefix = prefix_of(typed);
     let kept = Freshness::Seen(Seen::default());
     let newest = app.store.newest(room, SPOKEN_IN, &kept).await?;
     let mut people: Vec<User> = Vec::new();
@@ -95,13 +200,77 @@ async fn find(
         username: Username::stored(&event.author.username),
     });
     let called = speakers.filter(|user| user.username.key().starts_with(&prefix));
-    let more = app.store.members_called(room, prefix.clone(), limit + 1);
+    let more = app.store.members_called(room, prefix.clone(), OFFERED + 1);
     for user in called.chain(more.await?) {
         let is_there = people.iter().any(|other| other.id == user.id);
-        if !is_there && but != Some(user.id) {
+        if !is_there && but != user.id {
             people.push(user);
         }
     }
-    people.truncate(limit);
+    people.truncate(OFFERED);
     Ok(people)
+}
+
+/// Somebody to be added.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Addition {
+    username: String,
+}
+
+impl Input for Addition {
+    const RAW: Option<&'static str> = Some("username");
+}
+
+/// `POST /rooms/{room}/people`, by an owner: adds somebody to the room.
+pub(super) async fn create(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    RoomOwner { user, room }: RoomOwner,
+    seeing: Seeing,
+    Payload(sent): Payload<Addition>,
+) -> Result<Response, AppError> {
+    app.limits.take(&Limited::JoinsOf(user.id)).await?;
+    let added = match called(&app, &sent.username).await? {
+        Some(other) => match app.store.add(&room, &user, &other).await {
+            Ok(seq) => Ok((other, seq)),
+            Err(StoreError::Banned) => Err("They are kept out. Let them in again first."),
+            Err(StoreError::TooManyRooms) => Err("They are in 1,000 rooms, which is the most."),
+            Err(error) => return Err(error.into()),
+        },
+        None => Err("Nobody on this server is called so."),
+    };
+    match added {
+        Ok((other, seq)) => {
+            let response = match format {
+                ResponseFormat::Page | ResponseFormat::Fragment => {
+                    Redirect::to(&format!("/rooms/{room}/people")).into_response()
+                }
+                ResponseFormat::Json | ResponseFormat::Ndjson => {
+                    respond::json(StatusCode::CREATED, &other)
+                }
+                ResponseFormat::Text => {
+                    let line = format!("{}\n", other.username.as_str());
+                    respond::text(StatusCode::CREATED, line)
+                }
+            };
+            Ok((seeing.having_shown(&room, seq), response).into_response())
+        }
+        Err(why) if format.is_html() => {
+            let (status, refused) = (StatusCode::UNPROCESSABLE_ENTITY, (&*sent.username, why));
+            page(&app, &user, &room, List::default(), status, Some(refused)).await
+        }
+        Err(why) => Err(AppError::InvalidFields(vec![("username", why.to_owned())])),
+    }
+}
+
+/// The user of this name; nobody goes by an address here.
+pub(super) async fn called(app: &AppState, name: &str) -> Result<Option<User>, AppError> {
+    let name = name.trim();
+    let name = name.strip_prefix('@').unwrap_or(name);
+    let Ok(name) = Username::parse(name) else {
+        return Ok(None);
+    };
+    let account = app.store.find_account(&Login::Username(name.key())).await?;
+    Ok(account.map(|account| account.user))
 }

@@ -15,19 +15,27 @@ use super::form::{Input, Payload};
 use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
-use crate::domain::{Event, EventId, RoomId, RoomSummary, Roster, Seq, User};
-use crate::error::AppError;
+use crate::domain::{
+    Access, Event, EventId, Invalid, Label, OpenRoom, RoomId, RoomSettings, RoomSummary, Roster,
+    Seq, User, id_from_name,
+};
+use crate::error::{AppError, ROOM_TAKEN};
 use crate::fnv::fnv1a;
 use crate::limits::Limited;
 use crate::live::text_line;
 use crate::state::AppState;
-use crate::store::{Freshness, History, Seen};
-use crate::views::{self, Avatar, CachedHtml, Composer, Field, LobbyPage, Reacted, RoomPage};
+use crate::store::{Freshness, History, Seen, StoreError};
+use crate::views::{
+    self, Avatar, CachedHtml, Composer, Field, LobbyPage, NewRoomPage, Reacted, RoomForm, RoomPage,
+};
 
 /// The lobby as JSON.
 #[derive(Serialize)]
 struct Lobby<'a> {
     rooms: Vec<LobbyRoom<'a>>,
+    /// Open rooms that the reader may enter, where they look for some (`q`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open: Option<Vec<Open<'a>>>,
     /// The cursor to wait beyond: another one once a log has grown, a room was entered or a mention was read.
     cursor: String,
 }
@@ -36,6 +44,9 @@ struct Lobby<'a> {
 #[derive(Serialize)]
 struct LobbyRoom<'a> {
     room: &'a RoomId,
+    name: Option<&'a Label>,
+    topic: Option<&'a Label>,
+    access: Access,
     head: Seq,
     /// The newest message, abridged: a thousand whole ones would be megabytes.
     last: Option<Event>,
@@ -44,10 +55,35 @@ struct LobbyRoom<'a> {
     mentions: usize,
 }
 
+/// A room to be entered as JSON.
+#[derive(Serialize)]
+struct Open<'a> {
+    room: &'a RoomId,
+    name: Option<&'a Label>,
+    topic: Option<&'a Label>,
+    /// How many are in it.
+    people: u64,
+}
+
+fn open_room(open: &OpenRoom) -> Open<'_> {
+    Open {
+        room: &open.room,
+        name: open.settings.name.as_ref(),
+        topic: open.settings.topic.as_ref(),
+        people: open.people,
+    }
+}
+
+/// How many open rooms are listed.
+const OPEN_LISTED: usize = 50;
+
 /// A room as JSON.
 #[derive(Serialize)]
 struct Room<'a> {
     room: &'a RoomId,
+    name: Option<&'a Label>,
+    topic: Option<&'a Label>,
+    access: Access,
     head: Seq,
     /// Where a stream goes on.
     cursor: String,
@@ -85,8 +121,12 @@ pub(super) async fn index(
     }
     Ok(match format {
         ResponseFormat::Page => {
-            let summary = (shown(&app, user, &rooms), mentions(&*rooms));
-            lobby(StatusCode::OK, user, summary, "", None)
+            let word = query.find("q").unwrap_or("");
+            let typed = Typed {
+                word,
+                ..Typed::default()
+            };
+            lobby_of(&app, user, &rooms, StatusCode::OK, typed).await?
         }
         // The list alone, for a lobby that is open.
         ResponseFormat::Fragment => {
@@ -96,15 +136,30 @@ pub(super) async fn index(
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let cursor = cursor(&rooms);
+            let open = match query.find("q") {
+                Some(word) => Some(open_rooms(&app, &rooms, word, OPEN_LISTED).await?),
+                None => None,
+            };
+            let open = open
+                .as_ref()
+                .map(|open| open.iter().map(open_room).collect());
             let rooms = rooms.iter().map(|room| LobbyRoom {
                 room: &room.room,
+                name: room.settings.name.as_ref(),
+                topic: room.settings.topic.as_ref(),
+                access: room.settings.access,
                 head: room.head,
                 last: room.last.as_ref().map(|last| last.abridged()),
                 unread: room.unread,
                 mentions: room.mentions,
             });
             let rooms = rooms.collect();
-            respond::json(StatusCode::OK, &Lobby { rooms, cursor })
+            let lobby = Lobby {
+                rooms,
+                open,
+                cursor,
+            };
+            respond::json(StatusCode::OK, &lobby)
         }
         ResponseFormat::Text => {
             let lines = rooms.iter().map(|room| match &room.last {
@@ -173,16 +228,87 @@ async fn rooms_beyond(
     }
 }
 
-/// The room that somebody enters.
+/// The room that somebody enters, or makes with settings of their own.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct NewRoom {
     room: String,
+    name: String,
+    topic: String,
+    access: String,
 }
 
 impl Input for NewRoom {}
 
-/// `POST /rooms`: enters the room, which is made if it was not there.
+impl NewRoom {
+    /// Whether a room is to be made, not to be entered. A form sends its fields empty.
+    fn makes(&self) -> bool {
+        [&self.name, &self.topic, &self.access]
+            .iter()
+            .any(|field| !field.trim().is_empty())
+    }
+
+    /// The settings of the room that is made, or what is wrong with them.
+    fn settings(&self) -> Result<RoomSettings, Vec<(&'static str, String)>> {
+        let access = match self.access.trim() {
+            "" => Ok(Access::default()),
+            access => Access::parse(access),
+        };
+        match (Label::name(&self.name), Label::topic(&self.topic), access) {
+            (Ok(name), Ok(topic), Ok(access)) => Ok(RoomSettings {
+                access,
+                name,
+                topic,
+            }),
+            (name, topic, access) => {
+                let errors = [
+                    ("name", name.err()),
+                    ("topic", topic.err()),
+                    ("access", access.err()),
+                ];
+                let wrong = |(name, error): (_, Option<Invalid>)| Some((name, error?.to_string()));
+                Err(errors.into_iter().filter_map(wrong).collect())
+            }
+        }
+    }
+
+    /// The id that was typed, or one that is made of the name: of a private room nobody can guess it.
+    fn id(&self, settings: &RoomSettings) -> Result<RoomId, Invalid> {
+        if !self.room.trim().is_empty() {
+            return RoomId::parse(&self.room);
+        }
+        let name = settings
+            .name
+            .as_ref()
+            .and_then(|name| id_from_name(name.as_str()));
+        match (name, settings.access) {
+            (Some(id), Access::Open | Access::Unlisted) => Ok(id),
+            (Some(id), Access::Private) => {
+                // With a dash and eight more.
+                let stem = id.as_str().chars().take(RoomId::CHARS_MAX - 9);
+                RoomId::parse(&format!("{}-{}", stem.collect::<String>(), random_word()))
+            }
+            (None, _) => RoomId::parse(&format!("room-{}", random_word())),
+        }
+    }
+}
+
+/// Eight letters and digits that nobody can guess.
+fn random_word() -> String {
+    let uuid = super::messages::new_nonce();
+    uuid.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(8)
+        .collect()
+}
+
+/// `GET /new`: a room to be made.
+pub(super) async fn new(SignedIn { user, .. }: SignedIn) -> Response {
+    let page = NewRoomPage::of(&user, RoomForm::default());
+    respond::html(StatusCode::OK, &page)
+}
+
+/// `POST /rooms`: enters the room, which is made if it was not there; or makes one that must not be.
 pub(super) async fn create(
     State(app): State<AppState>,
     format: ResponseFormat,
@@ -190,19 +316,68 @@ pub(super) async fn create(
     seeing: Seeing,
     Payload(sent): Payload<NewRoom>,
 ) -> Result<Response, AppError> {
-    let typed = &sent.room;
-    let room = match RoomId::parse(typed) {
-        Ok(room) => room,
-        Err(invalid) if format.is_html() => {
-            let rooms = app.store.rooms_of(&user, &seeing.freshness()).await?;
-            let (status, error) = (StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string());
-            let summary = (shown(&app, &user, &rooms), mentions(&*rooms));
-            return Ok(lobby(status, &user, summary, typed, Some(&error)));
+    let refused = |status: StatusCode, room: &str, errors: Vec<(&'static str, String)>| {
+        let form = RoomForm {
+            room,
+            name: &sent.name,
+            topic: &sent.topic,
+            access: Access::parse(&sent.access).unwrap_or_default(),
+            errors: &errors,
+        };
+        match format.is_html() {
+            true => Ok(respond::html(status, &NewRoomPage::of(&user, form))),
+            false if status == StatusCode::CONFLICT => Err(AppError::RoomTaken),
+            false => Err(AppError::InvalidFields(errors)),
         }
-        Err(invalid) => return Err(invalid.into()),
+    };
+    let made = match sent.makes().then(|| sent.settings()).transpose() {
+        Ok(made) => made,
+        Err(errors) => return refused(StatusCode::UNPROCESSABLE_ENTITY, &sent.room, errors),
+    };
+    let room = match (&made, RoomId::parse(&sent.room)) {
+        (Some(made), _) => match sent.id(made) {
+            Ok(room) => room,
+            Err(invalid) => {
+                let errors = vec![("room", invalid.to_string())];
+                return refused(StatusCode::UNPROCESSABLE_ENTITY, &sent.room, errors);
+            }
+        },
+        (None, Ok(room)) => room,
+        (None, Err(invalid)) if format.is_html() => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let typed = Typed {
+                room: &sent.room,
+                error: Some(&invalid.to_string()),
+                word: "",
+            };
+            return lobby(&app, &user, &seeing.freshness(), status, typed).await;
+        }
+        (None, Err(invalid)) => return Err(invalid.into()),
     };
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    let joined = app.store.join(&room, &user, None).await?;
+    let joined = match app.store.join(&room, &user, made.as_ref()).await {
+        Ok(joined) => joined,
+        Err(StoreError::RoomTaken) if made.is_some() => {
+            let errors = vec![("room", ROOM_TAKEN.to_owned())];
+            return refused(StatusCode::CONFLICT, room.as_str(), errors);
+        }
+        Err(StoreError::RoomTaken) if format.is_html() => {
+            let typed = Typed {
+                room: &sent.room,
+                error: Some(ROOM_TAKEN),
+                word: "",
+            };
+            return lobby(
+                &app,
+                &user,
+                &seeing.freshness(),
+                StatusCode::CONFLICT,
+                typed,
+            )
+            .await;
+        }
+        Err(error) => return Err(error.into()),
+    };
     let path = format!("/rooms/{room}");
     let seen = seeing.having_shown(&room, joined);
     let response = match format {
@@ -240,9 +415,12 @@ pub(super) async fn show(
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let rooms = app.store.rooms_of(user, &freshness).await?;
             let read = EventId { epoch, seq: read };
+            let own = rooms.iter().find(|other| other.room == room);
+            let settings = own.map(|own| Arc::clone(&own.settings)).unwrap_or_default();
             let page = RoomPage {
                 user,
                 room: &room,
+                settings: &settings,
                 here: views::here(&present),
                 log: app.fragments.log(&room, &events, read, user.id),
                 side: app.fragments.side(user.id, &rooms, &room),
@@ -263,8 +441,12 @@ pub(super) async fn show(
             respond::html_around(parts_bytes, StatusCode::OK, &page)
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
+            let settings = app.store.settings(&room).await?.unwrap_or_default();
             let room = Room {
                 room: &room,
+                name: settings.name.as_ref(),
+                topic: settings.topic.as_ref(),
+                access: settings.access,
                 head,
                 cursor: EventId { epoch, seq: head }.to_string(),
                 present: &present,
@@ -289,29 +471,66 @@ fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<Cach
     (!rooms.is_empty()).then(|| app.fragments.lobby(user.id, rooms))
 }
 
-fn lobby(
-    status: StatusCode,
+/// What was typed in the lobby.
+#[derive(Default)]
+struct Typed<'a> {
+    /// The room to be entered, and why it is not.
+    room: &'a str,
+    error: Option<&'a str>,
+    /// What open rooms are looked for by.
+    word: &'a str,
+}
+
+async fn lobby(
+    app: &AppState,
     user: &User,
-    (rooms, mentions): (Option<CachedHtml>, usize),
-    typed: &str,
-    error: Option<&str>,
-) -> Response {
+    freshness: &Freshness,
+    status: StatusCode,
+    typed: Typed<'_>,
+) -> Result<Response, AppError> {
+    let rooms = app.store.rooms_of(user, freshness).await?;
+    lobby_of(app, user, &rooms, status, typed).await
+}
+
+async fn lobby_of(
+    app: &AppState,
+    user: &User,
+    rooms: &Arc<[RoomSummary]>,
+    status: StatusCode,
+    typed: Typed<'_>,
+) -> Result<Response, AppError> {
+    let open = open_rooms(app, rooms, typed.word, OPEN_LISTED + 1).await?;
+    let shown = shown(app, user, rooms);
     let field = Field {
         name: "room",
         label: "Room id",
         kind: "text",
         autocomplete: "off",
-        value: typed,
+        value: typed.room,
         hint: "Letters a–z, digits, “-” and “_”.",
-        error,
+        error: typed.error,
         is_first: true,
     };
-    let parts_bytes = rooms.as_ref().map_or(0, CachedHtml::bytes);
+    let parts_bytes = shown.as_ref().map_or(0, CachedHtml::bytes);
     let page = LobbyPage {
         user,
         field,
-        rooms,
-        mentions,
+        rooms: shown,
+        mentions: mentions(&**rooms),
+        open: &open[..open.len().min(OPEN_LISTED)],
+        has_more: open.len() > OPEN_LISTED,
+        word: typed.word,
     };
-    respond::html_around(parts_bytes, status, &page)
+    Ok(respond::html_around(parts_bytes, status, &page))
+}
+
+/// Open rooms that somebody is not in.
+async fn open_rooms(
+    app: &AppState,
+    rooms: &[RoomSummary],
+    word: &str,
+    limit: usize,
+) -> Result<Vec<OpenRoom>, AppError> {
+    let own: Vec<RoomId> = rooms.iter().map(|room| room.room.clone()).collect();
+    Ok(app.store.open_rooms(&own, word, limit).await?)
 }

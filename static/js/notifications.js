@@ -27,10 +27,11 @@ export async function notify(before, now) {
   });
   // Mentions of the reader come first.
   grown.sort((a, b) => b.isForMe - a.isForMe);
-  for (const { room, unread, mentions, isNew, isForMe, last } of grown) {
+  for (const { room, name, unread, mentions, isNew, isForMe, last } of grown) {
+    const called = name ?? room;
     if (!isNew || !last || last.author.id === user) continue;
     const says = `${last.author.username}: ${last.body}`;
-    const title = !isForMe ? room : mentions === 1 ? `You are mentioned in ${room}` : `${mentions} mentions in ${room}`;
+    const title = !isForMe ? called : mentions === 1 ? `You are mentioned in ${called}` : `${mentions} mentions in ${called}`;
     const shown = new Notification(title, {
       body: unread === 1 ? says : `${says}\n${unread} unread`,
       icon: document.querySelector('link[rel=apple-touch-icon]').href,

@@ -6,6 +6,7 @@ import './names.js';
 import './times.js';
 import './unread.js';
 import './presence.js';
+import './settings.js';
 import './older.js';
 import './actions.js';
 import './share.js';

@@ -58,7 +58,7 @@ function numberIn(item, badge) {
 
 function watchRooms() {
   if (!document.querySelector('li[data-room]')) return;
-  const title = document.title;
+  let { title } = document;
   const icon = document.querySelector('link[rel=icon]');
   const [plain, dotted] = [icon.href, icon.dataset.new];
   const elsewhere = document.getElementById('elsewhere');
@@ -100,6 +100,10 @@ function watchRooms() {
     tabs?.postMessage({ read: here });
   });
   document.addEventListener('visibilitychange', showAll);
+  document.addEventListener('parlor:titled', ({ detail }) => {
+    title = detail;
+    showAll();
+  });
   tabs?.addEventListener('message', ({ data }) => {
     if (data.read) return hasRead(data.read);
     rooms = data.rooms;

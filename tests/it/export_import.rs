@@ -89,11 +89,26 @@ async fn lived_in(backend: Backend, dir: &Path) -> (Server, Vec<(&'static str, S
     for number in 0..249 {
         ben.says("tea", &format!("more {number}")).await;
     }
+    let made = [
+        ("room", "made"),
+        ("name", "Made – „so“"),
+        ("topic", "t"),
+        ("access", "private"),
+    ];
+    ana.post("/rooms", &made).await;
+    ana.post("/rooms/made/people", &[("username", "żaneta")])
+        .await;
+    ana.post("/rooms/made/people/żaneta/role", &[("role", "owner")])
+        .await;
     let to_all = [("body", "more for @ana and @room"), ("confirm", "room")];
     ben.post("/rooms/tea/messages", &to_all).await;
     // Revoked sessions stay behind.
     let gone = server.person("gone").await;
     gone.post("/logout", &[]).await;
+    ana.post("/rooms/tea/people/gone/ban", &[]).await;
+    ana.post("/rooms/made/people", &[("username", "gone")])
+        .await;
+    ana.post("/rooms/made/people/gone/remove", &[]).await;
     (server, settings, ana)
 }
 
@@ -101,17 +116,19 @@ async fn there_and_back(from: Backend, to: Backend) {
     let dir = tempfile::tempdir().unwrap();
     let (server, settings, ana) = lived_in(from, &dir.path().join("from")).await;
     let log = ana.log("tea").await;
+    let made = ana.log("made").await;
+    let settings_of = ana.json("/rooms/made/settings").await;
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     // While the server runs.
     let export = parlor(&borrowed(&settings), "export", None, &first);
-    assert_contains(&export.says, "exported 3 users, 3 rooms, 284 events");
+    assert_contains(&export.says, "exported 3 users, 4 rooms, 288 events");
     export.went_well();
     drop(server);
 
     let there = fresh(to, &dir.path().join("to")).await;
     let unread = dir.path().join("unread");
     let import = parlor(&borrowed(&there), "import", Some(&first), &unread);
-    assert_contains(&import.says, "imported 3 users, 3 rooms, 284 events");
+    assert_contains(&import.says, "imported 3 users, 4 rooms, 288 events");
     import.went_well();
     parlor(&borrowed(&there), "export", None, &second).went_well();
     assert!(
@@ -124,6 +141,21 @@ async fn there_and_back(from: Backend, to: Backend) {
     let moved = Server::start_with(Backend::Sqlite, &borrowed(&there)).await;
     let ana = ana.at(&moved.base);
     assert_eq!(ana.log("tea").await, log);
+    assert_eq!(ana.json("/rooms/made/settings").await, settings_of);
+    let people = ana.json("/rooms/made/people").await;
+    let roles = |people: &Value| {
+        let role = |one: &Value| one["role"].as_str().unwrap().to_owned();
+        people["people"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(role)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(roles(&people), ["owner", "owner"]);
+    assert_eq!(ana.log("made").await, made);
+    let banned = ana.post("/rooms/tea/people", &[("username", "gone")]).await;
+    assert_eq!(banned.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let mentions = ana.json("/mentions").await["mentions"].clone();
     assert_eq!(mentions.as_array().unwrap().len(), 1);
     assert_eq!(mentions[0]["body"], "more for @ana and @room");

@@ -25,6 +25,7 @@ macro_rules! on_both_stores {
     };
 }
 
+mod access;
 mod accounts;
 mod asking;
 mod backups;

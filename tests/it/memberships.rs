@@ -314,7 +314,7 @@ async fn open_rooms_are_found_by_a_word(backend: Backend) {
     }
     store.join(&room("tea"), &ben, None).await.unwrap();
     let found = async |word: &str, limit| {
-        let open = store.open_rooms(word, limit).await.unwrap();
+        let open = store.open_rooms(&[], word, limit).await.unwrap();
         let room = |open: &OpenRoom| format!("{} {}", open.room, open.people);
         open.iter().map(room).collect::<Vec<_>>()
     };
@@ -323,6 +323,8 @@ async fn open_rooms_are_found_by_a_word(backend: Backend) {
     assert_eq!(found("TEA", 10).await, ["tea 2"]);
     assert_eq!(found(" καφές ", 10).await, ["coffee 1"]);
     assert_eq!(found("den", 10).await, [""; 0]);
+    let others = store.open_rooms(&[room("tea")], "", 10).await.unwrap();
+    assert_eq!(others.len(), 1);
 }
 
 async fn people_are_listed_page_by_page(backend: Backend) {

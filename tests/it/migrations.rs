@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use ::mongodb::bson::{Document, doc};
+use ::mongodb::bson::{DateTime, Document, doc};
 use reqwest::header::HeaderMap;
 use rusqlite::Connection;
 use serde_json::Value;
@@ -328,4 +328,72 @@ async fn a_leave_that_was_cut_off_is_finished_by_the_next() {
     assert_eq!(anas().await, "joined left joined left");
     let left = memberships.count_documents(of_ana.clone()).await.unwrap();
     assert_eq!(left, 0);
+}
+
+/// A node died between two writes: of a room that is made, of a setting, of somebody kept out. The next to do
+/// something there finishes it, with one event.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cut_off_is_finished_by_the_next() {
+    let server = Server::start(Backend::MongoDb).await;
+    let (ana, ben) = (server.person("ana").await, server.person("ben").await);
+    let database = database(server.mongodb_uri()).await;
+    let rooms = database.collection::<Document>("rooms");
+    let memberships = database.collection::<Document>("memberships");
+    let log = async |who: &Person| {
+        let log = who.log("den").await;
+        let event = |event: &serde_json::Value| {
+            let (kind, by) = (&event["type"], &event["author"]["username"]);
+            format!("{} {}", by.as_str().unwrap(), kind.as_str().unwrap())
+        };
+        log.iter().map(event).collect::<Vec<_>>().join(", ")
+    };
+    // Of a private room only its maker knows, and owns it.
+    let made = doc! {
+        "_id": "den", "created_at": DateTime::now(), "making": &ana.id,
+        "access": "private", "name": "Den", "topic": null,
+    };
+    rooms.insert_one(made).await.unwrap();
+    assert_eq!(ben.get("/rooms/den").await.status(), 404);
+    assert_eq!(ben.post("/rooms", &[("room", "den")]).await.status(), 409);
+    let again = [("room", "den"), ("name", "Den"), ("access", "private")];
+    assert_eq!(ana.post("/rooms", &again).await.status(), 303);
+    assert_eq!(log(&ana).await, "ana joined");
+    let people = ana.json("/rooms/den/people").await;
+    assert_eq!(people["people"][0]["role"], "owner");
+
+    // A setting is in force, and is told.
+    let note = doc! {
+        "id": "0b6a1f3e-5f0e-4a44-9d3c-2a7f5d1c9e13", "kind": "renamed", "value": "The den",
+        "by": &ana.id, "by_name": "ana",
+    };
+    let set = doc! { "$set": { "name": "The den", "setting": note } };
+    rooms.update_one(doc! { "_id": "den" }, set).await.unwrap();
+    assert_eq!(ana.json("/rooms/den/settings").await["name"], "The den");
+    ana.post("/rooms/den/settings", &[("name", "The den")])
+        .await;
+    assert_eq!(log(&ana).await, "ana joined, ana renamed");
+    let found = rooms
+        .find_one(doc! { "_id": "den" })
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!found.contains_key("setting") && !found.contains_key("making"));
+
+    // Ben was added, and is kept out, but his `left` is not there.
+    ana.post("/rooms/den/people", &[("username", "ben")]).await;
+    let of_ben = doc! { "user": &ben.id, "room": "den" };
+    let ban = doc! { "at": DateTime::now(), "by": &ana.id };
+    let mark = doc! { "$set": {
+        "leaving": "0b6a1f3e-5f0e-4a44-9d3c-2a7f5d1c9e14", "banned": ban, "by": &ana.id,
+    } };
+    memberships.update_one(of_ben.clone(), mark).await.unwrap();
+    let is_refused = async || ben.get("/rooms/den").await.status() == 404;
+    eventually("they are out", Duration::from_secs(2), is_refused).await;
+    ana.post("/rooms/den/people/ben/ban", &[]).await;
+    let whole = "ana joined, ana renamed, ben joined, ben left";
+    assert_eq!(log(&ana).await, whole);
+    ana.post("/rooms/den/people/ben/ban", &[("on", "0")]).await;
+    let left = memberships.count_documents(of_ben).await.unwrap();
+    assert_eq!(left, 0);
+    assert_eq!(log(&ana).await, whole);
 }

@@ -113,7 +113,7 @@ async fn who_goes_from_node_to_node_sees_what_they_have_seen() {
                     assert!(last >= said, "round {round}");
                 }
                 if round % 5 == 1 {
-                    let (target, change) = (said, NewChange::Delete);
+                    let (target, change) = (said, NewChange::Delete { as_owner: false });
                     let kind = NewKind::Change { target, change };
                     let deletes = NewEvent {
                         kind,
@@ -284,7 +284,7 @@ async fn every_query_is_an_index_seek() {
     let emoji = Emoji::parse("👍").unwrap();
     for (by, target, change) in [
         (&ben, 2, NewChange::React { emoji, on: true }),
-        (&ana, 3, NewChange::Delete),
+        (&ana, 3, NewChange::Delete { as_owner: false }),
         (
             &ana,
             2,

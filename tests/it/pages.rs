@@ -44,6 +44,12 @@ async fn every_page(server: &Server) -> Vec<Page> {
     for number in 0..120 {
         ben.says("den", &format!("old {number}")).await;
     }
+    let private = [("room", "mine"), ("access", "private")];
+    ana.post("/rooms", &private).await;
+    let open = [("room", "open"), ("access", "open"), ("name", "<Open>")];
+    ana.post("/rooms", &open).await;
+    server.person("dan").await;
+    ana.post("/rooms/tea/people/dan/ban", &[]).await;
     let cursor = ana.json("/rooms/tea").await["cursor"]
         .as_str()
         .unwrap()
@@ -61,6 +67,11 @@ async fn every_page(server: &Server) -> Vec<Page> {
         ("older messages", &ana, &middle, 200),
         ("one message", &ana, "/rooms/tea/messages/3", 200),
         ("a new room", &ana, "/rooms/nobodys", 404),
+        ("a room to be made", &ana, "/new", 200),
+        ("a room's people", &ana, "/rooms/tea/people", 200),
+        ("a room's settings", &ana, "/rooms/tea/settings", 200),
+        ("the same for a member", &ben, "/rooms/tea/settings", 200),
+        ("open rooms", &ben, "/rooms?q=open", 200),
         ("the frame", &ana, &after, 200),
         ("before the frame", &ana, &again, 200),
         ("nobody's frame", &nobody, "/rooms/tea/live", 401),
@@ -94,6 +105,24 @@ async fn every_page(server: &Server) -> Vec<Page> {
             &ana,
             "/rooms",
             vec![("room", "not a room")],
+        ),
+        (
+            "a room that is refused",
+            &ana,
+            "/rooms",
+            vec![("name", "<Tea>"), ("access", "no"), ("room", "&")],
+        ),
+        (
+            "somebody who is not added",
+            &ana,
+            "/rooms/tea/people",
+            vec![("username", "\"<nobody>")],
+        ),
+        (
+            "a private room to be opened",
+            &ana,
+            "/rooms/mine/settings",
+            vec![("access", "open"), ("name", "&lt;")],
         ),
         (
             "a refused message",

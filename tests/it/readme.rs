@@ -111,6 +111,18 @@ async fn the_recipes_work_as_they_stand() {
     ] {
         assert_contains(&mentioned, part);
     }
+    let rooms = run(&server, recipe("rooms")).await;
+    for part in [
+        "{\"room\":\"soup\"}",
+        "ben\n",
+        " ben was added by ana\n",
+        " ben was removed by ana\n",
+        " ana set the topic: Fridays\n",
+        " ana made this room open",
+        "\"open\":[]",
+    ] {
+        assert_contains(&rooms, part);
+    }
     let left = format!(
         "{}\ncurl -s -H \"$AUTH\" \"$HOST/rooms/attic\"",
         recipe("leave")

@@ -226,7 +226,10 @@ fn change_of_the_first(seq: Seq, change: NewChange) -> Arc<Event> {
 fn a_message_that_changes_while_its_row_is_rendered_ends_as_it_is() {
     let body = MessageBody::parse("edited").unwrap();
     let edit = NewChange::Edit { body, rev: None };
-    for (change, text) in [(edit, "edited"), (NewChange::Delete, "deleted")] {
+    for (change, text) in [
+        (edit, "edited"),
+        (NewChange::Delete { as_owner: false }, "deleted"),
+    ] {
         let tea = RoomId::parse("tea").unwrap();
         let room = Arc::new(Room::new(tea, 0, hooked()));
         room.reaches(0);

@@ -289,7 +289,7 @@ impl World {
                 body: MessageBody::parse(&format!("edited by {author}")).unwrap(),
                 rev: None,
             },
-            _ => NewChange::Delete,
+            _ => NewChange::Delete { as_owner: false },
         };
         self.ask(
             node,

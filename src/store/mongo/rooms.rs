@@ -192,6 +192,7 @@ async fn finish_set(
 
 async fn open_rooms(
     collections: &Collections,
+    but: &[RoomId],
     word: &str,
     limit: usize,
 ) -> Result<Vec<OpenRoom>, StoreError> {
@@ -213,7 +214,7 @@ async fn open_rooms(
     };
     let found = found.await?;
     let rooms = found.iter().map(room).collect::<Result<_, StoreError>>()?;
-    let rooms = with_word(rooms, word, limit);
+    let rooms = with_word(rooms, but, word, limit);
     let ids: Vec<&str> = rooms.iter().map(|(room, _)| room.as_str()).collect();
     let pipeline = [
         doc! { "$match": of_members(doc! { "room": { "$in": ids } }) },
@@ -267,8 +268,13 @@ impl Rooms for MongoStore {
             .map_err(|panicked| StoreError::backend(SET, panicked))?
     }
 
-    async fn open_rooms(&self, word: &str, limit: usize) -> Result<Vec<OpenRoom>, StoreError> {
-        open_rooms(&self.collections, word, limit).await
+    async fn open_rooms(
+        &self,
+        but: &[RoomId],
+        word: &str,
+        limit: usize,
+    ) -> Result<Vec<OpenRoom>, StoreError> {
+        open_rooms(&self.collections, but, word, limit).await
     }
 
     async fn rooms_of(

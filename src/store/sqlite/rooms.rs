@@ -96,6 +96,7 @@ fn set(
 
 fn open_rooms(
     connection: &Connection,
+    but: &[RoomId],
     word: &str,
     limit: usize,
 ) -> rusqlite::Result<Vec<OpenRoom>> {
@@ -107,7 +108,7 @@ fn open_rooms(
             Ok((room_from(row, "id")?, room_row::settings_from(row)?))
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    with_word(rooms, word, limit)
+    with_word(rooms, but, word, limit)
         .into_iter()
         .map(|(room, settings)| {
             Ok(OpenRoom {
@@ -139,11 +140,16 @@ impl Rooms for SqliteStore {
             .await
     }
 
-    async fn open_rooms(&self, word: &str, limit: usize) -> Result<Vec<OpenRoom>, StoreError> {
-        let word = word.to_owned();
+    async fn open_rooms(
+        &self,
+        but: &[RoomId],
+        word: &str,
+        limit: usize,
+    ) -> Result<Vec<OpenRoom>, StoreError> {
+        let (but, word) = (but.to_vec(), word.to_owned());
         self.readers
             .read("list open rooms", move |connection| {
-                open_rooms(connection, &word, limit)
+                open_rooms(connection, &but, &word, limit)
             })
             .await
     }

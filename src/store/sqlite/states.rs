@@ -151,7 +151,7 @@ pub(super) fn change(
         Ok(None) => return Ok(Ok(Changing::IsSo(message))),
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if let (NewChange::Delete, Some(message)) = (change, message.message()) {
+    if let (NewChange::Delete { .. }, Some(message)) = (change, message.message()) {
         let (room, seq) = (place.room.as_str(), target.cast_signed());
         remove_mentions(connection, &message.mentions, room, seq)?;
     }
@@ -181,7 +181,7 @@ fn write(
     let (seq, kind) = (after.seq.cast_signed(), StoredKind::from(&after.kind));
     let text = match change {
         NewChange::React { .. } => None,
-        NewChange::Edit { .. } | NewChange::Delete => {
+        NewChange::Edit { .. } | NewChange::Delete { .. } => {
             overwrite_text(connection, room, seq)?;
             Some(
                 kind.body
@@ -213,7 +213,7 @@ fn write(
         ])?;
     match change {
         NewChange::Edit { .. } => {}
-        NewChange::Delete => {
+        NewChange::Delete { .. } => {
             connection
                 .prepare_cached("DELETE FROM reactions WHERE room = ?1 AND message = ?2")?
                 .execute(params![room, seq])?;

@@ -49,7 +49,7 @@ fn says_to(user: &User, other: &User, round: usize) -> NewEvent {
 }
 
 fn deletes(user: &User, target: Seq) -> NewEvent {
-    let change = NewChange::Delete;
+    let change = NewChange::Delete { as_owner: false };
     NewEvent {
         kind: NewKind::Change { target, change },
         ..says(user, "none")

@@ -20,7 +20,7 @@ pub struct Look<'a> {
 /// Targets that are too small for a thumb. Links within a text are as large as the text.
 const SMALL_TARGETS: &str = "Array.from(document.querySelectorAll('a, button, input:not([type=hidden]), textarea'))\
      .filter((e) => e.checkVisibility() && !e.closest('.body, .meta, .notice, td'))\
-     .map((e) => [e.outerHTML, e.getBoundingClientRect()])\
+     .map((e) => [e.outerHTML, (e.closest('label') ?? e).getBoundingClientRect()])\
      .filter(([, { width, height }]) => width < 44 || height < 44)\
      .map(([html, { width, height }]) => `${width} × ${height}: ${html}`)";
 

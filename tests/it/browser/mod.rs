@@ -1,5 +1,6 @@
 //! The pages in real Chromium, as people use them.
 
+mod access;
 mod away;
 mod changes;
 mod connection;

@@ -1,0 +1,101 @@
+//! Forms about a room: one to make it, one for its settings.
+
+use askama::Template;
+
+use crate::domain::{Access, Label, RoomId, RoomSettings, User};
+
+/// What is typed about a room.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RoomForm<'a> {
+    /// Its id.
+    pub room: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its topic.
+    pub topic: &'a str,
+    /// Who may enter.
+    pub access: Access,
+    /// What is wrong, by field.
+    pub errors: &'a [(&'static str, String)],
+}
+
+impl<'a> RoomForm<'a> {
+    /// What is wrong with a field.
+    fn error_at(&self, name: &str) -> Option<&'a str> {
+        let wrong = self.errors.iter().find(|(wrong, _)| *wrong == name);
+        wrong.map(|(_, says)| says.as_str())
+    }
+}
+
+/// `GET /new`, and again with errors.
+#[derive(Template)]
+#[template(path = "rooms/make.html")]
+pub struct NewRoomPage<'a> {
+    user: &'a User,
+    form: RoomForm<'a>,
+}
+
+impl<'a> NewRoomPage<'a> {
+    /// With what was typed before.
+    pub fn of(user: &'a User, form: RoomForm<'a>) -> Self {
+        Self { user, form }
+    }
+}
+
+/// `GET /rooms/{room}/settings`, and again with errors or a question.
+#[derive(Template)]
+#[template(path = "rooms/settings.html")]
+pub struct RoomSettingsPage<'a> {
+    user: &'a User,
+    room: &'a RoomId,
+    title: &'a str,
+    /// What is typed.
+    pub form: RoomForm<'a>,
+    /// What its sender is asked before it is done.
+    pub asks: Option<&'a str>,
+    is_owner: bool,
+}
+
+impl<'a> RoomSettingsPage<'a> {
+    /// As they are.
+    pub fn of(
+        user: &'a User,
+        room: &'a RoomId,
+        settings: &'a RoomSettings,
+        is_owner: bool,
+    ) -> Self {
+        let label = |label: &'a Option<Label>| label.as_ref().map_or("", Label::as_str);
+        Self {
+            user,
+            room,
+            title: settings.title(room),
+            form: RoomForm {
+                room: room.as_str(),
+                name: label(&settings.name),
+                topic: label(&settings.topic),
+                access: settings.access,
+                errors: &[],
+            },
+            asks: None,
+            is_owner,
+        }
+    }
+}
+
+/// An access in a word, and what it means in a line.
+pub(super) fn explained(access: &Access) -> (&'static str, &'static str) {
+    match access {
+        Access::Open => (
+            "Open",
+            "Everybody on this server sees it in their list and can enter.",
+        ),
+        Access::Unlisted => (
+            "Unlisted",
+            "Whoever knows its address can enter. Nobody else sees it.",
+        ),
+        Access::Private => (
+            "Private",
+            "Only people whom an owner adds. To others it does not exist.",
+        ),
+    }
+}

@@ -1,0 +1,191 @@
+//! A room's settings: its name, its topic, and who may enter.
+
+use axum::extract::State;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::extract::{RoomMember, RoomOwner};
+use super::form::{Input, Payload, given};
+use super::message::done;
+use super::respond::{self, ResponseFormat};
+use super::seen::Seeing;
+use crate::domain::{Access, Label, RoomId, RoomSettings, Setting, User};
+use crate::error::{AppError, Question};
+use crate::limits::Limited;
+use crate::state::AppState;
+use crate::views::{RoomForm, RoomSettingsPage};
+
+/// The settings as JSON.
+#[derive(Serialize)]
+struct Settings<'a> {
+    room: &'a RoomId,
+    name: Option<&'a Label>,
+    topic: Option<&'a Label>,
+    access: Access,
+}
+
+/// `GET /rooms/{room}/settings`.
+pub(super) async fn show(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    member: RoomMember,
+) -> Result<Response, AppError> {
+    let (room, user) = (&member.room, &member.signed_in.user);
+    let settings = app.store.settings(room).await?.unwrap_or_default();
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
+            let is_owner = member.owns(&app).await?;
+            let page = RoomSettingsPage::of(user, room, &settings, is_owner);
+            respond::html(StatusCode::OK, &page)
+        }
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
+            let settings = Settings {
+                room,
+                name: settings.name.as_ref(),
+                topic: settings.topic.as_ref(),
+                access: settings.access,
+            };
+            respond::json(StatusCode::OK, &settings)
+        }
+        ResponseFormat::Text => {
+            let label = |label: &Option<Label>| {
+                let label = label.as_ref().map(Label::as_str);
+                label.unwrap_or_default().to_owned()
+            };
+            let (name, topic) = (label(&settings.name), label(&settings.topic));
+            let access = settings.access.as_str();
+            let text = format!("name\t{name}\ntopic\t{topic}\naccess\t{access}\n");
+            respond::text(StatusCode::OK, text)
+        }
+    })
+}
+
+/// Settings to be changed: those that are sent. An empty name or topic takes it away.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Change {
+    #[serde(deserialize_with = "given")]
+    name: Option<String>,
+    #[serde(deserialize_with = "given")]
+    topic: Option<String>,
+    #[serde(deserialize_with = "given")]
+    access: Option<String>,
+    /// Says that the sender means to open a private room.
+    confirm: String,
+}
+
+impl Input for Change {}
+
+impl Change {
+    /// Each with its value, or what is wrong with them.
+    fn settings(&self) -> Result<Vec<Setting>, Vec<(&'static str, String)>> {
+        let (mut settings, mut errors) = (Vec::new(), Vec::new());
+        let parsed = [
+            (
+                "name",
+                self.name
+                    .as_deref()
+                    .map(|it| Label::name(it).map(Setting::Name)),
+            ),
+            (
+                "topic",
+                self.topic
+                    .as_deref()
+                    .map(|it| Label::topic(it).map(Setting::Topic)),
+            ),
+            (
+                "access",
+                self.access
+                    .as_deref()
+                    .map(|it| Access::parse(it).map(Setting::Access)),
+            ),
+        ];
+        for (name, setting) in parsed {
+            match setting {
+                None => {}
+                Some(Ok(setting)) => settings.push(setting),
+                Some(Err(invalid)) => errors.push((name, invalid.to_string())),
+            }
+        }
+        if errors.is_empty() {
+            Ok(settings)
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+/// `POST /rooms/{room}/settings`, by an owner.
+pub(super) async fn update(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    RoomOwner { user, room }: RoomOwner,
+    seeing: Seeing,
+    Payload(sent): Payload<Change>,
+) -> Result<Response, AppError> {
+    app.limits.take(&Limited::JoinsOf(user.id)).await?;
+    let now = app.store.settings(&room).await?.unwrap_or_default();
+    let settings = match sent.settings() {
+        Ok(settings) => settings,
+        Err(errors) if format.is_html() => {
+            let page = again(&user, &room, &sent, &now, &errors, None);
+            return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
+        }
+        Err(errors) => return Err(AppError::InvalidFields(errors)),
+    };
+    if let Some(question) = question(&app, &room, &now, &settings).await?
+        && sent.confirm != question.confirm()
+    {
+        if !format.is_html() {
+            return Err(AppError::AsksFirst(question));
+        }
+        let says = question.says();
+        let page = again(&user, &room, &sent, &now, &[], Some(&says));
+        return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
+    }
+    let mut seen = 0;
+    for setting in settings {
+        seen = app.store.set(&room, &user, setting).await?.max(seen);
+    }
+    let response = done(&Method::POST, format, &format!("/rooms/{room}"));
+    Ok((seeing.having_shown(&room, seen), response).into_response())
+}
+
+/// What an owner is asked before a room is opened that was private.
+async fn question(
+    app: &AppState,
+    room: &RoomId,
+    now: &RoomSettings,
+    settings: &[Setting],
+) -> Result<Option<Question>, AppError> {
+    let opens = |setting: &Setting| matches!(setting, Setting::Access(access) if *access != Access::Private);
+    if now.access != Access::Private || !settings.iter().any(opens) {
+        return Ok(None);
+    }
+    let newest = app.store.page_before(room, u64::MAX, 1).await?;
+    let messages = newest.last().map_or(0, |last| last.messages);
+    Ok(Some(Question::Opens { messages }))
+}
+
+/// The page with what was typed.
+fn again<'a>(
+    user: &'a User,
+    room: &'a RoomId,
+    sent: &'a Change,
+    now: &'a RoomSettings,
+    errors: &'a [(&'static str, String)],
+    asks: Option<&'a str>,
+) -> RoomSettingsPage<'a> {
+    let typed = sent.access.as_deref().map(Access::parse);
+    let mut page = RoomSettingsPage::of(user, room, now, true);
+    page.form = RoomForm {
+        room: room.as_str(),
+        name: sent.name.as_deref().unwrap_or(page.form.name),
+        topic: sent.topic.as_deref().unwrap_or(page.form.topic),
+        access: typed.and_then(Result::ok).unwrap_or(now.access),
+        errors,
+    };
+    page.asks = asks;
+    page
+}

@@ -1,0 +1,276 @@
+//! Every route, for everybody, in every kind of room: the status that each must give.
+
+use std::collections::{BTreeSet, HashMap};
+
+use reqwest::header::ACCEPT;
+use reqwest::{Method, StatusCode};
+
+use super::{makes, posts};
+use crate::support::{Backend, Person, Server};
+
+on_both_stores!(every_route_answers_as_the_table_says);
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// Everybody.
+    All,
+    /// Whoever is signed in.
+    SignedIn,
+    /// Members of the room.
+    Members,
+    /// Its owners; or the author of the message, who is one here.
+    Owners,
+}
+
+type Route = (
+    &'static str,
+    &'static str,
+    For,
+    &'static [(&'static str, &'static str)],
+);
+
+/// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
+const TABLE: [Route; 47] = [
+    ("GET", "/", For::All, &[]),
+    ("GET", "/signup", For::All, &[]),
+    ("POST", "/signup", For::All, &[]),
+    ("GET", "/login", For::All, &[]),
+    ("POST", "/login", For::All, &[]),
+    ("GET", "/healthz", For::All, &[]),
+    ("GET", "/readyz", For::All, &[]),
+    ("GET", "/emoji", For::All, &[]),
+    ("GET", "/reacted.css", For::All, &[]),
+    ("GET", "/reader.css", For::All, &[]),
+    ("GET", "/manifest.webmanifest", For::All, &[]),
+    ("GET", "/avatars/1/{file}", For::All, &[]),
+    ("GET", "/static/{file}", For::All, &[]),
+    ("GET", "/rooms/{room}/frame", For::All, &[]),
+    ("GET", "/rooms/{room}/frame/again", For::All, &[]),
+    ("GET", "/new", For::SignedIn, &[]),
+    ("GET", "/rooms", For::SignedIn, &[]),
+    ("POST", "/rooms", For::SignedIn, &[("room", "entered")]),
+    ("GET", "/mentions", For::SignedIn, &[]),
+    ("GET", "/rooms/{room}", For::Members, &[]),
+    ("GET", "/rooms/{room}/events", For::Members, &[]),
+    ("GET", "/rooms/{room}/live", For::Members, &[]),
+    ("GET", "/rooms/{room}/people", For::Members, &[]),
+    ("GET", "/rooms/{room}/settings", For::Members, &[]),
+    ("GET", "/rooms/{room}/messages", For::Members, &[]),
+    ("GET", "/rooms/{room}/messages/{seq}", For::Members, &[]),
+    (
+        "POST",
+        "/rooms/{room}/messages",
+        For::Members,
+        &[("body", "x")],
+    ),
+    ("POST", "/rooms/{room}/read", For::Members, &[("seq", "1")]),
+    ("POST", "/rooms/{room}/typing", For::Members, &[]),
+    (
+        "POST",
+        "/rooms/{room}/messages/{seq}/reactions",
+        For::Members,
+        &[("emoji", "👍")],
+    ),
+    (
+        "PUT",
+        "/rooms/{room}/messages/{seq}/reactions/{emoji}",
+        For::Members,
+        &[],
+    ),
+    (
+        "DELETE",
+        "/rooms/{room}/messages/{seq}/reactions/{emoji}",
+        For::Members,
+        &[],
+    ),
+    (
+        "POST",
+        "/rooms/{room}/settings",
+        For::Owners,
+        &[("topic", "x")],
+    ),
+    (
+        "POST",
+        "/rooms/{room}/people",
+        For::Owners,
+        &[("username", "owner")],
+    ),
+    (
+        "POST",
+        "/rooms/{room}/people/{username}/role",
+        For::Owners,
+        &[("role", "owner")],
+    ),
+    (
+        "DELETE",
+        "/rooms/{room}/people/{username}",
+        For::Owners,
+        &[],
+    ),
+    (
+        "POST",
+        "/rooms/{room}/people/{username}/remove",
+        For::Owners,
+        &[],
+    ),
+    (
+        "POST",
+        "/rooms/{room}/people/{username}/ban",
+        For::Owners,
+        &[("on", "0")],
+    ),
+    (
+        "PUT",
+        "/rooms/{room}/people/{username}/ban",
+        For::Owners,
+        &[],
+    ),
+    (
+        "DELETE",
+        "/rooms/{room}/people/{username}/ban",
+        For::Owners,
+        &[],
+    ),
+    (
+        "POST",
+        "/rooms/{room}/messages/{seq}",
+        For::Owners,
+        &[("body", "y")],
+    ),
+    (
+        "PATCH",
+        "/rooms/{room}/messages/{seq}",
+        For::Owners,
+        &[("body", "z")],
+    ),
+    (
+        "POST",
+        "/rooms/{room}/messages/{seq}/delete",
+        For::Owners,
+        &[],
+    ),
+    ("DELETE", "/rooms/{room}/messages/{seq}", For::Owners, &[]),
+    // Whoever is no member has left.
+    ("POST", "/rooms/{room}/leave", For::SignedIn, &[]),
+    ("POST", "/logout", For::All, &[]),
+    ("HEAD", "/healthz", For::All, &[]),
+];
+
+/// The routes that the program has, as its source says: method and path.
+fn routes() -> BTreeSet<(String, String)> {
+    let source = include_str!("../../../src/web/mod.rs");
+    let mut routes = BTreeSet::new();
+    for route in source.split(".route(").skip(1) {
+        let path = route.split('"').nth(1).expect("a path");
+        // Its methods stand between the path and the end of the call.
+        let mut depth = 1;
+        let end = route.find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth == 0
+        });
+        let methods = &route[..end.expect("the end of a route")];
+        for method in ["get", "post", "put", "patch", "delete"] {
+            if methods.contains(&format!("{method}(")) {
+                routes.insert((method.to_uppercase(), path.to_owned()));
+            }
+        }
+    }
+    routes
+}
+
+async fn every_route_answers_as_the_table_says(backend: Backend) {
+    let known: BTreeSet<(String, String)> = { TABLE.iter() }
+        .map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned()))
+        .filter(|(method, _)| method != "HEAD")
+        .collect();
+    assert_eq!(routes(), known, "every route has a line in the table");
+
+    let server = Server::start(backend).await;
+    let mut people = HashMap::new();
+    for name in ["owner", "member", "outsider", "removed", "banned"] {
+        people.insert(name, server.person(name).await);
+    }
+    server.person("somebody").await;
+    let owner = &people["owner"];
+    let mut messages = HashMap::new();
+    for access in ["open", "unlisted", "private"] {
+        makes(owner, &[("room", access), ("access", access)]).await;
+        for added in ["member", "removed", "banned"] {
+            let add = format!("/rooms/{access}/people");
+            posts(owner, &add, &[("username", added)]).await;
+        }
+        posts(owner, &format!("/rooms/{access}/people/banned/ban"), &[]).await;
+        messages.insert(access, owner.says(access, "hello").await);
+        // A moment ago.
+        posts(
+            owner,
+            &format!("/rooms/{access}/people/removed/remove"),
+            &[],
+        )
+        .await;
+    }
+    people.insert("stranger", Person::nobody(&server.base));
+
+    let mut wrong = Vec::new();
+    for (method, path, whom, form) in TABLE {
+        // What only its owners do is done last by them, as it may be done once.
+        for name in [
+            "stranger", "outsider", "removed", "banned", "member", "owner",
+        ] {
+            for access in ["open", "unlisted", "private"] {
+                let path = path
+                    .replace("{room}", access)
+                    .replace("{seq}", &messages[access].to_string())
+                    .replace("{emoji}", "%F0%9F%91%8D")
+                    .replace(
+                        "{username}",
+                        if path.ends_with("role") {
+                            "owner"
+                        } else {
+                            "somebody"
+                        },
+                    )
+                    .replace("{file}", "nothing");
+                if method == "POST"
+                    && path.ends_with("/leave")
+                    && ["member", "owner"].contains(&name)
+                    || path == "/logout"
+                {
+                    // They are needed for the rest.
+                    continue;
+                }
+                let who = &people[name];
+                let request = who.request(method.parse::<Method>().unwrap(), &path);
+                let request = request.header(ACCEPT, "application/json").form(form);
+                let status = request.send().await.unwrap().status();
+                let is_private = access == "private";
+                let expected = match (whom, name) {
+                    (For::All, _) => None,
+                    (_, "stranger") => Some(StatusCode::UNAUTHORIZED),
+                    (For::Members | For::Owners, "outsider" | "removed" | "banned") => {
+                        Some(if is_private {
+                            StatusCode::NOT_FOUND
+                        } else {
+                            StatusCode::FORBIDDEN
+                        })
+                    }
+                    (For::Owners, "member") => Some(StatusCode::FORBIDDEN),
+                    _ => None,
+                };
+                let is_as_said = match expected {
+                    Some(expected) => status == expected,
+                    None if whom == For::All => {
+                        ![StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR]
+                            .contains(&status)
+                    }
+                    None => status.is_success(),
+                };
+                if !is_as_said {
+                    wrong.push(format!("{method} {path} by {name}: {status}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

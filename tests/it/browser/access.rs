@@ -1,0 +1,97 @@
+//! Making a room, its people and its settings, on their pages.
+
+use serde_json::json;
+
+use super::looks::Look;
+use crate::support::{Backend, Browser, Server};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_made_and_its_people_are_chosen() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    let made = [
+        ("name", "Gardening"),
+        ("topic", "What grows"),
+        ("access", "open"),
+    ];
+    ben.post("/rooms", &made).await;
+    let ana = Browser::open().await;
+    let look = Look::with(&ana);
+    ana.signs_up(&server.base, "ana").await;
+    ana.sees("Gardening").await;
+    look.at("lobby-open-rooms").await;
+    ana.clicks(".ways a[href=\"/new\"]").await;
+    ana.types("#name", "Tea & cups").await;
+    ana.types("#topic", "Leaves").await;
+    ana.clicks("input[value=private]").await;
+    ana.types("#room", "not an id").await;
+    ana.clicks("main .primary").await;
+    ana.sees("has only letters").await;
+    look.at("room-make-refused").await;
+    // What was chosen is kept.
+    let chosen = ana
+        .evaluate("document.querySelector(':checked').value")
+        .await;
+    assert_eq!(chosen, json!("private"));
+    ana.evaluate("document.getElementById('room').value = '', 0")
+        .await;
+    ana.clicks("main .primary").await;
+    ana.is_following().await;
+    ana.sees("Only people whom you add can enter.").await;
+    ana.until("document.title === 'Tea & cups – Parlor'").await;
+
+    ana.clicks("#log .welcome a").await;
+    ana.types("#username", "nobody").await;
+    ana.clicks("main .primary").await;
+    ana.sees("Nobody on this server is called so.").await;
+    look.at("people-refused").await;
+    ana.evaluate("document.getElementById('username').value = '', 0")
+        .await;
+    ana.types("#username", "ben").await;
+    ana.clicks("main .primary").await;
+    ana.sees("@ben").await;
+    ana.clicks(".people li:nth-child(2) summary").await;
+    look.at("people-of-an-owner").await;
+    ana.clicks(".people li:nth-child(2) form[action$=role] button")
+        .await;
+    ana.until("document.querySelectorAll('.tag.owner').length === 2")
+        .await;
+
+    // From elsewhere: the room's page says what it is called now.
+    let lobby = ben.json("/rooms").await;
+    let mut rooms = lobby["rooms"].as_array().unwrap().iter();
+    let room = rooms.find(|room| room["name"] == "Tea & cups").unwrap();
+    let room = room["room"].as_str().unwrap().to_owned();
+    assert!(room.starts_with("tea-cups-"), "{room}");
+    ana.goto(&format!("{}/rooms/{room}", server.base)).await;
+    ana.is_following().await;
+    let settings = format!("/rooms/{room}/settings");
+    ben.post(&settings, &[("name", "Coffee <hour>"), ("topic", "Beans")])
+        .await;
+    ana.until("document.title === 'Coffee <hour> – Parlor'")
+        .await;
+    ana.until("document.querySelector('.title h1').innerText === 'Coffee <hour>'")
+        .await;
+    ana.until("document.querySelector('.title .topic').innerText === 'Beans'")
+        .await;
+    ana.sees("ben named this room “Coffee <hour>”").await;
+    look.at("room-with-a-topic").await;
+
+    ana.goto(&format!("{}{settings}", server.base)).await;
+    ana.clicks("input[value=open]").await;
+    ana.clicks("main .card > .primary").await;
+    ana.sees("This room is private.").await;
+    look.at("room-settings-asked").await;
+    ana.clicks("main .danger").await;
+    ana.sees("made this room open").await;
+    ana.goto(&format!("{}/rooms/{room}/people", server.base))
+        .await;
+    ana.clicks(".people li:nth-child(2) summary").await;
+    ana.clicks(".people li:nth-child(2) .danger").await;
+    ana.sees("Kept out").await;
+    look.at("people-kept-out").await;
+    ana.clicks(".people form[action$=ban] button:not(.danger)")
+        .await;
+    ana.until("!document.body.innerText.includes('Kept out')")
+        .await;
+}
