@@ -341,7 +341,7 @@ impl EventKind {
             Self::Set(Setting::Access(Access::Unlisted)) => {
                 "made this room unlisted: whoever knows its id can enter".to_owned()
             }
-            Self::Set(Setting::Access(Access::Private)) => {
+            Self::Set(Setting::Access(Access::Private | Access::Direct)) => {
                 "made this room private: only who was added can enter".to_owned()
             }
             Self::Message(_) | Self::Changed(_) | Self::Unknown { .. } => return None,

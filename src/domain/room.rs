@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
-use super::{Event, Invalid, RoomSettings, Seq};
+use super::{Event, Invalid, RoomSettings, Seq, UserId};
 
 /// A room's id, which people type to enter it: 1 to 64 of `a-z 0-9 - _`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,6 +15,10 @@ pub struct RoomId(Arc<str>);
 impl RoomId {
     /// The most characters an id has: what fits a URL and a heading on a phone.
     pub const CHARS_MAX: usize = 64;
+
+    /// What a direct room's id begins with, and how many digits follow: no two sets of people share them.
+    const DIRECT: char = '@';
+    const DIGITS: usize = 32;
 
     /// Trims and lower-cases what was typed.
     ///
@@ -37,6 +42,39 @@ impl RoomId {
             return Err(Invalid("A room’s id has at most 64 characters."));
         }
         Ok(Self(id.into()))
+    }
+
+    /// An id as it stands in an address or a store: one that was typed, or a direct room's.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for anything else.
+    pub fn known(raw: &str) -> Result<Self, Invalid> {
+        let is_direct = raw.strip_prefix(Self::DIRECT).is_some_and(|digits| {
+            let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+            digits.len() == Self::DIGITS && digits.bytes().all(is_digit)
+        });
+        match is_direct {
+            true => Ok(Self(raw.into())),
+            false => Self::parse(raw),
+        }
+    }
+
+    /// The one direct room of these people, in whichever order and however often they are named. Nobody can
+    /// type it.
+    pub fn direct(people: &[UserId]) -> Self {
+        let mut ids: Vec<String> = people.iter().map(UserId::to_string).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let digest = Sha256::digest(ids.join(" "));
+        let digits = digest.iter().map(|byte| format!("{byte:02x}"));
+        let digits: String = digits.take(Self::DIGITS / 2).collect();
+        Self(format!("{}{digits}", Self::DIRECT).into())
+    }
+
+    /// Whether it is a direct room's.
+    pub fn is_direct(&self) -> bool {
+        self.0.starts_with(Self::DIRECT)
     }
 
     /// The id as text.
@@ -74,6 +112,13 @@ pub struct RoomSummary {
     pub mentions: usize,
 }
 
+impl RoomSummary {
+    /// Whether lists show it: a direct room once something was said there.
+    pub fn is_listed(&self) -> bool {
+        !self.room.is_direct() || self.last.is_some()
+    }
+}
+
 /// A room that everybody may enter, as the lobby offers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRoom {
@@ -105,5 +150,22 @@ mod tests {
             assert_eq!(RoomId::parse(typed).is_err(), refused, "{typed:?}");
         }
         assert!(RoomId::parse(&"a".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn a_direct_room_is_of_its_people_and_cannot_be_typed() {
+        let [ana, ben, cleo] = [UserId::new(), UserId::new(), UserId::new()];
+        let direct = RoomId::direct(&[ana, ben]);
+        assert_eq!(direct, RoomId::direct(&[ben, ana, ben]));
+        for others in [&[ana, cleo][..], &[ana], &[ana, ben, cleo]] {
+            assert_ne!(direct, RoomId::direct(others));
+        }
+        assert!(direct.is_direct());
+        assert!(RoomId::parse(direct.as_str()).is_err());
+        assert_eq!(RoomId::known(direct.as_str()), Ok(direct.clone()));
+        assert!(!RoomId::known("tea").unwrap().is_direct());
+        for raw in ["@", "@tea", &direct.as_str()[..32], &format!("{direct}0")] {
+            assert!(RoomId::known(raw).is_err(), "{raw}");
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! A room's settings: who may enter it, and what it is called.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 use super::characters::{is_blank, is_unsafe_to_print};
-use super::{Invalid, RoomId};
+use super::{Author, Invalid, RoomId, UserId};
 
 /// Who may enter a room, and who knows of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -19,10 +20,12 @@ pub enum Access {
     Unlisted,
     /// Whoever was added. To others there is no such room.
     Private,
+    /// Just its people, for good.
+    Direct,
 }
 
 impl Access {
-    /// All of them, the most open first.
+    /// Those that somebody may choose, the most open first.
     pub const ALL: [Self; 3] = [Self::Open, Self::Unlisted, Self::Private];
 
     /// # Errors
@@ -36,7 +39,15 @@ impl Access {
 
     /// What a store has. A word of another version lets nobody in who was not added.
     pub(crate) fn stored(word: &str) -> Self {
-        Self::parse(word).unwrap_or(Self::Private)
+        match word {
+            "direct" => Self::Direct,
+            word => Self::parse(word).unwrap_or(Self::Private),
+        }
+    }
+
+    /// Whether nobody else may know of the room.
+    pub fn is_hidden(self) -> bool {
+        matches!(self, Self::Private | Self::Direct)
     }
 
     /// The word for it.
@@ -45,6 +56,7 @@ impl Access {
             Self::Open => "open",
             Self::Unlisted => "unlisted",
             Self::Private => "private",
+            Self::Direct => "direct",
         }
     }
 }
@@ -125,12 +137,21 @@ pub struct RoomSettings {
     pub name: Option<Label>,
     /// What it is for.
     pub topic: Option<Label>,
+    /// The people of a direct room, by name.
+    pub people: Arc<[Author]>,
 }
 
 impl RoomSettings {
-    /// What people call the room with this id.
-    pub fn title<'a>(&'a self, room: &'a RoomId) -> &'a str {
-        self.name.as_ref().map_or(room.as_str(), Label::as_str)
+    /// What its reader calls the room with this id; a direct one by the names of the others.
+    pub fn title<'a>(&'a self, room: &'a RoomId, reader: &UserId) -> Cow<'a, str> {
+        let others = self.people.iter().filter(|one| one.id != *reader);
+        let others: Vec<&str> = others.map(|one| &*one.username).collect();
+        match (&self.name, &others[..], self.people.first()) {
+            (Some(name), ..) => name.as_str().into(),
+            (None, [], None) => room.as_str().into(),
+            (None, [], Some(own)) => (&*own.username).into(),
+            (None, others, _) => others.join(", ").into(),
+        }
     }
 
     /// These after a change; `None` when they are so already.

@@ -72,6 +72,7 @@ impl Shared {
                 self.heard_left(&event);
                 self.accept(event);
             }
+            Change::Entered(user) => self.waiters.wake_user(user),
             Change::SessionRevoked(session) => self.streams.end_session(session),
             Change::Resync => self.resync.notify_one(),
             Change::Distrust => {

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::streams::StreamGuard;
-use crate::domain::RoomId;
+use crate::domain::{RoomId, UserId};
 
 /// With more waiters than that nobody is woken for a room: each would read all of their rooms for
 /// each of its messages. They hear of it when their wait is over.
 const CROWD: usize = 200;
 
-/// Requests that wait for any of several logs to grow, without reading them: for unread counts.
+/// Requests that wait for any of several logs to grow, or for their user to be in one more room, without reading
+/// them: for unread counts.
 #[derive(Clone, Default)]
 pub(super) struct LogWaiters(Arc<Mutex<Waits>>);
 
@@ -20,6 +21,7 @@ pub(super) struct LogWaiters(Arc<Mutex<Waits>>);
 struct Waits {
     last_number: u64,
     by_room: HashMap<RoomId, HashMap<u64, Arc<Notify>>>,
+    by_user: HashMap<UserId, HashMap<u64, Arc<Notify>>>,
 }
 
 /// One wait for any of several logs to grow. It ends with its session, as a stream does.
@@ -42,6 +44,8 @@ impl LogWaiters {
             let of_room = waits.by_room.entry(room.clone()).or_default();
             of_room.insert(number, Arc::clone(&has_grown));
         }
+        let of_user = waits.by_user.entry(stream.session.user).or_default();
+        of_user.insert(number, Arc::clone(&has_grown));
         drop(waits);
         LogWait {
             stream,
@@ -59,6 +63,13 @@ impl LogWaiters {
         {
             // Kept for who does not wait yet, so that nothing falls in between.
             of_room.values().for_each(|waiter| waiter.notify_one());
+        }
+    }
+
+    /// The user is in another room.
+    pub(super) fn wake_user(&self, user: UserId) {
+        for waiter in self.waits().by_user.get(&user).into_iter().flatten() {
+            waiter.1.notify_one();
         }
     }
 
@@ -87,6 +98,13 @@ impl Drop for LogWait {
                 if of_room.is_empty() {
                     waits.by_room.remove(room);
                 }
+            }
+        }
+        let user = self.stream.session.user;
+        if let Some(of_user) = waits.by_user.get_mut(&user) {
+            of_user.remove(&self.number);
+            if of_user.is_empty() {
+                waits.by_user.remove(&user);
             }
         }
     }

@@ -45,7 +45,7 @@ impl Seen {
     pub fn parse(raw: &str) -> Self {
         let rooms = raw.split('~').take(ROOMS_MAX).filter_map(|seen| {
             let (room, seq) = seen.split_once('.')?;
-            Some((RoomId::parse(room).ok()?, seq.parse().ok()?))
+            Some((RoomId::known(room).ok()?, seq.parse().ok()?))
         });
         Self(rooms.collect())
     }

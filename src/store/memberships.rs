@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::domain::{Role, RoomId, RoomSettings, Seq, User, UserId};
 
-/// The most rooms one user is in, so that nobody's lobby grows without end.
+/// The most rooms one user is in, so that nobody's lobby grows without end; and as many direct ones, so that those
+/// who start some keep nobody out of rooms.
 pub const ROOMS_PER_USER_MAX: usize = 1_000;
 
 /// A user's relation to a room.
@@ -48,6 +49,13 @@ pub trait Memberships: Send + Sync {
         made: Option<&RoomSettings>,
     ) -> Result<Seq, StoreError>;
 
+    /// Makes the one direct room of these people, each of whom becomes a member, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooManyRooms`] when one of them would be in one direct room too many.
+    async fn join_direct(&self, people: &[User]) -> Result<(RoomId, Seq), StoreError>;
+
     /// Ends the membership of `user`.
     async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError>;
 
@@ -70,7 +78,8 @@ pub trait Memberships: Send + Sync {
     /// The people who are kept out, by name: at most `limit`.
     async fn banned(&self, room: &RoomId, limit: usize) -> Result<Vec<User>, StoreError>;
 
-    /// The owners of a room: whoever was made one, or else who has been in it longest. None of an empty room.
+    /// The owners of a room: whoever was made one, or else who has been in it longest. None of an empty room, nor
+    /// of a direct one.
     async fn owners(&self, room: &RoomId) -> Result<Vec<UserId>, StoreError>;
 
     /// Gives a member a role; `false` of who is none. Who owned the room by having been in it longest goes on

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::{Event, SessionId};
+use crate::domain::{Event, SessionId, UserId};
 
 mod accounts;
 pub mod archive;
@@ -48,6 +48,8 @@ pub enum Change {
     /// An event is durable. Each room's come in the order of their numbers, some perhaps twice;
     /// a gap means that there is more to read in the log.
     Appended(Arc<Event>),
+    /// Somebody has become a member of a room, and is found there from now on.
+    Entered(UserId),
     /// A session was revoked: its streams must end.
     SessionRevoked(SessionId),
     /// Changes may have been missed: whatever follows the logs should read them.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Freshness, StoreError};
-use crate::domain::{OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, Timestamp, User};
+use crate::domain::{
+    Label, OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, Timestamp, User,
+};
 
 /// So many open rooms are looked through for a word.
 pub(super) const OPEN_LOOKED_THROUGH: usize = 2_000;
@@ -68,7 +70,11 @@ pub(super) fn with_word(
             && (room.as_str().contains(&word) || texts.into_iter().any(|text| text.contains(&word)))
     };
     let mut rooms: Vec<_> = rooms.into_iter().filter(has_word).collect();
-    rooms.sort_by_cached_key(|(room, settings)| settings.title(room).to_lowercase());
+    let title = |room: &RoomId, name: &Option<Label>| {
+        let name = name.as_ref().map(Label::as_str);
+        name.unwrap_or(room.as_str()).to_lowercase()
+    };
+    rooms.sort_by_cached_key(|(room, settings)| title(room, &settings.name));
     rooms.truncate(limit);
     rooms
 }

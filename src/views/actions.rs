@@ -14,6 +14,8 @@ pub struct MessageActions<'a> {
     /// Whether it is the viewer's own.
     pub(super) is_own: bool,
     may_delete: bool,
+    /// The name of its author.
+    pub(super) author: &'a str,
     /// For a reply.
     pub(super) nonce: String,
     /// The text in the form for an edit.
@@ -48,6 +50,7 @@ impl<'a> MessageActions<'a> {
             viewer,
             is_own: event.author.id == viewer,
             may_delete: event.author.id == viewer,
+            author: &event.author.username,
             nonce,
             // Given back also where there is nothing to edit any more.
             text: refused_text.or(text)?,

@@ -133,7 +133,13 @@ impl FragmentCache {
 
     /// A reader's rooms, beside the one they are in.
     pub fn side(&self, user: UserId, rooms: &Arc<[RoomSummary]>, current: &RoomId) -> CachedHtml {
-        let link = |room: &RoomSummary, is_current| render(&RoomLink { room, is_current });
+        let link = |room: &RoomSummary, is_current| {
+            render(&RoomLink {
+                room,
+                reader: user,
+                is_current,
+            })
+        };
         let fragments = kept(&self.sides, user, rooms, |room| link(room, false));
         let at = rooms.iter().position(|room| room.room == *current);
         let otherwise = at.and_then(|at| Some((at, link(rooms.get(at)?, true))));
@@ -146,7 +152,7 @@ impl FragmentCache {
     /// A reader's rooms, in the lobby.
     pub fn lobby(&self, user: UserId, rooms: &Arc<[RoomSummary]>) -> CachedHtml {
         let fragments = kept(&self.lobbies, user, rooms, |room| {
-            render(&RoomItem { room })
+            render(&RoomItem { room, reader: user })
         });
         CachedHtml {
             fragments,
@@ -167,6 +173,10 @@ fn kept(
     {
         return Arc::clone(fragments);
     }
+    let piece = |room: &RoomSummary| match room.is_listed() {
+        true => piece(room),
+        false => String::new(),
+    };
     let fragments = Arc::new(Fragments::of(rooms.iter().map(piece)));
     locked(lists).put(user, Arc::clone(rooms), &fragments);
     fragments

@@ -37,7 +37,7 @@ pub use reacted::Reacted;
 pub use reader::reader_style_sheet;
 // Its template says what each access means.
 use room_forms::explained;
-pub use room_forms::{NewRoomPage, RoomForm, RoomSettingsPage};
+pub use room_forms::{DirectPage, NewRoomPage, RoomForm, RoomSettingsPage};
 pub use row::{Row, changed_rows, event_row, rows};
 // The pages' templates include the rows'.
 use row::RowKind;
@@ -144,6 +144,7 @@ pub struct LobbyPage<'a> {
 #[template(path = "rooms/_item.html")]
 struct RoomItem<'a> {
     room: &'a RoomSummary,
+    reader: UserId,
 }
 
 /// One of a reader's rooms beside the one they are in, which may be the same.
@@ -151,6 +152,7 @@ struct RoomItem<'a> {
 #[template(path = "rooms/_link.html")]
 struct RoomLink<'a> {
     room: &'a RoomSummary,
+    reader: UserId,
     is_current: bool,
 }
 

@@ -1,6 +1,10 @@
 //! Forms about a room: one to make it, one for its settings.
 
+use std::borrow::Cow;
+
 use askama::Template;
+
+use super::Field;
 
 use crate::domain::{Access, Label, RoomId, RoomSettings, User};
 
@@ -48,7 +52,7 @@ impl<'a> NewRoomPage<'a> {
 pub struct RoomSettingsPage<'a> {
     user: &'a User,
     room: &'a RoomId,
-    title: &'a str,
+    title: Cow<'a, str>,
     /// What is typed.
     pub form: RoomForm<'a>,
     /// What its sender is asked before it is done.
@@ -68,7 +72,7 @@ impl<'a> RoomSettingsPage<'a> {
         Self {
             user,
             room,
-            title: settings.title(room),
+            title: settings.title(room, &user.id),
             form: RoomForm {
                 room: room.as_str(),
                 name: label(&settings.name),
@@ -80,6 +84,16 @@ impl<'a> RoomSettingsPage<'a> {
             is_owner,
         }
     }
+}
+
+/// `GET /directs`, and again with an error.
+#[derive(Template)]
+#[template(path = "rooms/direct.html")]
+pub struct DirectPage<'a> {
+    /// The reader.
+    pub user: &'a User,
+    /// The names of the others.
+    pub field: Field<'a>,
 }
 
 /// An access in a word, and what it means in a line.
@@ -97,5 +111,6 @@ pub(super) fn explained(access: &Access) -> (&'static str, &'static str) {
             "Private",
             "Only people whom an owner adds. To others it does not exist.",
         ),
+        Access::Direct => ("Direct", "Only its people, for good."),
     }
 }

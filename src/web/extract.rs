@@ -93,7 +93,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RoomPath {
             .await
             .map_err(|_| AppError::NotFound)?;
         let room = path.iter().find(|(name, _)| *name == "room");
-        room.and_then(|(_, raw)| RoomId::parse(raw).ok())
+        room.and_then(|(_, raw)| RoomId::known(raw).ok())
             .map(Self)
             .ok_or(AppError::NotFound)
     }

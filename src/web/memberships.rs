@@ -25,6 +25,11 @@ pub(super) async fn leave(
     RoomPath(room): RoomPath,
     seeing: Seeing,
 ) -> Result<Response, AppError> {
+    if room.is_direct() {
+        return Err(
+            Invalid("A conversation is its people’s for good. You need not read it.").into(),
+        );
+    }
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
     let left = app.store.leave(&room, &user).await?;
     let response = done(&Method::POST, format, "/rooms");

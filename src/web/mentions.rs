@@ -198,7 +198,7 @@ impl Cursor {
             let mut parts = place.splitn(3, '.');
             let at = Timestamp::from_millis(parts.next()?.parse().ok()?);
             let seq = parts.next()?.parse::<Seq>().ok()?;
-            let room = RoomId::parse(parts.next()?).ok()?;
+            let room = RoomId::known(parts.next()?).ok()?;
             i64::try_from(seq).ok()?;
             let before = Some(MentionPlace { at, room, seq });
             Some(Self { in_unread, before })

@@ -5,6 +5,7 @@ mod assets;
 mod avatars;
 mod client;
 mod cookies;
+mod directs;
 mod emoji;
 mod errors;
 mod extract;
@@ -77,6 +78,7 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms/{room}", get(rooms::show))
         .route("/mentions", get(mentions::index))
         .route("/new", get(rooms::new))
+        .route("/directs", get(directs::new).post(directs::create))
         .route(
             "/rooms/{room}/settings",
             get(room_settings::show).post(room_settings::update),

@@ -133,7 +133,7 @@ async fn page(
     let page = PeoplePage {
         user,
         room,
-        title: settings.title(room),
+        title: &settings.title(room, &user.id),
         query: typed,
         people: &people,
         next: next.map(|next| {

@@ -16,8 +16,8 @@ use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
 use crate::domain::{
-    Access, Event, EventId, Invalid, Label, OpenRoom, RoomId, RoomSettings, RoomSummary, Roster,
-    Seq, User, id_from_name,
+    Access, Author, Event, EventId, Invalid, Label, OpenRoom, RoomId, RoomSettings, RoomSummary,
+    Roster, Seq, User, id_from_name,
 };
 use crate::error::{AppError, ROOM_TAKEN};
 use crate::fnv::fnv1a;
@@ -47,6 +47,9 @@ struct LobbyRoom<'a> {
     name: Option<&'a Label>,
     topic: Option<&'a Label>,
     access: Access,
+    /// The people of a direct room.
+    #[serde(skip_serializing_if = "<[Author]>::is_empty")]
+    people: &'a [Author],
     head: Seq,
     /// The newest message, abridged: a thousand whole ones would be megabytes.
     last: Option<Event>,
@@ -84,6 +87,9 @@ struct Room<'a> {
     name: Option<&'a Label>,
     topic: Option<&'a Label>,
     access: Access,
+    /// The people of a direct room.
+    #[serde(skip_serializing_if = "<[Author]>::is_empty")]
+    people: &'a [Author],
     head: Seq,
     /// Where a stream goes on.
     cursor: String,
@@ -143,8 +149,10 @@ pub(super) async fn index(
             let open = open
                 .as_ref()
                 .map(|open| open.iter().map(open_room).collect());
-            let rooms = rooms.iter().map(|room| LobbyRoom {
+            let listed = rooms.iter().filter(|room| room.is_listed());
+            let rooms = listed.map(|room| LobbyRoom {
                 room: &room.room,
+                people: &room.settings.people,
                 name: room.settings.name.as_ref(),
                 topic: room.settings.topic.as_ref(),
                 access: room.settings.access,
@@ -162,7 +170,8 @@ pub(super) async fn index(
             respond::json(StatusCode::OK, &lobby)
         }
         ResponseFormat::Text => {
-            let lines = rooms.iter().map(|room| match &room.last {
+            let listed = rooms.iter().filter(|room| room.is_listed());
+            let lines = listed.map(|room| match &room.last {
                 Some(last) => format!("{}\t{}", room.room, text_line(&last.abridged())),
                 None => format!("{}\t\n", room.room),
             });
@@ -174,23 +183,29 @@ pub(super) async fn index(
 /// Logs only grow, so while the rooms are the same the sum of the heads never repeats. What is heard of a mention
 /// may come after what is heard of its log.
 fn cursor(rooms: &[RoomSummary]) -> String {
-    let heads: Seq = rooms.iter().map(|room| room.head).sum();
-    if rooms.is_empty() {
+    let heads = heads(rooms);
+    if !rooms.iter().any(RoomSummary::is_listed) {
         return heads.to_string();
     }
     format!("{heads}.{}.{}", mentions(rooms), which_of(rooms))
 }
 
+fn heads(rooms: &[RoomSummary]) -> Seq {
+    let listed = rooms.iter().filter(|room| room.is_listed());
+    listed.map(|room| room.head).sum()
+}
+
 /// Tells these rooms from others, in whichever order they are listed.
 fn which_of(rooms: &[RoomSummary]) -> String {
     let hash = |room: &RoomSummary| fnv1a(room.room.as_str());
-    let which = rooms.iter().map(hash).fold(0, u32::wrapping_add);
+    let listed = rooms.iter().filter(|room| room.is_listed());
+    let which = listed.map(hash).fold(0, u32::wrapping_add);
     format!("{which:x}")
 }
 
 /// Whether these are from before what the sender of a cursor has seen.
 fn is_behind(rooms: &[RoomSummary], after: &str) -> bool {
-    let known = rooms.iter().map(|room| room.head).sum::<Seq>();
+    let known = heads(rooms);
     let mut parts = after.split('.');
     let heads = parts.next().unwrap_or(after);
     let is_of_others = parts.nth(1).is_some_and(|which| which != which_of(rooms));
@@ -259,6 +274,7 @@ impl NewRoom {
                 access,
                 name,
                 topic,
+                ..RoomSettings::default()
             }),
             (name, topic, access) => {
                 let errors = [
@@ -283,7 +299,7 @@ impl NewRoom {
             .and_then(|name| id_from_name(name.as_str()));
         match (name, settings.access) {
             (Some(id), Access::Open | Access::Unlisted) => Ok(id),
-            (Some(id), Access::Private) => {
+            (Some(id), Access::Private | Access::Direct) => {
                 // With a dash and eight more.
                 let stem = id.as_str().chars().take(RoomId::CHARS_MAX - 9);
                 RoomId::parse(&format!("{}-{}", stem.collect::<String>(), random_word()))
@@ -447,6 +463,7 @@ pub(super) async fn show(
                 name: settings.name.as_ref(),
                 topic: settings.topic.as_ref(),
                 access: settings.access,
+                people: &settings.people,
                 head,
                 cursor: EventId { epoch, seq: head }.to_string(),
                 present: &present,
@@ -468,7 +485,8 @@ fn mentions<'a>(rooms: impl IntoIterator<Item = &'a RoomSummary>) -> usize {
 }
 
 fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<CachedHtml> {
-    (!rooms.is_empty()).then(|| app.fragments.lobby(user.id, rooms))
+    let has_some = rooms.iter().any(RoomSummary::is_listed);
+    has_some.then(|| app.fragments.lobby(user.id, rooms))
 }
 
 /// What was typed in the lobby.

@@ -27,8 +27,9 @@ export async function notify(before, now) {
   });
   // Mentions of the reader come first.
   grown.sort((a, b) => b.isForMe - a.isForMe);
-  for (const { room, name, unread, mentions, isNew, isForMe, last } of grown) {
-    const called = name ?? room;
+  for (const { room, name, people, unread, mentions, isNew, isForMe, last } of grown) {
+    const others = people?.filter(({ id }) => id !== user).map(({ username }) => username).join(', ');
+    const called = name ?? (others || room);
     if (!isNew || !last || last.author.id === user) continue;
     const says = `${last.author.username}: ${last.body}`;
     const title = !isForMe ? called : mentions === 1 ? `You are mentioned in ${called}` : `${mentions} mentions in ${called}`;

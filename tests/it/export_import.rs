@@ -100,6 +100,10 @@ async fn lived_in(backend: Backend, dir: &Path) -> (Server, Vec<(&'static str, S
         .await;
     ana.post("/rooms/made/people/żaneta/role", &[("role", "owner")])
         .await;
+    let led = ana.post("/directs", &[("with", "żaneta")]).await;
+    let direct = led.headers()["location"].to_str().unwrap().to_owned();
+    ana.post(&format!("{direct}/messages"), &[("body", "alone")])
+        .await;
     let to_all = [("body", "more for @ana and @room"), ("confirm", "room")];
     ben.post("/rooms/tea/messages", &to_all).await;
     // Revoked sessions stay behind.
@@ -121,14 +125,14 @@ async fn there_and_back(from: Backend, to: Backend) {
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     // While the server runs.
     let export = parlor(&borrowed(&settings), "export", None, &first);
-    assert_contains(&export.says, "exported 3 users, 4 rooms, 288 events");
+    assert_contains(&export.says, "exported 3 users, 5 rooms, 291 events");
     export.went_well();
     drop(server);
 
     let there = fresh(to, &dir.path().join("to")).await;
     let unread = dir.path().join("unread");
     let import = parlor(&borrowed(&there), "import", Some(&first), &unread);
-    assert_contains(&import.says, "imported 3 users, 4 rooms, 288 events");
+    assert_contains(&import.says, "imported 3 users, 5 rooms, 291 events");
     import.went_well();
     parlor(&borrowed(&there), "export", None, &second).went_well();
     assert!(
@@ -154,6 +158,15 @@ async fn there_and_back(from: Backend, to: Backend) {
     };
     assert_eq!(roles(&people), ["owner", "owner"]);
     assert_eq!(ana.log("made").await, made);
+    let led = ana.post("/directs", &[("with", "żaneta")]).await;
+    let direct = led.headers()["location"].to_str().unwrap().to_owned();
+    let text = ana
+        .get_as("text/plain", &direct)
+        .await
+        .text()
+        .await
+        .unwrap();
+    assert_contains(&text, " ana: alone\n");
     let banned = ana.post("/rooms/tea/people", &[("username", "gone")]).await;
     assert_eq!(banned.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let mentions = ana.json("/mentions").await["mentions"].clone();
@@ -240,11 +253,22 @@ async fn who_left_during_the_export_is_no_member_of_the_copy() {
     let (head, rest) = after.split_once('\n').unwrap();
     let memberships = after.matches("\"record\":\"membership\"").count();
     let counted = |count: usize| format!("\"memberships\":{count}");
-    let rest = rest.replace(&counted(memberships), &counted(memberships + 1));
-    // They are in order; that of den is her first.
+    let rest = rest.replace(&counted(memberships), &counted(memberships + 2));
+    // Somebody else was kept out in between.
+    let ban = rest
+        .lines()
+        .find(|line| line.contains("\"record\":\"ban\""))
+        .unwrap();
+    let banned: Value = serde_json::from_str(ban).unwrap();
+    let member = format!(
+        "{{\"record\":\"membership\",\"user\":{},\"room\":\"tea\",\"joined_at\":1}}\n",
+        banned["user"]
+    );
+    let rest = rest.replacen(ban, &format!("{member}{ban}"), 1);
+    // They are in order; that of den is the one before this.
     let place = rest
         .find(&format!(
-            "{{\"record\":\"membership\",\"user\":\"{}",
+            "{{\"record\":\"membership\",\"user\":\"{}\",\"room\":\"made\"",
             ana.id
         ))
         .unwrap();
@@ -258,6 +282,8 @@ async fn who_left_during_the_export_is_no_member_of_the_copy() {
         parlor(&borrowed(&there), "import", Some(&export), &unread).went_well();
         let moved = Server::start_with(Backend::Sqlite, &borrowed(&there)).await;
         let ana = ana.at(&moved.base);
+        let people = ana.json("/rooms/tea/people").await;
+        assert_eq!(people["people"].as_array().unwrap().len(), 2);
         assert_eq!(
             ana.get("/rooms/den").await.status(),
             StatusCode::FORBIDDEN,

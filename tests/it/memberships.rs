@@ -20,6 +20,7 @@ on_both_stores!(
     banned_while_entering_is_banned,
     a_setting_is_told_once,
     open_rooms_are_found_by_a_word,
+    a_direct_room_is_one_however_many_start_it,
     people_are_listed_page_by_page,
 );
 
@@ -28,6 +29,7 @@ fn named(name: &str, access: Access) -> RoomSettings {
         access,
         name: Label::name(name).unwrap(),
         topic: None,
+        people: Arc::default(),
     }
 }
 
@@ -266,7 +268,10 @@ async fn a_setting_is_told_once(backend: Backend) {
     let name = || Setting::Name(Label::name("Tea Time").unwrap());
     let title = async || {
         let rooms = store.rooms_of(&ana, &Freshness::Now).await.unwrap();
-        rooms[0].settings.title(&rooms[0].room).to_owned()
+        rooms[0]
+            .settings
+            .title(&rooms[0].room, &ana.id)
+            .into_owned()
     };
     assert_eq!(title().await, "tea");
     let mut all = JoinSet::new();
@@ -325,6 +330,47 @@ async fn open_rooms_are_found_by_a_word(backend: Backend) {
     assert_eq!(found("den", 10).await, [""; 0]);
     let others = store.open_rooms(&[room("tea")], "", 10).await.unwrap();
     assert_eq!(others.len(), 1);
+}
+
+/// Invariant: the same people have one direct room, whoever of them asks for it when.
+async fn a_direct_room_is_one_however_many_start_it(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    let mut people = Vec::new();
+    for name in ["ana", "ben", "cleo"] {
+        people.push(opened.user(name).await);
+    }
+    let mut all = JoinSet::new();
+    for number in 0..50 {
+        let (store, mut people) = (Arc::clone(store), people.clone());
+        people.rotate_left(number % 3);
+        all.spawn(async move { store.join_direct(&people).await.unwrap().0 });
+    }
+    let rooms: Vec<RoomId> = all.join_all().await;
+    let room = &rooms[0];
+    assert!(rooms.iter().all(|other| other == room));
+    assert!(room.is_direct());
+    assert_eq!(log(store, room).await.len(), 3);
+    assert_eq!(store.owners(room).await.unwrap(), []);
+    let two = store.join_direct(&people[..2]).await.unwrap();
+    assert_ne!(two.0, *room);
+    let [ana, ben, cleo] = &people[..] else {
+        panic!("three");
+    };
+    let settings = store.settings(room).await.unwrap().unwrap();
+    assert_eq!(settings.access, Access::Direct);
+    assert_eq!(settings.title(room, &ana.id), "ben, cleo");
+    assert_eq!(settings.title(room, &cleo.id), "ana, ben");
+    let relation = store.relation(&two.0, cleo).await.unwrap();
+    assert_eq!(relation, Relation::NoRoom);
+    let rooms = store.rooms_of(ben, &Freshness::Now).await.unwrap();
+    assert_eq!(rooms.len(), 2);
+    assert!(rooms.iter().all(|room| !room.is_listed()));
+    let title =
+        |room: &parlor::domain::RoomSummary| room.settings.title(&room.room, &ben.id).into_owned();
+    let mut titles: Vec<String> = rooms.iter().map(title).collect();
+    titles.sort();
+    assert_eq!(titles, ["ana", "ana, cleo"]);
 }
 
 async fn people_are_listed_page_by_page(backend: Backend) {

@@ -50,6 +50,8 @@ async fn every_page(server: &Server) -> Vec<Page> {
     ana.post("/rooms", &open).await;
     server.person("dan").await;
     ana.post("/rooms/tea/people/dan/ban", &[]).await;
+    let led = ana.post("/directs", &[("with", "ben")]).await;
+    let conversation = led.headers()["location"].to_str().unwrap().to_owned();
     let cursor = ana.json("/rooms/tea").await["cursor"]
         .as_str()
         .unwrap()
@@ -68,6 +70,8 @@ async fn every_page(server: &Server) -> Vec<Page> {
         ("one message", &ana, "/rooms/tea/messages/3", 200),
         ("a new room", &ana, "/rooms/nobodys", 404),
         ("a room to be made", &ana, "/new", 200),
+        ("whom to write to", &ana, "/directs?with=%22%3Cben", 200),
+        ("a conversation", &ana, &conversation, 200),
         ("a room's people", &ana, "/rooms/tea/people", 200),
         ("a room's settings", &ana, "/rooms/tea/settings", 200),
         ("the same for a member", &ben, "/rooms/tea/settings", 200),

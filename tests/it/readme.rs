@@ -123,6 +123,8 @@ async fn the_recipes_work_as_they_stand() {
     ] {
         assert_contains(&rooms, part);
     }
+    let direct = run(&server, recipe("direct")).await;
+    assert_contains(&direct, " ana: between us\n");
     let left = format!(
         "{}\ncurl -s -H \"$AUTH\" \"$HOST/rooms/attic\"",
         recipe("leave")

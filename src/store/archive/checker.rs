@@ -92,7 +92,7 @@ impl Checker {
                     "its role is none"
                 );
                 self.owes_user(user)?;
-                is_written_like(room, &RoomId::parse(room)?)?;
+                is_written_like(room, &RoomId::known(room)?)?;
                 self.follows(format!("{user} {room}"))?;
                 is_moment(*joined_at)?;
                 self.owed.insert(format!("room {room}"));
@@ -102,7 +102,7 @@ impl Checker {
             Record::Ban { user, room, at, by } => {
                 self.owes_user(user)?;
                 self.owes_user(by)?;
-                is_written_like(room, &RoomId::parse(room)?)?;
+                is_written_like(room, &RoomId::known(room)?)?;
                 self.follows(format!("{room} {user}"))?;
                 is_moment(*at)?;
                 self.owed.insert(format!("room {room}"));
@@ -126,8 +126,13 @@ impl Checker {
                 name,
                 topic,
             } => {
-                is_written_like(id, &RoomId::parse(id)?)?;
-                let access = access.as_deref();
+                is_written_like(id, &RoomId::known(id)?)?;
+                let is_direct = RoomId::known(id)?.is_direct();
+                ensure!(
+                    is_direct == (access.as_deref() == Some(Access::Direct.as_str())),
+                    "its access is none"
+                );
+                let access = access.as_deref().filter(|_| !is_direct);
                 ensure!(
                     access.is_none_or(
                         |it| Access::parse(it).is_ok_and(|parsed| parsed.as_str() == it)
@@ -190,7 +195,7 @@ impl Checker {
 
     fn check_event(&mut self, event: &EventRecord) -> anyhow::Result<()> {
         self.owes_user(&event.author)?;
-        is_written_like(&event.room, &RoomId::parse(&event.room)?)?;
+        is_written_like(&event.room, &RoomId::known(&event.room)?)?;
         if let Some(actor) = &event.actor {
             self.owes_user(actor)?;
         }

@@ -91,7 +91,7 @@ async fn export_from(
             topic: string("topic"),
             id: id.clone(),
         })?;
-        ids.push(RoomId::parse(&id)?);
+        ids.push(RoomId::known(&id)?);
     }
     for room in ids {
         export_log(&collections.events, &room, &mut exporter).await?;
@@ -264,6 +264,11 @@ async fn import_into(
         if let Record::Event(event) = &record {
             end_membership(&collections, event).await?;
         }
+        if let Record::Ban { user, room, at, by } = &record {
+            batch.insert().await?;
+            ban(&collections, user, room, *at, by).await?;
+            continue;
+        }
         let (collection, document) = document_of(&collections, record);
         if batch.documents.len() >= BATCH_MAX || batch.is_for_another(collection) {
             batch.insert().await?;
@@ -274,6 +279,25 @@ async fn import_into(
     batch.insert().await?;
     collections.unset(Meta::Importing).await?;
     Ok(importer.counts())
+}
+
+/// Puts a ban in the place of the membership that an export of a store in use may have read before.
+async fn ban(
+    collections: &Collections,
+    user: &str,
+    room: &str,
+    at: i64,
+    by: &str,
+) -> anyhow::Result<()> {
+    let key = doc! { "user": user, "room": room };
+    let mut banned = key.clone();
+    banned.insert(BANNED, doc! { "at": DateTime::from_millis(at), "by": by });
+    let replace = || {
+        let replace = collections.memberships.replace_one(key.clone(), &banned);
+        replace.upsert(true)
+    };
+    retry("import", replace).await?;
+    Ok(())
 }
 
 /// An export of a store in use may have read a membership that ended before its log was read. All memberships
@@ -352,8 +376,10 @@ impl Batch {
 fn document_of(collections: &Collections, record: Record) -> (&Collection<Document>, Document) {
     let at = DateTime::from_millis;
     match record {
-        // The importer keeps the first and the last for itself.
-        Record::Parlor { .. } | Record::End(_) => (&collections.rooms, Document::new()),
+        // The importer keeps the first and the last for itself, and bans are not inserted.
+        Record::Parlor { .. } | Record::Ban { .. } | Record::End(_) => {
+            (&collections.rooms, Document::new())
+        }
         Record::Membership {
             user,
             room,
@@ -371,18 +397,6 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             membership.extend(role.map(|role| (ROLE.to_owned(), role.into())));
             (&collections.memberships, membership)
         }
-        Record::Ban {
-            user,
-            room,
-            at: since,
-            by,
-        } => (
-            &collections.memberships,
-            doc! {
-                "_id": mongodb::bson::oid::ObjectId::new(),
-                "user": user, "room": room, BANNED: { "at": at(since), "by": by },
-            },
-        ),
         Record::Session {
             id,
             user,

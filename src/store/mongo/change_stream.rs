@@ -16,12 +16,13 @@ use super::errors::unreadable;
 use super::event_document;
 use super::liveness::Liveness;
 use super::log_writer::Logs;
+use super::membership_document::JOINING;
 use super::nodes::Nodes;
 use super::read_marks::ReadMark;
 use super::retry::Backoff;
 use super::tail::{Batch, Tail};
 use crate::cluster::PeerChange;
-use crate::domain::{Event, SessionId};
+use crate::domain::{Event, SessionId, UserId};
 use crate::metrics::Metrics;
 use crate::store::cache::{Durable, ReadCache};
 use crate::store::{Change, OnChange, StoreError};
@@ -50,7 +51,8 @@ pub(super) struct ChangeStream {
 /// A change, read from one document of the stream.
 enum Heard {
     Store(Change),
-    Membership(Durable),
+    /// And who has become a member with it.
+    Membership(Durable, Option<UserId>),
     Peer(PeerChange),
 }
 
@@ -220,8 +222,11 @@ impl ChangeStream {
     fn pass_on(&self, heard: Heard) {
         match heard {
             Heard::Store(change) => (self.on_change)(change),
-            Heard::Membership(change) => {
+            Heard::Membership(change, entered) => {
                 self.cache.apply(&change);
+                if let Some(user) = entered {
+                    (self.on_change)(Change::Entered(user));
+                }
                 if matches!(change, Durable::Memberships) {
                     // One may be about to end: its streams end at once.
                     (self.on_change)(Change::Resync);
@@ -242,7 +247,10 @@ impl ChangeStream {
                     .hear(&event.room, event_document::head_from(document, &event));
                 Some(Heard::Store(Change::Appended(Arc::new(event))))
             }
-            "memberships" => Some(Heard::Membership(membership_change(change))),
+            "memberships" => Some(Heard::Membership(
+                membership_change(change),
+                has_entered(change),
+            )),
             "presence" => match change.get_document("fullDocument") {
                 Ok(shown) => {
                     let arrived = self.nodes.arrived(shown)?;
@@ -280,6 +288,15 @@ fn membership_change(change: &Document) -> Durable {
     let fields = updated.and_then(|updated| updated.get_document("updatedFields"));
     let mark = fields.ok().and_then(ReadMark::of);
     mark.map_or(Durable::Memberships, Durable::from)
+}
+
+/// Whose membership has begun with an update of it.
+fn has_entered(change: &Document) -> Option<UserId> {
+    let updated = change.get_document("updateDescription").ok()?;
+    let mut removed = updated.get_array("removedFields").ok()?.iter();
+    removed.find(|field| field.as_str() == Some(JOINING))?;
+    let mark = ReadMark::of(updated.get_document("updatedFields").ok()?)?;
+    Some(mark.user)
 }
 
 /// The session that an update of its document revoked, or that was deleted.

@@ -112,7 +112,7 @@ pub(super) fn place_from(document: &Document) -> Result<MentionPlace, StoreError
     let at = document.get_datetime("at").map_err(&missing)?;
     Ok(MentionPlace {
         at: Timestamp::from_millis(at.timestamp_millis()),
-        room: RoomId::parse(room).map_err(|error| StoreError::backend(OPERATION, error))?,
+        room: RoomId::known(room).map_err(|error| StoreError::backend(OPERATION, error))?,
         seq: seq_from(document)?,
     })
 }
@@ -123,7 +123,7 @@ pub(super) fn event_from(document: &Document) -> Result<Event, StoreError> {
     let missing = unreadable(OPERATION);
     let text = |key| document.get_str(key).map_err(&missing);
     Ok(Event {
-        room: RoomId::parse(text("room")?)
+        room: RoomId::known(text("room")?)
             .map_err(|error| StoreError::backend(OPERATION, error))?,
         seq: seq_from(document)?,
         messages: document

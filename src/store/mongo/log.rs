@@ -13,9 +13,10 @@ use tokio_stream::StreamExt;
 use super::MongoStore;
 use super::collections::{Collections, ENTRIES, find_linearizable};
 use super::event_document::{event_from, head_from, place, seq_from, signed};
-use super::log_ends::{events_at, heads, last_messages, settings_of};
+use super::log_ends::{events_at, heads, last_messages};
 use super::retry::retry;
-use crate::domain::{Epoch, Event, NewEvent, Nonce, RoomId, RoomSettings, Seq, UserId};
+use super::settings::settings;
+use crate::domain::{Epoch, Event, NewEvent, Nonce, RoomId, Seq, UserId};
 use crate::store::cache::{LogEnd, NEWEST_MAX};
 use crate::store::{
     Appended, Freshness, History, Log, PAGE_MAX, StoreError, shortened, within_bytes,
@@ -105,7 +106,10 @@ async fn newest(
 async fn end_with_page(collections: &Collections, room: &RoomId) -> Result<LogEnd, StoreError> {
     let Some(document) = newest(&collections.events, room).await? else {
         return Ok(LogEnd {
-            settings: settings(collections, room).await?,
+            settings: settings(collections, room)
+                .await?
+                .unwrap_or_default()
+                .into(),
             newest: Some(VecDeque::new()),
             ..LogEnd::default()
         });
@@ -128,17 +132,12 @@ async fn end_with_page(collections: &Collections, room: &RoomId) -> Result<LogEn
         head: newest.seq,
         messages: newest.messages,
         last_message,
-        settings: settings(collections, room).await?,
+        settings: settings(collections, room)
+            .await?
+            .unwrap_or_default()
+            .into(),
         newest: Some(page.into()),
     })
-}
-
-async fn settings(
-    collections: &Collections,
-    room: &RoomId,
-) -> Result<Arc<RoomSettings>, StoreError> {
-    let settings = settings_of(collections, std::slice::from_ref(room)).await?;
-    Ok(settings.into_values().next().unwrap_or_default())
 }
 
 #[async_trait]

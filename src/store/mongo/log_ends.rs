@@ -11,8 +11,8 @@ use super::collections::Collections;
 use super::errors::unreadable;
 use super::event_document::{event_from, head_from, place};
 use super::retry::retry;
-use super::room_document::settings_from;
-use crate::domain::{Event, RoomId, RoomSettings, Seq};
+use super::settings::settings_of;
+use crate::domain::{Event, RoomId, Seq};
 use crate::store::cache::LogEnd;
 use crate::store::{ROOMS_PER_USER_MAX, StoreError};
 
@@ -90,26 +90,6 @@ pub(super) async fn ends(
         (room.clone(), end)
     };
     Ok(rooms.iter().map(end).collect())
-}
-
-/// The settings of some rooms. They are read after their logs: what a log tells of is in force by then.
-pub(super) async fn settings_of(
-    collections: &Collections,
-    rooms: &[RoomId],
-) -> Result<HashMap<RoomId, Arc<RoomSettings>>, StoreError> {
-    let ids: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
-    let found = retry("look up rooms", || async {
-        let found = collections
-            .rooms
-            .find(doc! { "_id": { "$in": ids.clone() } });
-        let found = found.batch_size(ROOMS_PER_USER_MAX as u32 + 1).await?;
-        found.collect::<Result<Vec<Document>, _>>().await
-    });
-    let settings = |room: &Document| {
-        let id = RoomId::parse(room.get_str("_id").ok()?).ok()?;
-        Some((id, Arc::new(settings_from(room))))
-    };
-    Ok(found.await?.iter().filter_map(settings).collect())
 }
 
 /// The event at one place in each of some logs, by room.

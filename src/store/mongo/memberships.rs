@@ -16,6 +16,7 @@ use super::membership_document::{
 use super::read_marks::{ReadMark, mark_read};
 use super::retry::{attempt, retry};
 use super::room_document::{MAKING, settings_fields, settings_from};
+use super::settings::settings;
 use super::{MongoStore, members, rooms};
 use crate::domain::{
     Access, Author, MembershipId, NewEvent, NewKind, Nonce, Role, RoomId, RoomSettings, Seq, User,
@@ -83,7 +84,7 @@ impl Changing {
         if !is_making {
             let membership = self.found().await?;
             let has = |field| { membership.as_ref() }.is_some_and(|it| it.contains_key(field));
-            let is_private = settings.access == Access::Private;
+            let is_private = settings.access.is_hidden();
             // Of whoever was added, somebody was cut off.
             if has(BANNED) || is_private && !has(JOINING) {
                 return Err(match is_private {
@@ -236,8 +237,19 @@ async fn count(collections: &Collections, filter: Document) -> Result<u64, Store
     retry("count memberships", count).await
 }
 
-async fn may_have_one_more(collections: &Collections, user: &User) -> Result<(), StoreError> {
-    let own = doc! { "user": user.id.to_string() };
+/// Whether somebody may be in one more room of the kind of this one.
+async fn may_have_one_more(
+    collections: &Collections,
+    room: &RoomId,
+    user: &User,
+) -> Result<(), StoreError> {
+    let direct = doc! { "$gte": "@", "$lt": "A" };
+    let kind = if room.is_direct() {
+        direct
+    } else {
+        doc! { "$not": direct }
+    };
+    let own = doc! { "user": user.id.to_string(), "room": kind };
     if count(collections, own.clone()).await? < ROOMS_PER_USER_MAX as u64 {
         return Ok(());
     }
@@ -255,12 +267,15 @@ async fn is_made(
     user: UserId,
     made: &RoomSettings,
 ) -> Result<bool, StoreError> {
-    let settings = rooms::settings(collections, room).await?;
+    let settings = settings(collections, room).await?;
     Ok(settings.as_ref() == Some(made) && owners(collections, room).await?.contains(&user))
 }
 
 async fn owners(collections: &Collections, room: &RoomId) -> Result<Vec<UserId>, StoreError> {
     const OPERATION: &str = "look up owners";
+    if room.is_direct() {
+        return Ok(Vec::new());
+    }
     let members = of_members(doc! { "room": room.as_str() });
     let mut made = members.clone();
     made.insert(ROLE, Role::Owner.as_str());
@@ -328,10 +343,11 @@ async fn relation(
             read: read_from(membership),
         });
     }
-    let settings = rooms::settings(collections, room).await?;
+    let settings = settings(collections, room).await?;
     let is_banned = membership.is_some_and(|it| it.contains_key(BANNED));
     Ok(match settings.map(|settings| settings.access) {
-        None | Some(Access::Private) => Relation::NoRoom,
+        None => Relation::NoRoom,
+        Some(access) if access.is_hidden() => Relation::NoRoom,
         Some(_) if is_banned => Relation::Banned,
         Some(_) => Relation::NotMember,
     })
@@ -357,7 +373,7 @@ pub(super) async fn find_members(
             return None;
         }
         let user = UserId::parse(membership.get_str("user").ok()?).ok()?;
-        let room = RoomId::parse(membership.get_str("room").ok()?).ok()?;
+        let room = RoomId::known(membership.get_str("room").ok()?).ok()?;
         Some(((user, room), read_from(membership)))
     };
     Ok(found.iter().filter_map(member).collect())
@@ -374,8 +390,9 @@ impl MongoStore {
     }
 
     fn has_begun(&self, mark: ReadMark) -> Seq {
-        let seq = mark.seq;
+        let (user, seq) = (mark.user, mark.seq);
         self.cache.apply(&mark.into());
+        self.logs.tell(Change::Entered(user));
         seq
     }
 
@@ -414,10 +431,43 @@ impl Memberships for MongoStore {
                 _ => Ok(0),
             };
         }
-        may_have_one_more(&self.collections, user).await?;
+        may_have_one_more(&self.collections, room, user).await?;
         let (changing, made) = (self.changing(room, user), made.cloned());
         let mark = in_task(JOIN, async move { changing.join(made).await }).await?;
         Ok(self.has_begun(mark))
+    }
+
+    async fn join_direct(&self, people: &[User]) -> Result<(RoomId, Seq), StoreError> {
+        let ids: Vec<UserId> = people.iter().map(|user| user.id).collect();
+        let room = RoomId::direct(&ids);
+        let mut joining = Vec::new();
+        for user in people {
+            if let Relation::Member { .. } = relation(&self.collections, &room, user).await? {
+                continue;
+            }
+            may_have_one_more(&self.collections, &room, user).await?;
+            joining.push(self.changing(&room, user));
+        }
+        let (rooms, id) = (self.collections.rooms.clone(), room.clone());
+        let direct = RoomSettings {
+            access: Access::Direct,
+            ..RoomSettings::default()
+        };
+        let entering = async move {
+            let by_id = doc! { "_id": id.as_str() };
+            let mut new = by_id.clone();
+            new.insert("created_at", DateTime::now());
+            new.extend(settings_fields(&direct));
+            insert_once("make a room", &rooms, by_id, new).await?;
+            let mut marks = Vec::new();
+            for changing in joining {
+                marks.push(changing.begin(Role::Member, None).await?);
+            }
+            Ok(marks)
+        };
+        let marks = in_task(JOIN, entering).await?;
+        let begun = marks.into_iter().map(|mark| self.has_begun(mark));
+        Ok((room, begun.max().unwrap_or(0)))
     }
 
     async fn leave(&self, room: &RoomId, user: &User) -> Result<Seq, StoreError> {
@@ -428,7 +478,7 @@ impl Memberships for MongoStore {
         if let Relation::Member { .. } = relation(&self.collections, room, user).await? {
             return Ok(0);
         }
-        may_have_one_more(&self.collections, user).await?;
+        may_have_one_more(&self.collections, room, user).await?;
         let (changing, by) = (self.changing(room, user), by.clone());
         let adding = async move { changing.begin(Role::Member, Some(&by)).await };
         let mark = in_task(JOIN, adding).await?;

@@ -92,7 +92,7 @@ async fn memberships(
     });
     let membership = |found: &Document| {
         let room = found.get_str("room").map_err(unreadable(OPERATION))?;
-        let room = RoomId::parse(room).map_err(|error| StoreError::backend(OPERATION, error))?;
+        let room = RoomId::known(room).map_err(|error| StoreError::backend(OPERATION, error))?;
         let joined = found.get_i64("joined").map_or(0, i64::unsigned_abs);
         Ok((room, (read_from(found), joined)))
     };

@@ -36,6 +36,7 @@ mod retry;
 mod room_document;
 mod rooms;
 mod sessions;
+mod settings;
 mod states;
 mod tail;
 

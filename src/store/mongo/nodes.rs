@@ -194,7 +194,7 @@ impl Nodes {
             .filter_map(Bson::as_document)
             .map(|who| {
                 let text = |key| who.get_str(key).map_err(&missing);
-                let room = RoomId::parse(text("room")?).map_err(invalid)?;
+                let room = RoomId::known(text("room")?).map_err(invalid)?;
                 let user = UserId::parse(text("user")?).map_err(invalid)?;
                 Ok((room, accounts::user_of(user, text("username")?)))
             })
@@ -260,7 +260,7 @@ impl Nodes {
         }
         Ok(Some(RemotePresence {
             node,
-            room: RoomId::parse(text("room")?).map_err(invalid)?,
+            room: RoomId::known(text("room")?).map_err(invalid)?,
             user: UserId::parse(text("user")?).map_err(invalid)?,
         }))
     }

@@ -28,7 +28,7 @@ impl ReadMark {
         let mut parts = fields.get_str(Self::FIELD).ok()?.split(' ');
         Some(Self {
             user: UserId::parse(parts.next()?).ok()?,
-            room: RoomId::parse(parts.next()?).ok()?,
+            room: RoomId::known(parts.next()?).ok()?,
             seq: parts.next()?.parse().ok()?,
             messages: parts.next()?.parse().ok()?,
         })

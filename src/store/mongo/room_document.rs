@@ -1,5 +1,7 @@
 //! A room as a document.
 
+use std::sync::Arc;
+
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::domain::{Access, Label, RoomSettings};
@@ -10,7 +12,7 @@ pub(super) const MAKING: &str = "making";
 /// A room's field while the event of a changed setting is not in the log yet: that change.
 pub(super) const SETTING: &str = "setting";
 
-/// A room of a version before this one has no settings, and is unlisted.
+/// Without a direct room's people. A room of a version before this one has no settings, and is unlisted.
 pub(super) fn settings_from(room: &Document) -> RoomSettings {
     let label = |key| room.get_str(key).ok().map(Label::stored);
     RoomSettings {
@@ -19,6 +21,7 @@ pub(super) fn settings_from(room: &Document) -> RoomSettings {
             .map_or(Access::default(), Access::stored),
         name: label("name"),
         topic: label("topic"),
+        people: Arc::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::membership_document::{BANNED, JOINING, LEAVING, is_member, of_members
 use super::read_marks::ReadMark;
 use super::retry::retry;
 use super::room_document::{SETTING, settings_fields, settings_from};
+use super::settings::settings;
 use super::{MongoStore, log_ends, mentions};
 use crate::domain::{
     Access, Author, MembershipId, NewEvent, NewKind, Nonce, OpenRoom, RoomId, RoomSettings,
@@ -45,7 +46,7 @@ pub(super) async fn memberships(
     let mut uncounted = Vec::new();
     for membership in found.await?.iter().filter(|found| is_member(found)) {
         let room = membership.get_str("room").map_err(unreadable(OPERATION))?;
-        let room = RoomId::parse(room).map_err(|error| StoreError::backend(OPERATION, error))?;
+        let room = RoomId::known(room).map_err(|error| StoreError::backend(OPERATION, error))?;
         let read = read_from(membership);
         let mark = ReadMark::of(membership).filter(|mark| mark.seq == read);
         if mark.is_none() && read > 0 {
@@ -106,15 +107,6 @@ pub(super) async fn of(
     Ok(summaries)
 }
 
-pub(super) async fn settings(
-    collections: &Collections,
-    room: &RoomId,
-) -> Result<Option<RoomSettings>, StoreError> {
-    let find = || collections.rooms.find_one(doc! { "_id": room.as_str() });
-    let found = retry("look up a room", find).await?;
-    Ok(found.as_ref().map(settings_from))
-}
-
 const SET: &str = "change a setting";
 
 /// The setting, with a note that its event is missing; the event; and the end of the note. Where a node dies
@@ -150,6 +142,10 @@ async fn set(
         fields.insert(SETTING, note);
         let mut as_found = by_id.clone();
         as_found.insert(SETTING, doc! { "$exists": false });
+        // Another may have been made and told since; null is found where there is nothing.
+        for key in settings_fields(&settings).keys() {
+            as_found.insert(key, found.get(key).cloned().unwrap_or_default());
+        }
         let set = doc! { "$set": fields };
         retry(SET, || {
             collections.rooms.update_one(as_found.clone(), set.clone())
@@ -209,7 +205,7 @@ async fn open_rooms(
     });
     let room = |found: &Document| {
         let id = found.get_str("_id").map_err(unreadable(OPERATION))?;
-        let id = RoomId::parse(id).map_err(|error| StoreError::backend(OPERATION, error))?;
+        let id = RoomId::known(id).map_err(|error| StoreError::backend(OPERATION, error))?;
         Ok((id, settings_from(found)))
     };
     let found = found.await?;

@@ -162,7 +162,11 @@ impl States {
         self.name_people(messages).await
     }
 
-    async fn names(&self, users: HashSet<UserId>) -> Result<HashMap<UserId, Arc<str>>, StoreError> {
+    /// The names of some users.
+    pub(super) async fn names(
+        &self,
+        users: HashSet<UserId>,
+    ) -> Result<HashMap<UserId, Arc<str>>, StoreError> {
         let mut names = HashMap::new();
         let mut unknown = Vec::new();
         {

@@ -224,10 +224,17 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
                 role.as_deref().unwrap_or(Role::Member.as_str()),
             ],
         ),
+        // An export of a store in use may have read a membership before that ended with the ban.
         Record::Ban { user, room, at, by } => insert(
-            "INSERT INTO bans (user, room, at, by) VALUES (?1, ?2, ?3, ?4)",
-            params![user, room, at, by],
-        ),
+            "DELETE FROM memberships WHERE user = ?1 AND room = ?2",
+            params![user, room],
+        )
+        .and_then(|_| {
+            insert(
+                "INSERT INTO bans (user, room, at, by) VALUES (?1, ?2, ?3, ?4)",
+                params![user, room, at, by],
+            )
+        }),
         Record::Session {
             id,
             user,

@@ -21,7 +21,7 @@ macro_rules! select_events {
 pub(super) use select_events;
 
 pub(super) fn room_from(row: &Row<'_>, column: &str) -> rusqlite::Result<RoomId> {
-    RoomId::parse(row.get_ref(column)?.as_str()?).map_err(unreadable)
+    RoomId::known(row.get_ref(column)?.as_str()?).map_err(unreadable)
 }
 
 /// An event from its row alone: see [`super::states::complete`].

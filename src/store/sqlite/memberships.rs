@@ -10,7 +10,7 @@ use crate::domain::{
     Timestamp, User, UserId,
 };
 use crate::store::cache::{Durable, Membership};
-use crate::store::{Memberships, ROOMS_PER_USER_MAX, Relation, StoreError};
+use crate::store::{Change, Memberships, ROOMS_PER_USER_MAX, Relation, StoreError};
 
 /// Runs a statement, and answers how many rows it has changed.
 fn execute(
@@ -96,8 +96,12 @@ fn begin(
         return Ok(0);
     }
     let rooms: usize = connection
-        .prepare_cached("SELECT count(*) FROM memberships WHERE user = ?1")
-        .and_then(|mut count| count.query_row([&id], |row| row.get::<_, u32>(0)))
+        .prepare_cached(
+            "SELECT count(*) FROM memberships WHERE user = ?1 AND (substr(room, 1, 1) = '@') = ?2",
+        )
+        .and_then(|mut count| {
+            count.query_row(params![id, room.is_direct()], |row| row.get::<_, u32>(0))
+        })
         .map_err(|error| StoreError::backend(JOIN, error))? as usize;
     if rooms > ROOMS_PER_USER_MAX {
         return Err(StoreError::TooManyRooms);
@@ -119,7 +123,32 @@ fn begin(
     )?;
     // Earlier messages are history to them.
     mark_read(connection, changes, room, user.id, seq)?;
+    changes.push(Durable::Change(Change::Entered(user.id)));
     Ok(seq)
+}
+
+fn join_direct(
+    connection: &Connection,
+    changes: &mut Vec<Durable>,
+    people: &[User],
+) -> Result<(RoomId, Seq), StoreError> {
+    let ids: Vec<UserId> = people.iter().map(|user| user.id).collect();
+    let room = RoomId::direct(&ids);
+    execute(
+        connection,
+        JOIN,
+        "INSERT INTO rooms (id, created_at, access) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        params![
+            room.as_str(),
+            Timestamp::now().as_millis(),
+            Access::Direct.as_str()
+        ],
+    )?;
+    let mut seq = 0;
+    for user in people {
+        seq = begin(connection, changes, &room, user, Role::Member, None)?.max(seq);
+    }
+    Ok((room, seq))
 }
 
 fn add(
@@ -198,6 +227,9 @@ fn banned(connection: &Connection, room: &RoomId, limit: usize) -> rusqlite::Res
 }
 
 fn owners(connection: &Connection, room: &RoomId) -> rusqlite::Result<Vec<UserId>> {
+    if room.is_direct() {
+        return Ok(Vec::new());
+    }
     let owners = connection
         .prepare_cached("SELECT user FROM memberships WHERE room = ?1 AND role = 'owner'")?
         .query_map([room.as_str()], |row| accounts::id_from(row, "user"))?
@@ -288,7 +320,8 @@ pub(super) fn relation(
         Some((_, Some(read), _)) => Relation::Member {
             read: read.unsigned_abs(),
         },
-        None | Some((Access::Private, ..)) => Relation::NoRoom,
+        None => Relation::NoRoom,
+        Some((access, ..)) if access.is_hidden() => Relation::NoRoom,
         Some((_, None, true)) => Relation::Banned,
         Some((_, None, false)) => Relation::NotMember,
     })
@@ -306,6 +339,15 @@ impl Memberships for SqliteStore {
         self.writer
             .write(JOIN, move |connection, changes| {
                 join(connection, changes, &room, &user, made.as_ref())
+            })
+            .await
+    }
+
+    async fn join_direct(&self, people: &[User]) -> Result<(RoomId, Seq), StoreError> {
+        let people = people.to_vec();
+        self.writer
+            .write(JOIN, move |connection, changes| {
+                join_direct(connection, changes, &people)
             })
             .await
     }

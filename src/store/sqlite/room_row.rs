@@ -1,10 +1,13 @@
 //! A room's settings as columns.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::domain::{Access, Label, RoomId, RoomSettings};
+use super::accounts::user_from;
+use crate::domain::{Access, Author, Label, RoomId, RoomSettings};
 
-/// From the columns `access`, `name` and `topic`.
+/// From the columns `access`, `name` and `topic`: without a direct room's people.
 pub(super) fn settings_from(row: &Row<'_>) -> rusqlite::Result<RoomSettings> {
     let label = |column| -> rusqlite::Result<Option<Label>> {
         let label = row.get_ref(column)?.as_str_or_null()?;
@@ -14,6 +17,7 @@ pub(super) fn settings_from(row: &Row<'_>) -> rusqlite::Result<RoomSettings> {
         access: Access::stored(row.get_ref("access")?.as_str()?),
         name: label("name")?,
         topic: label("topic")?,
+        people: Arc::default(),
     })
 }
 
@@ -22,8 +26,24 @@ pub(super) fn settings(
     connection: &Connection,
     room: &RoomId,
 ) -> rusqlite::Result<Option<RoomSettings>> {
-    connection
+    let mut settings = connection
         .prepare_cached("SELECT access, name, topic FROM rooms WHERE id = ?1")?
         .query_row([room.as_str()], settings_from)
-        .optional()
+        .optional()?;
+    if let Some(settings) = &mut settings
+        && room.is_direct()
+    {
+        settings.people = people(connection, room)?;
+    }
+    Ok(settings)
+}
+
+fn people(connection: &Connection, room: &RoomId) -> rusqlite::Result<Arc<[Author]>> {
+    connection
+        .prepare_cached(
+            "SELECT id, username FROM memberships CROSS JOIN users ON id = user WHERE room = ?1
+             ORDER BY username_key",
+        )?
+        .query_map([room.as_str()], |row| Ok(Author::from(&user_from(row)?)))?
+        .collect()
 }

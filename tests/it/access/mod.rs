@@ -1,5 +1,6 @@
 //! Who may be in a room, and what its owners decide, as people and programs meet it.
 
+mod directs;
 mod table;
 
 use std::time::Duration;

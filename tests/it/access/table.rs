@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
+use serde_json::Value;
 
-use super::{makes, posts};
+use super::{makes, posts, sends};
 use crate::support::{Backend, Person, Server};
 
 on_both_stores!(every_route_answers_as_the_table_says);
@@ -31,7 +32,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 47] = [
+const TABLE: [Route; 49] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -48,6 +49,8 @@ const TABLE: [Route; 47] = [
     ("GET", "/rooms/{room}/frame", For::All, &[]),
     ("GET", "/rooms/{room}/frame/again", For::All, &[]),
     ("GET", "/new", For::SignedIn, &[]),
+    ("GET", "/directs", For::SignedIn, &[]),
+    ("POST", "/directs", For::SignedIn, &[("with", "owner")]),
     ("GET", "/rooms", For::SignedIn, &[]),
     ("POST", "/rooms", For::SignedIn, &[("room", "entered")]),
     ("GET", "/mentions", For::SignedIn, &[]),
@@ -210,6 +213,11 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
         )
         .await;
     }
+    let with = [("with", "member")];
+    let direct = sends(owner, Method::POST, "/directs", &with).await;
+    let direct: Value = direct.json().await.unwrap();
+    let direct = direct["room"].as_str().unwrap();
+    messages.insert("direct", owner.says(direct, "hello").await);
     people.insert("stranger", Person::nobody(&server.base));
 
     let mut wrong = Vec::new();
@@ -218,25 +226,20 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
         for name in [
             "stranger", "outsider", "removed", "banned", "member", "owner",
         ] {
-            for access in ["open", "unlisted", "private"] {
+            for access in ["open", "unlisted", "private", "direct"] {
+                let username = if path.ends_with("role") {
+                    "owner"
+                } else {
+                    "somebody"
+                };
                 let path = path
-                    .replace("{room}", access)
+                    .replace("{room}", if access == "direct" { direct } else { access })
                     .replace("{seq}", &messages[access].to_string())
                     .replace("{emoji}", "%F0%9F%91%8D")
-                    .replace(
-                        "{username}",
-                        if path.ends_with("role") {
-                            "owner"
-                        } else {
-                            "somebody"
-                        },
-                    )
+                    .replace("{username}", username)
                     .replace("{file}", "nothing");
-                if method == "POST"
-                    && path.ends_with("/leave")
-                    && ["member", "owner"].contains(&name)
-                    || path == "/logout"
-                {
+                let ends = path.ends_with("/leave") && ["member", "owner"].contains(&name);
+                if ends && access != "direct" || path == "/logout" {
                     // They are needed for the rest.
                     continue;
                 }
@@ -244,25 +247,11 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
                 let request = who.request(method.parse::<Method>().unwrap(), &path);
                 let request = request.header(ACCEPT, "application/json").form(form);
                 let status = request.send().await.unwrap().status();
-                let is_private = access == "private";
-                let expected = match (whom, name) {
-                    (For::All, _) => None,
-                    (_, "stranger") => Some(StatusCode::UNAUTHORIZED),
-                    (For::Members | For::Owners, "outsider" | "removed" | "banned") => {
-                        Some(if is_private {
-                            StatusCode::NOT_FOUND
-                        } else {
-                            StatusCode::FORBIDDEN
-                        })
-                    }
-                    (For::Owners, "member") => Some(StatusCode::FORBIDDEN),
-                    _ => None,
-                };
+                let expected = expected(whom, name, access, &path);
                 let is_as_said = match expected {
                     Some(expected) => status == expected,
                     None if whom == For::All => {
-                        ![StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR]
-                            .contains(&status)
+                        status != StatusCode::FORBIDDEN && !status.is_server_error()
                     }
                     None => status.is_success(),
                 };
@@ -273,4 +262,25 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The status of a refusal; `None` where there is none.
+fn expected(whom: For, name: &str, access: &str, path: &str) -> Option<StatusCode> {
+    let is_direct = access == "direct";
+    let is_outside = ["outsider", "removed", "banned"].contains(&name);
+    match whom {
+        For::All => None,
+        _ if name == "stranger" => Some(StatusCode::UNAUTHORIZED),
+        For::SignedIn if is_direct && path.ends_with("/leave") => {
+            Some(StatusCode::UNPROCESSABLE_ENTITY)
+        }
+        For::SignedIn => None,
+        _ if is_outside && (is_direct || access == "private") => Some(StatusCode::NOT_FOUND),
+        _ if is_outside => Some(StatusCode::FORBIDDEN),
+        For::Members => None,
+        // Nobody owns it; what one wrote is still one's own.
+        For::Owners if is_direct && !path.contains("/messages/") => Some(StatusCode::FORBIDDEN),
+        For::Owners if name == "member" => Some(StatusCode::FORBIDDEN),
+        For::Owners => None,
+    }
 }

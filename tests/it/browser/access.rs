@@ -95,3 +95,38 @@ async fn a_room_is_made_and_its_people_are_chosen() {
     ana.until("!document.body.innerText.includes('Kept out')")
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_talk_alone() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    let ana = Browser::open().await;
+    let look = Look::with(&ana);
+    ana.signs_up(&server.base, "ana").await;
+    ana.clicks(".ways a[href=\"/directs\"]").await;
+    ana.types("#with", "nobody").await;
+    ana.clicks("main .primary").await;
+    ana.sees("Nobody on this server is called nobody.").await;
+    look.at("direct-refused").await;
+    ana.evaluate("document.getElementById('with').value = '', 0")
+        .await;
+    ana.types("#with", "ben").await;
+    ana.clicks("main .primary").await;
+    ana.is_following().await;
+    ana.sees("your conversation with ben").await;
+    look.at("direct-empty").await;
+    ana.says("are you there?").await;
+    ana.shows(&["are you there?"]).await;
+    ana.until("document.title === 'ben – Parlor'").await;
+    // Nothing says who came: both were here from the start.
+    let notices =
+        "Array.from(document.querySelectorAll('#log .notice'), (e) => e.offsetHeight > 0)";
+    assert_eq!(ana.evaluate(notices).await, json!([true, false, false]));
+    let lobby = ben.json("/rooms").await;
+    let room = lobby["rooms"][0]["room"].as_str().unwrap();
+    ben.says(room, "I am").await;
+    ana.shows(&["are you there?", "I am"]).await;
+    ana.clicks(".bar .back").await;
+    ana.sees("Your rooms").await;
+    look.at("lobby-with-a-conversation").await;
+}

@@ -134,7 +134,7 @@ async fn what_is_unread_is_counted_and_marked() {
     sleep(Duration::from_millis(1_500)).await;
     ana.clicks(".bar .back").await;
     ana.find("form.enter").await;
-    ana.until("document.querySelector('li[data-room=tea] .unread').hidden")
+    ana.until("(document.querySelector('li[data-room=tea] .unread')?.hidden ?? true)")
         .await;
     assert_eq!(ana.evaluate("document.title").await, "Rooms – Parlor");
 }
@@ -350,7 +350,7 @@ async fn after_a_long_absence_one_can_begin_where_one_left() {
         .await;
     sleep(Duration::from_millis(1_500)).await;
     ana.clicks(".bar .back").await;
-    ana.until("document.querySelector('li[data-room=tea] .unread').hidden")
+    ana.until("(document.querySelector('li[data-room=tea] .unread')?.hidden ?? true)")
         .await;
 }
 

@@ -1,0 +1,127 @@
+//! Direct rooms: a conversation of just its people.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::extract::SignedIn;
+use super::form::{Input, Payload};
+use super::people::called;
+use super::query::Query;
+use super::respond::{self, ResponseFormat};
+use super::seen::Seeing;
+use crate::domain::User;
+use crate::error::AppError;
+use crate::limits::Limited;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::views::{DirectPage, Field};
+
+/// The most people of a direct room, whoever starts it included: with more of them a room is better.
+const PEOPLE_MAX: usize = 9;
+
+/// `GET /directs`: whom to write to.
+pub(super) async fn new(SignedIn { user, .. }: SignedIn, query: Query) -> Response {
+    let with = query.find("with").unwrap_or("");
+    respond::html(StatusCode::OK, &page(&user, with, None))
+}
+
+/// The names of the others, with commas or spaces between them.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NewDirect {
+    with: String,
+}
+
+impl Input for NewDirect {
+    const RAW: Option<&'static str> = Some("with");
+}
+
+/// `POST /directs`: leads to the one room of these people, whoever asks for it first.
+pub(super) async fn create(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    SignedIn { user, .. }: SignedIn,
+    seeing: Seeing,
+    Payload(sent): Payload<NewDirect>,
+) -> Result<Response, AppError> {
+    app.limits.take(&Limited::JoinsOf(user.id)).await?;
+    let refused = |why: String| match format.is_html() {
+        true => {
+            let page = page(&user, &sent.with, Some(&why));
+            Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page))
+        }
+        false => Err(AppError::InvalidFields(vec![("with", why)])),
+    };
+    let people = match people(&app, &user, &sent.with).await? {
+        Ok(people) => people,
+        Err(why) => return refused(why),
+    };
+    let (room, seq) = match app.store.join_direct(&people).await {
+        Ok(joined) => joined,
+        Err(StoreError::TooManyRooms) => {
+            let why = "One of you is in 1,000 conversations, which is the most.";
+            return refused(why.to_owned());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let path = format!("/rooms/{room}");
+    let seen = seeing.having_shown(&room, seq);
+    let response = match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to(&path).into_response(),
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
+            let location = [(header::LOCATION, path)];
+            let room = json!({ "room": room });
+            (location, respond::json(StatusCode::CREATED, &room)).into_response()
+        }
+        ResponseFormat::Text => respond::text(StatusCode::CREATED, format!("{path}\n")),
+    };
+    Ok((seen, response).into_response())
+}
+
+/// The people whose names were typed, with whoever typed them; or what is wrong.
+async fn people(
+    app: &AppState,
+    user: &User,
+    typed: &str,
+) -> Result<Result<Vec<User>, String>, AppError> {
+    let names = typed.split(|c: char| c == ',' || c.is_whitespace());
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Ok(Err("Type the name of whom you write to.".to_owned()));
+    }
+    if names.len() >= PEOPLE_MAX {
+        let others = PEOPLE_MAX - 1;
+        return Ok(Err(format!(
+            "A conversation has at most {others} others. Make a private room for more."
+        )));
+    }
+    let mut people = vec![user.clone()];
+    for name in names {
+        let Some(other) = called(app, name).await? else {
+            return Ok(Err(format!("Nobody on this server is called {name}.")));
+        };
+        if people.iter().all(|one| one.id != other.id) {
+            people.push(other);
+        }
+    }
+    Ok(Ok(people))
+}
+
+fn page<'a>(user: &'a User, with: &'a str, error: Option<&'a str>) -> DirectPage<'a> {
+    DirectPage {
+        user,
+        field: Field {
+            name: "with",
+            label: "To",
+            kind: "text",
+            autocomplete: "off",
+            value: with,
+            hint: "A name, or several with commas between them. Only you and they can read it.",
+            error,
+            is_first: true,
+        },
+    }
+}
