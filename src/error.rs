@@ -41,6 +41,8 @@ pub enum AppError {
     Banned,
     /// Something that a room's owners decide.
     NotOwner,
+    /// A room in which the user may not write.
+    ReadOnly(ReadOnly),
     /// A room that cannot be made with this id.
     RoomTaken,
     /// Nothing has this address.
@@ -99,6 +101,7 @@ impl AppError {
             Self::CrossSite(_)
             | Self::NotMember { exists: true, .. }
             | Self::Banned
+            | Self::ReadOnly(_)
             | Self::NotOwner => StatusCode::FORBIDDEN,
             Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
@@ -137,6 +140,7 @@ impl AppError {
             Self::NotMember { exists: false, .. } => "No such room",
             Self::Banned => "Not let in",
             Self::NotOwner => "Not yours to do",
+            Self::ReadOnly(_) => "To be read",
             Self::RoomTaken => "Taken",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Not done this way",
@@ -193,6 +197,7 @@ impl AppError {
                 "An owner of this room keeps you out. Ask them to let you in again.".to_owned()
             }
             Self::NotOwner => "Only an owner of this room can do this. Ask one of them.".to_owned(),
+            Self::ReadOnly(why) => why.says().to_owned(),
             Self::RoomTaken => ROOM_TAKEN.to_owned(),
             Self::NotFound => "There is nothing at this address.".to_owned(),
             Self::MethodNotAllowed => "This address does not take this method.".to_owned(),
@@ -307,6 +312,27 @@ pub const ROOM_TAKEN: &str = "This id is taken. Choose another one.";
 
 const EDITED_SINCE: &str =
     "This message was edited since you saw it. Look at it as it is now, and save again.";
+
+/// Why somebody may not write in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// It is archived.
+    Archived,
+    /// Only its owners may.
+    OwnersWrite,
+}
+
+impl ReadOnly {
+    /// A sentence.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Archived => {
+                "This room is archived. It can be read, and nobody writes here any more."
+            }
+            Self::OwnersWrite => "Only the owners of this room write here.",
+        }
+    }
+}
 
 /// What somebody is asked before it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::{
-    Access, ChangeKind, Changed, Emoji, Invalid, Label, Mentions, Message, MessageBody, Reactions,
-    RoomId, Setting, Timestamp, User, UserId,
+    Access, ChangeKind, Changed, Emoji, Invalid, Label, Mentions, Message, MessageBody, Posting,
+    Reactions, RoomId, Setting, Timestamp, User, UserId,
 };
 
 /// An event's number in its room's log: 1, 2, 3 … without gaps. 0 stands before the first.
@@ -95,7 +95,8 @@ impl From<&User> for Author {
 /// `{"room","seq","type","at","author":{"id","username"}}`; of a message also `"body"` and, where they
 /// apply, `"rev","edited_at","deleted_at","reply_to","mentions","mentions_room","reactions"`; of a change
 /// `"target"`, `"message"` as it is now and, of a reaction, `"emoji","on"`; of somebody who was added or removed
-/// `"by"`; of a setting its new value as `"name"`, `"topic"` or `"access"`.
+/// `"by"`; of a setting its new value as `"name"`, `"topic"`, `"access"`, `"posting"` or
+/// `"archived"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// Which room's log.
@@ -240,6 +241,8 @@ enum SettingShape<'a> {
     Name(Option<&'a Label>),
     Topic(Option<&'a Label>),
     Access(Access),
+    Posting(Posting),
+    Archived(bool),
 }
 
 impl<'a> From<&'a Setting> for SettingShape<'a> {
@@ -248,6 +251,8 @@ impl<'a> From<&'a Setting> for SettingShape<'a> {
             Setting::Name(name) => Self::Name(name.as_ref()),
             Setting::Topic(topic) => Self::Topic(topic.as_ref()),
             Setting::Access(access) => Self::Access(*access),
+            Setting::Posting(posting) => Self::Posting(*posting),
+            Setting::Archived(is_archived) => Self::Archived(*is_archived),
         }
     }
 }
@@ -344,6 +349,14 @@ impl EventKind {
             Self::Set(Setting::Access(Access::Private | Access::Direct)) => {
                 "made this room private: only who was added can enter".to_owned()
             }
+            Self::Set(Setting::Posting(Posting::Everybody)) => {
+                "lets everybody here write".to_owned()
+            }
+            Self::Set(Setting::Posting(Posting::Owners)) => "lets only the owners write".to_owned(),
+            Self::Set(Setting::Archived(true)) => {
+                "archived this room: it can be read, and nobody writes here".to_owned()
+            }
+            Self::Set(Setting::Archived(false)) => "took this room out of the archive".to_owned(),
             Self::Message(_) | Self::Changed(_) | Self::Unknown { .. } => return None,
         })
     }

@@ -35,7 +35,7 @@ pub use new_event::{NewEvent, NewKind, Nonce};
 pub use reaction::{Emoji, Reaction, ReactionKind, Reactions};
 pub use role::{Person, Role};
 pub use room::{OpenRoom, RoomId, RoomSummary};
-pub use room_settings::{Access, Label, RoomSettings, Setting, id_from_name};
+pub use room_settings::{Access, Label, Posting, RoomSettings, Setting, id_from_name};
 pub use roster::Roster;
 pub use session::Session;
 pub(crate) use stored_kind::StoredKind;

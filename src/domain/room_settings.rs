@@ -61,6 +61,44 @@ impl Access {
     }
 }
 
+/// Who may write in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Posting {
+    /// Everybody who is in it.
+    #[default]
+    Everybody,
+    /// Its owners.
+    Owners,
+}
+
+impl Posting {
+    /// Both, the freer one first.
+    pub const ALL: [Self; 2] = [Self::Everybody, Self::Owners];
+
+    /// # Errors
+    ///
+    /// [`Invalid`] for any other word.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        let word = raw.trim();
+        let found = Self::ALL.into_iter().find(|one| one.as_str() == word);
+        found.ok_or(Invalid("posting is everybody or owners."))
+    }
+
+    /// What a store has. A word of another version has its owners alone write.
+    pub(crate) fn stored(word: &str) -> Self {
+        Self::parse(word).unwrap_or(Self::Owners)
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Everybody => "everybody",
+            Self::Owners => "owners",
+        }
+    }
+}
+
 /// A line of free text that is safe to print: a room's name or topic. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label(Arc<str>);
@@ -137,6 +175,10 @@ pub struct RoomSettings {
     pub name: Option<Label>,
     /// What it is for.
     pub topic: Option<Label>,
+    /// Who may write.
+    pub posting: Posting,
+    /// Whether nobody may, as it is kept to be read.
+    pub is_archived: bool,
     /// The people of a direct room, by name.
     pub people: Arc<[Author]>,
 }
@@ -162,6 +204,8 @@ impl RoomSettings {
             Setting::Name(name) => settings.name.clone_from(name),
             Setting::Topic(topic) => settings.topic.clone_from(topic),
             Setting::Access(access) => settings.access = *access,
+            Setting::Posting(posting) => settings.posting = *posting,
+            Setting::Archived(is_archived) => settings.is_archived = *is_archived,
         }
         (settings != *self).then_some(settings)
     }
@@ -176,6 +220,10 @@ pub enum Setting {
     Topic(Option<Label>),
     /// Who may enter it.
     Access(Access),
+    /// Who may write in it.
+    Posting(Posting),
+    /// Whether it is kept to be read.
+    Archived(bool),
 }
 
 impl Setting {
@@ -185,6 +233,9 @@ impl Setting {
             Self::Name(_) => "renamed",
             Self::Topic(_) => "topic-set",
             Self::Access(_) => "access-set",
+            Self::Posting(_) => "posting-set",
+            Self::Archived(true) => "archived",
+            Self::Archived(false) => "reopened",
         }
     }
 
@@ -193,6 +244,8 @@ impl Setting {
         match self {
             Self::Name(label) | Self::Topic(label) => label.as_ref().map(Label::as_str),
             Self::Access(access) => Some(access.as_str()),
+            Self::Posting(posting) => Some(posting.as_str()),
+            Self::Archived(_) => None,
         }
     }
 
@@ -203,6 +256,9 @@ impl Setting {
             "renamed" => Self::Name(label()),
             "topic-set" => Self::Topic(label()),
             "access-set" => Self::Access(Access::parse(value?).ok()?),
+            "posting-set" => Self::Posting(Posting::parse(value?).ok()?),
+            "archived" => Self::Archived(true),
+            "reopened" => Self::Archived(false),
             _ => return None,
         })
     }

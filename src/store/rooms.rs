@@ -23,11 +23,14 @@ pub trait Rooms: Send + Sync {
     /// A room's settings as they are now; `None` of a room that is not there.
     async fn settings(&self, room: &RoomId) -> Result<Option<RoomSettings>, StoreError>;
 
+    /// A room's settings as they were two seconds ago, or later.
+    async fn kept_settings(&self, room: &RoomId) -> Result<Arc<RoomSettings>, StoreError>;
+
     /// Gives a setting of a room that is there another value, and appends an event that says so; nothing
     /// where it is so already. How far one must see the room to see it is answered, 0 for nothing.
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError>;
 
-    /// Open rooms, without these, with a word in their ids, names or topics, by name: at most `limit`, of the
+    /// Open rooms that are not archived, without these, with a word in their ids, names or topics, by name: at most `limit`, of the
     /// first two thousand.
     async fn open_rooms(
         &self,
@@ -67,6 +70,7 @@ pub(super) fn with_word(
         let labels = [&settings.name, &settings.topic].into_iter().flatten();
         let texts = labels.map(|label| label.as_str().to_lowercase());
         !but.contains(room)
+            && !settings.is_archived
             && (room.as_str().contains(&word) || texts.into_iter().any(|text| text.contains(&word)))
     };
     let mut rooms: Vec<_> = rooms.into_iter().filter(has_word).collect();

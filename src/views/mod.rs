@@ -192,6 +192,8 @@ pub struct RoomPage<'a> {
     pub cursor: EventId,
     /// Where to write.
     pub composer: Composer<'a>,
+    /// Why they may not.
+    pub read_only: Option<&'static str>,
     /// The reader's own reactions.
     pub reacted: Reacted,
     /// Whether nobody has said anything yet.

@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::Field;
 
-use crate::domain::{Access, Label, RoomId, RoomSettings, User};
+use crate::domain::{Access, Label, Posting, RoomId, RoomSettings, User};
 
 /// What is typed about a room.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +19,8 @@ pub struct RoomForm<'a> {
     pub topic: &'a str,
     /// Who may enter.
     pub access: Access,
+    /// Who may write.
+    pub posting: Posting,
     /// What is wrong, by field.
     pub errors: &'a [(&'static str, String)],
 }
@@ -58,6 +60,7 @@ pub struct RoomSettingsPage<'a> {
     /// What its sender is asked before it is done.
     pub asks: Option<&'a str>,
     is_owner: bool,
+    is_archived: bool,
 }
 
 impl<'a> RoomSettingsPage<'a> {
@@ -78,10 +81,12 @@ impl<'a> RoomSettingsPage<'a> {
                 name: label(&settings.name),
                 topic: label(&settings.topic),
                 access: settings.access,
+                posting: settings.posting,
                 errors: &[],
             },
             asks: None,
             is_owner,
+            is_archived: settings.is_archived,
         }
     }
 }

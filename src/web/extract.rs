@@ -7,8 +7,8 @@ use super::cookies::SessionCookies;
 use super::query::Query;
 use crate::auth::headers;
 use crate::auth::token::{Claims, Verified};
-use crate::domain::{RoomId, Seq, Session, User};
-use crate::error::AppError;
+use crate::domain::{Posting, RoomId, Seq, Session, User, UserId};
+use crate::error::{AppError, ReadOnly};
 use crate::in_flight::Ticket;
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -185,4 +185,21 @@ impl FromRequestParts<AppState> for RoomOwner {
             false => Err(AppError::NotOwner),
         }
     }
+}
+
+/// Why somebody may not write in a room; `None` when they may.
+pub(super) async fn read_only(
+    app: &AppState,
+    room: &RoomId,
+    user: UserId,
+) -> Result<Option<ReadOnly>, AppError> {
+    let settings = app.store.kept_settings(room).await?;
+    let is_for_owners = settings.posting == Posting::Owners;
+    Ok(match settings.is_archived {
+        true => Some(ReadOnly::Archived),
+        false if is_for_owners && !app.store.owners(room).await?.contains(&user) => {
+            Some(ReadOnly::OwnersWrite)
+        }
+        false => None,
+    })
 }

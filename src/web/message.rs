@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::extract::RoomMember;
+use super::extract::{RoomMember, read_only};
 use super::form::{Input, Payload};
 use super::log_range::PAGE;
 use super::messages::{find, head, new_nonce, newer, older};
@@ -74,6 +74,11 @@ impl Target {
         change: NewChange,
     ) -> Result<(Seq, Arc<Event>), AppError> {
         app.limits.take(&Limited::PostsOf(self.user.id)).await?;
+        // What is to be gone is gone from what is kept to be read, too.
+        let is_deletion = matches!(change, NewChange::Delete { .. });
+        if !is_deletion && let Some(why) = read_only(app, &self.room, self.user.id).await? {
+            return Err(AppError::ReadOnly(why));
+        }
         let new = NewEvent {
             author: Author::from(&self.user),
             kind: NewKind::Change {
@@ -234,6 +239,7 @@ fn is_editors(error: &AppError) -> bool {
         AppError::Invalid(_)
             | AppError::EditedSince { .. }
             | AppError::Refused(Refusal::Deleted)
+            | AppError::ReadOnly(_)
             | AppError::TooMany { .. }
             | AppError::Busy
             | AppError::StorageFull

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
-use super::extract::{RoomMember, SignedIn};
+use super::extract::{RoomMember, SignedIn, read_only};
 use super::form::{Input, Payload};
 use super::log_range::{End, Range};
 use super::mentions;
@@ -206,12 +206,12 @@ pub(super) async fn create(
         }) => (room, signed_in.user),
         // Nobody knows yet whose it is, but it is theirs who sent it: they get it back.
         Err(error @ AppError::Unavailable(_)) if format.is_html() => {
-            let room = RoomId::parse(&room)?;
+            let room = RoomId::known(&room)?;
             return Ok(refused(format, &room, &sent, &error));
         }
         // A redirect would lose it. A script keeps it itself, and is sent to sign in.
         Err(error @ AppError::SignedOut) if format == ResponseFormat::Page && !typed.is_empty() => {
-            let room = RoomId::parse(&room)?;
+            let room = RoomId::known(&room)?;
             return Ok(refused(format, &room, &sent, &error));
         }
         Err(error) => return Err(error),
@@ -246,6 +246,13 @@ async fn post(
         (None, None) => None,
     };
     app.limits.take(&Limited::PostsOf(user.id)).await?;
+    if let Some(why) = read_only(app, room, user.id).await? {
+        // What was sent before may be sent again.
+        match &nonce {
+            Some(nonce) if is_sent(app, room, user, nonce).await? => {}
+            _ => return Err(AppError::ReadOnly(why)),
+        }
+    }
     let replied_to = match sent.reply_to.as_str() {
         "" => None,
         id => Some(replied_to(app, room, id).await?),

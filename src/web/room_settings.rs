@@ -10,7 +10,7 @@ use super::form::{Input, Payload, given};
 use super::message::done;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
-use crate::domain::{Access, Label, RoomId, RoomSettings, Setting, User};
+use crate::domain::{Access, Invalid, Label, Posting, RoomId, RoomSettings, Setting, User};
 use crate::error::{AppError, Question};
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -23,6 +23,8 @@ struct Settings<'a> {
     name: Option<&'a Label>,
     topic: Option<&'a Label>,
     access: Access,
+    posting: Posting,
+    archived: bool,
 }
 
 /// `GET /rooms/{room}/settings`.
@@ -45,6 +47,8 @@ pub(super) async fn show(
                 name: settings.name.as_ref(),
                 topic: settings.topic.as_ref(),
                 access: settings.access,
+                posting: settings.posting,
+                archived: settings.is_archived,
             };
             respond::json(StatusCode::OK, &settings)
         }
@@ -55,7 +59,11 @@ pub(super) async fn show(
             };
             let (name, topic) = (label(&settings.name), label(&settings.topic));
             let access = settings.access.as_str();
-            let text = format!("name\t{name}\ntopic\t{topic}\naccess\t{access}\n");
+            let (posting, archived) = (settings.posting.as_str(), u8::from(settings.is_archived));
+            let text = format!(
+                "name\t{name}\ntopic\t{topic}\naccess\t{access}\nposting\t{posting}\n\
+                 archived\t{archived}\n"
+            );
             respond::text(StatusCode::OK, text)
         }
     })
@@ -71,35 +79,54 @@ pub(super) struct Change {
     topic: Option<String>,
     #[serde(deserialize_with = "given")]
     access: Option<String>,
+    #[serde(deserialize_with = "given")]
+    posting: Option<String>,
+    /// `1` or `0`.
+    #[serde(deserialize_with = "given")]
+    archived: Option<String>,
     /// Says that the sender means to open a private room.
     confirm: String,
 }
 
-impl Input for Change {}
+impl Input for Change {
+    const SCALARS: &'static [&'static str] = &["archived"];
+}
 
 impl Change {
     /// Each with its value, or what is wrong with them.
     fn settings(&self) -> Result<Vec<Setting>, Vec<(&'static str, String)>> {
         let (mut settings, mut errors) = (Vec::new(), Vec::new());
+        let archived = |raw: &str| match raw.trim() {
+            "1" => Ok(Setting::Archived(true)),
+            "0" => Ok(Setting::Archived(false)),
+            _ => Err(Invalid("archived is 1 or 0.")),
+        };
         let parsed = [
             (
                 "name",
                 self.name
                     .as_deref()
-                    .map(|it| Label::name(it).map(Setting::Name)),
+                    .map(|raw| Label::name(raw).map(Setting::Name)),
             ),
             (
                 "topic",
                 self.topic
                     .as_deref()
-                    .map(|it| Label::topic(it).map(Setting::Topic)),
+                    .map(|raw| Label::topic(raw).map(Setting::Topic)),
             ),
             (
                 "access",
                 self.access
                     .as_deref()
-                    .map(|it| Access::parse(it).map(Setting::Access)),
+                    .map(|raw| Access::parse(raw).map(Setting::Access)),
             ),
+            (
+                "posting",
+                self.posting
+                    .as_deref()
+                    .map(|raw| Posting::parse(raw).map(Setting::Posting)),
+            ),
+            ("archived", self.archived.as_deref().map(archived)),
         ];
         for (name, setting) in parsed {
             match setting {
@@ -184,6 +211,10 @@ fn again<'a>(
         name: sent.name.as_deref().unwrap_or(page.form.name),
         topic: sent.topic.as_deref().unwrap_or(page.form.topic),
         access: typed.and_then(Result::ok).unwrap_or(now.access),
+        posting: match &sent.posting {
+            Some(posting) => Posting::parse(posting).unwrap_or(now.posting),
+            None => now.posting,
+        },
         errors,
     };
     page.asks = asks;

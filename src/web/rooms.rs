@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::extract::{RoomMember, SignedIn};
+use super::extract::{RoomMember, SignedIn, read_only};
 use super::form::{Input, Payload};
 use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
 use crate::domain::{
-    Access, Author, Event, EventId, Invalid, Label, OpenRoom, RoomId, RoomSettings, RoomSummary,
-    Roster, Seq, User, id_from_name,
+    Access, Author, Event, EventId, Invalid, Label, OpenRoom, Posting, RoomId, RoomSettings,
+    RoomSummary, Roster, Seq, User, id_from_name,
 };
-use crate::error::{AppError, ROOM_TAKEN};
+use crate::error::{AppError, ROOM_TAKEN, ReadOnly};
 use crate::fnv::fnv1a;
 use crate::limits::Limited;
 use crate::live::text_line;
@@ -338,6 +338,7 @@ pub(super) async fn create(
             name: &sent.name,
             topic: &sent.topic,
             access: Access::parse(&sent.access).unwrap_or_default(),
+            posting: Posting::default(),
             errors: &errors,
         };
         match format.is_html() {
@@ -433,6 +434,7 @@ pub(super) async fn show(
             let read = EventId { epoch, seq: read };
             let own = rooms.iter().find(|other| other.room == room);
             let settings = own.map(|own| Arc::clone(&own.settings)).unwrap_or_default();
+            let read_only = read_only(&app, &room, user.id).await?;
             let page = RoomPage {
                 user,
                 room: &room,
@@ -448,6 +450,7 @@ pub(super) async fn show(
                 reacted: Reacted::on(&events, user.id),
                 is_new: events.last().is_none_or(|last| last.messages == 0),
                 mentions: mentions(rooms.iter().filter(|other| other.room != room)),
+                read_only: read_only.map(ReadOnly::says),
                 composer: Composer {
                     nonce: super::messages::new_nonce(),
                     ..Composer::default()

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::extract::RoomMember;
+use super::extract::{RoomMember, read_only};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -17,6 +17,8 @@ pub(super) async fn create(
 ) -> Result<StatusCode, AppError> {
     let user = &signed_in.user;
     app.limits.take(&Limited::TypingOf(user.id)).await?;
-    app.hub.types(&room, user);
+    if read_only(&app, &room, user.id).await?.is_none() {
+        app.hub.types(&room, user);
+    }
     Ok(StatusCode::NO_CONTENT)
 }

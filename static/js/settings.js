@@ -4,7 +4,10 @@ import { attempt, make, room, user } from './page.js';
 async function show() {
   const answer = await fetch(`/rooms/${room}/settings?as=${user}`, { headers: { Accept: 'application/json' } });
   if (!answer.ok) return;
-  const { name, topic } = await answer.json();
+  const { name, topic, archived, posting } = await answer.json();
+  // Who may write here is on the page as the server makes it.
+  const isReadOnly = document.body.classList.contains('read-only');
+  if (archived !== isReadOnly || posting !== 'everybody') return location.reload();
   const title = name ?? room;
   document.querySelector('.title h1 a').textContent = title;
   for (const link of document.querySelectorAll(`.side li[data-room="${room}"] .name`)) link.textContent = title;

@@ -28,8 +28,7 @@ fn named(name: &str, access: Access) -> RoomSettings {
     RoomSettings {
         access,
         name: Label::name(name).unwrap(),
-        topic: None,
-        people: Arc::default(),
+        ..RoomSettings::default()
     }
 }
 

@@ -10,8 +10,8 @@ use unicode_security::GeneralSecurityProfile;
 
 use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
-    Access, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody, Nonce, Reactions, Role,
-    RoomId, Seq, SessionId, UserId, Username,
+    Access, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody, Nonce, Posting,
+    Reactions, Role, RoomId, Seq, SessionId, UserId, Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -125,7 +125,16 @@ impl Checker {
                 access,
                 name,
                 topic,
+                posting,
+                archived: _,
             } => {
+                let posting = posting.as_deref();
+                ensure!(
+                    posting.is_none_or(
+                        |it| Posting::parse(it).is_ok_and(|parsed| parsed.as_str() == it)
+                    ),
+                    "its posting is none"
+                );
                 is_written_like(id, &RoomId::known(id)?)?;
                 let is_direct = RoomId::known(id)?.is_direct();
                 ensure!(

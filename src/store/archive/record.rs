@@ -73,6 +73,12 @@ pub enum Record {
         /// Its topic.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         topic: Option<String>,
+        /// Who may write; everybody, where nothing is said.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        posting: Option<String>,
+        /// Whether it is kept to be read.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        archived: bool,
     },
     /// An event of a room's log.
     Event(Box<EventRecord>),

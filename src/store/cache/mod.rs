@@ -25,7 +25,9 @@ use lru::LruCache;
 
 use self::rooms::{CachedRoom, Member, PAGE_BYTES_MAX, UserRooms};
 pub(super) use self::rooms::{LogEnd, Membership, NEWEST_MAX};
-use crate::domain::{Event, RoomId, RoomSummary, Seq, Session, SessionId, Timestamp, User, UserId};
+use crate::domain::{
+    Event, RoomId, RoomSettings, RoomSummary, Seq, Session, SessionId, Timestamp, User, UserId,
+};
 use crate::store::{Change, History};
 
 /// How many sessions are kept: a large server's, in a few megabytes.
@@ -251,6 +253,13 @@ impl ReadCache {
             return CachedList::AllBut(missing);
         }
         CachedList::List(rooms.list())
+    }
+
+    /// A room's settings; `None` when they must be read.
+    pub(super) fn settings(&self, room: &RoomId) -> Option<Arc<RoomSettings>> {
+        let room = self.state().room(room)?;
+        let end = room.end();
+        Some(Arc::clone(&end.as_ref()?.settings))
     }
 
     /// The last `limit` entries of a room, or all; `None` when they must be read.

@@ -12,7 +12,7 @@ use super::membership_document::{BANNED, ROLE, of_members};
 use super::refusal::plainly;
 use super::retry::retry;
 use super::{event_document, log, migrations, nodes};
-use crate::domain::{Access, Email, EventKind, RoomId, Seq, Username};
+use crate::domain::{Access, Email, EventKind, Posting, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -89,6 +89,8 @@ async fn export_from(
             access: string("access").filter(|access| access != Access::default().as_str()),
             name: string("name"),
             topic: string("topic"),
+            posting: string("posting").filter(|posting| posting != Posting::default().as_str()),
+            archived: room.get_bool("archived").unwrap_or(false),
             id: id.clone(),
         })?;
         ids.push(RoomId::known(&id)?);
@@ -415,12 +417,15 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             access,
             name,
             topic,
+            posting,
+            archived,
         } => (
             &collections.rooms,
             doc! {
                 "_id": id, "created_at": at(created_at),
                 "access": access.unwrap_or_else(|| Access::default().as_str().to_owned()),
-                "name": name, "topic": topic,
+                "name": name, "topic": topic, "archived": archived,
+                "posting": posting.unwrap_or_else(|| Posting::default().as_str().to_owned()),
             },
         ),
         Record::Event(event) => (&collections.events, event_document(*event)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mongodb::bson::{Bson, Document, doc};
 
-use crate::domain::{Access, Label, RoomSettings};
+use crate::domain::{Access, Label, Posting, RoomSettings};
 
 /// A room's field until whoever makes it has become its first member: their id.
 pub(super) const MAKING: &str = "making";
@@ -21,6 +21,10 @@ pub(super) fn settings_from(room: &Document) -> RoomSettings {
             .map_or(Access::default(), Access::stored),
         name: label("name"),
         topic: label("topic"),
+        posting: room
+            .get_str("posting")
+            .map_or(Posting::default(), Posting::stored),
+        is_archived: room.get_bool("archived").unwrap_or(false),
         people: Arc::default(),
     }
 }
@@ -35,5 +39,7 @@ pub(super) fn settings_fields(settings: &RoomSettings) -> Document {
         "access": settings.access.as_str(),
         "name": label(&settings.name),
         "topic": label(&settings.topic),
+        "posting": settings.posting.as_str(),
+        "archived": settings.is_archived,
     }
 }

@@ -253,6 +253,14 @@ impl Rooms for MongoStore {
         settings(&self.collections, room).await
     }
 
+    async fn kept_settings(&self, room: &RoomId) -> Result<Arc<RoomSettings>, StoreError> {
+        let kept = self.trusted_cache().and_then(|cache| cache.settings(room));
+        match kept {
+            Some(settings) => Ok(settings),
+            None => Ok(self.settings(room).await?.unwrap_or_default().into()),
+        }
+    }
+
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError> {
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
         let (room, by) = (room.clone(), by.clone());

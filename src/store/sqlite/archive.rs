@@ -11,7 +11,7 @@ use super::event_row::select_events;
 use super::lock::{ShutdownMarker, lock};
 use super::migrations::{NEWEST, migrate, version};
 use super::{DATABASE, make_data_dir, states};
-use crate::domain::{Access, Email, EventKind, Role, Seq, Timestamp, Username};
+use crate::domain::{Access, Email, EventKind, Posting, Role, Seq, Timestamp, Username};
 use crate::files::Part;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -93,6 +93,9 @@ pub(super) fn export_from(
                 .filter(|access: &String| access != Access::default().as_str()),
             name: row.get("name")?,
             topic: row.get("topic")?,
+            posting: Some(row.get("posting")?)
+                .filter(|posting: &String| posting != Posting::default().as_str()),
+            archived: row.get("archived")?,
         })
     })?;
     let mut reactions = snapshot.prepare(
@@ -250,14 +253,19 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             access,
             name,
             topic,
+            posting,
+            archived,
         } => insert(
-            "INSERT INTO rooms (id, created_at, access, name, topic) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO rooms (id, created_at, access, name, topic, posting, archived)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 id,
                 created_at,
                 access.as_deref().unwrap_or(Access::default().as_str()),
                 name,
                 topic,
+                posting.as_deref().unwrap_or(Posting::default().as_str()),
+                archived,
             ],
         ),
         Record::Event(event) => put_event(connection, event)

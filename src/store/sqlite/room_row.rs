@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::accounts::user_from;
-use crate::domain::{Access, Author, Label, RoomId, RoomSettings};
+use crate::domain::{Access, Author, Label, Posting, RoomId, RoomSettings};
 
-/// From the columns `access`, `name` and `topic`: without a direct room's people.
+/// From the columns of the table but the first two: without a direct room's people.
 pub(super) fn settings_from(row: &Row<'_>) -> rusqlite::Result<RoomSettings> {
     let label = |column| -> rusqlite::Result<Option<Label>> {
         let label = row.get_ref(column)?.as_str_or_null()?;
@@ -17,6 +17,8 @@ pub(super) fn settings_from(row: &Row<'_>) -> rusqlite::Result<RoomSettings> {
         access: Access::stored(row.get_ref("access")?.as_str()?),
         name: label("name")?,
         topic: label("topic")?,
+        posting: Posting::stored(row.get_ref("posting")?.as_str()?),
+        is_archived: row.get("archived")?,
         people: Arc::default(),
     })
 }
@@ -27,7 +29,7 @@ pub(super) fn settings(
     room: &RoomId,
 ) -> rusqlite::Result<Option<RoomSettings>> {
     let mut settings = connection
-        .prepare_cached("SELECT access, name, topic FROM rooms WHERE id = ?1")?
+        .prepare_cached("SELECT * FROM rooms WHERE id = ?1")?
         .query_row([room.as_str()], settings_from)
         .optional()?;
     if let Some(settings) = &mut settings

@@ -76,13 +76,18 @@ fn set(
         return Ok(0);
     };
     connection
-        .prepare_cached("UPDATE rooms SET access = ?2, name = ?3, topic = ?4 WHERE id = ?1")
+        .prepare_cached(
+            "UPDATE rooms SET access = ?2, name = ?3, topic = ?4, posting = ?5, archived = ?6
+             WHERE id = ?1",
+        )
         .and_then(|mut update| {
             update.execute(params![
                 room.as_str(),
                 settings.access.as_str(),
                 settings.name.as_ref().map(|name| name.as_str()),
                 settings.topic.as_ref().map(|topic| topic.as_str()),
+                settings.posting.as_str(),
+                settings.is_archived,
             ])
         })
         .map_err(failed)?;
@@ -101,9 +106,7 @@ fn open_rooms(
     limit: usize,
 ) -> rusqlite::Result<Vec<OpenRoom>> {
     let rooms = connection
-        .prepare_cached(
-            "SELECT id, access, name, topic FROM rooms WHERE access = 'open' ORDER BY id LIMIT ?1",
-        )?
+        .prepare_cached("SELECT * FROM rooms WHERE access = 'open' ORDER BY id LIMIT ?1")?
         .query_map([OPEN_LOOKED_THROUGH as i64], |row| {
             Ok((room_from(row, "id")?, room_row::settings_from(row)?))
         })?
@@ -129,6 +132,13 @@ impl Rooms for SqliteStore {
                 room_row::settings(connection, &room)
             })
             .await
+    }
+
+    async fn kept_settings(&self, room: &RoomId) -> Result<Arc<RoomSettings>, StoreError> {
+        match self.cache.settings(room) {
+            Some(settings) => Ok(settings),
+            None => Ok(self.settings(room).await?.unwrap_or_default().into()),
+        }
     }
 
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError> {

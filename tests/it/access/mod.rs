@@ -25,6 +25,8 @@ on_both_stores!(
     a_private_room_is_opened_only_on_purpose,
     open_rooms_are_offered,
     an_owner_leaves_and_another_follows,
+    what_is_archived_is_only_read,
+    where_only_owners_write_others_read,
 );
 
 async fn sends(who: &Person, method: Method, path: &str, form: &[(&str, &str)]) -> Response {
@@ -72,8 +74,10 @@ async fn a_room_is_made_with_a_name(backend: Backend) {
     assert_contains(&page, ">Tea Time</a></h1>");
     assert_contains(&page, ">Leaves</span>");
     let settings = ana.json("/rooms/tea-time/settings").await;
-    let expected =
-        json!({"room": "tea-time", "name": "Tea Time", "topic": "Leaves", "access": "open"});
+    let expected = json!({
+        "room": "tea-time", "name": "Tea Time", "topic": "Leaves", "access": "open",
+        "posting": "everybody", "archived": false,
+    });
     assert_eq!(settings, expected);
     let room = ana.json("/rooms/tea-time").await;
     assert_eq!(room["name"], "Tea Time");
@@ -509,4 +513,112 @@ async fn an_owner_leaves_and_another_follows(backend: Backend) {
     assert_eq!(people(&cleo, "tea").await, expected);
     ben.post("/rooms/tea/people/ben/remove", &[]).await;
     assert_eq!(people(&cleo, "tea").await, ["ana member", "cleo owner"]);
+}
+
+/// What somebody can do in a room besides reading: the statuses of a post, an edit, a reaction and typing.
+async fn writes(who: &Person, own: u64) -> Vec<u16> {
+    let message = format!("/rooms/tea/messages/{own}");
+    let reactions = format!("{message}/reactions");
+    let mut statuses = Vec::new();
+    for (path, form) in [
+        ("/rooms/tea/messages", ("body", "more")),
+        (&*message, ("body", "other")),
+        (&*reactions, ("emoji", "👍")),
+    ] {
+        statuses.push(posts(who, path, &[form]).await.as_u16());
+    }
+    statuses
+}
+
+/// Invariant: once a room is archived nothing is written there, at any node, but what is deleted.
+async fn what_is_archived_is_only_read(backend: Backend) {
+    let (server, ana, ben) = at_tea(backend).await;
+    let other = server.another_node_on(backend).await;
+    let there = ben.at(&other.as_ref().unwrap_or(&server).base);
+    let sent = ben
+        .tries_to_say("tea", "once", Some("nonce-1"))
+        .await
+        .unwrap();
+    let said: Value = sent.json().await.unwrap();
+    let own = said["seq"].as_u64().unwrap();
+    // It keeps what it shows.
+    there.get("/rooms").await;
+    there.get("/rooms/tea").await;
+    let archived = posts(&ben, "/rooms/tea/settings", &[("archived", "1")]).await;
+    assert_eq!(archived, StatusCode::FORBIDDEN);
+    let archived = ana.post("/rooms/tea/settings", &[("archived", "1")]).await;
+    assert_eq!(archived.status(), StatusCode::SEE_OTHER);
+    assert_eq!(writes(&ben, own).await, [403; 3]);
+    let is_archived = async || writes(&there, own).await == [403; 3];
+    eventually("the other node knows", Duration::from_secs(2), is_archived).await;
+    // Nothing that was typed is lost; what was sent before is answered as it was.
+    let page = ben
+        .post("/rooms/tea/messages", &[("body", "my <words>")])
+        .await;
+    assert_eq!(page.status(), StatusCode::FORBIDDEN);
+    let page = page.text().await.unwrap();
+    assert_contains(&page, "This room is archived.");
+    assert_contains(&page, "my &#60;words&#62;");
+    let page = ben
+        .post(
+            &format!("/rooms/tea/messages/{own}"),
+            &[("body", "my edit")],
+        )
+        .await;
+    assert_eq!(page.status(), StatusCode::FORBIDDEN);
+    assert_contains(&page.text().await.unwrap(), "my edit");
+    let again = ben
+        .tries_to_say("tea", "once", Some("nonce-1"))
+        .await
+        .unwrap();
+    assert_eq!(again.status(), StatusCode::CREATED);
+    assert_eq!(again.json::<Value>().await.unwrap()["seq"], own);
+    // It is read, entered and left as before, and says what it is.
+    let page = ben.get("/rooms/tea").await.text().await.unwrap();
+    assert_contains(&page, "class=\"read-only-why\"");
+    assert_contains(
+        &ben.get("/rooms").await.text().await.unwrap(),
+        ">archived</span>",
+    );
+    let cleo = server.person("cleo").await;
+    cleo.enters("tea").await;
+    posts(&cleo, "/rooms/tea/leave", &[]).await;
+    let delete = format!("/rooms/tea/messages/{own}");
+    let deleted = sends(&ben, Method::DELETE, &delete, &[]).await;
+    assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+
+    posts(&ana, "/rooms/tea/settings", &[("archived", "0")]).await;
+    let says = async || posts(&there, "/rooms/tea/messages", &[("body", "again")]).await == 201;
+    eventually("it is open again", Duration::from_secs(2), says).await;
+    let log = ana.log("tea").await;
+    let kinds: Vec<&str> = log
+        .iter()
+        .map(|event| event["type"].as_str().unwrap())
+        .collect();
+    let expected = "joined joined message archived joined left deleted reopened message".to_owned();
+    assert_eq!(kinds.join(" "), expected);
+    assert_eq!(log[3]["archived"], true);
+}
+
+async fn where_only_owners_write_others_read(backend: Backend) {
+    let (_server, ana, ben) = at_tea(backend).await;
+    let own = ben.says("tea", "before").await;
+    let set = [("posting", "owners")];
+    assert_eq!(
+        posts(&ana, "/rooms/tea/settings", &set).await,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(writes(&ben, own).await, [403; 3]);
+    let page = ben.get("/rooms/tea").await.text().await.unwrap();
+    assert_contains(&page, "Only the owners of this room write here.");
+    let page = ana.get("/rooms/tea").await.text().await.unwrap();
+    assert_lacks(&page, "Only the owners of this room write here.");
+    let said = ana.says("tea", "news").await;
+    assert_eq!(writes(&ana, said).await, [201, 200, 204]);
+    posts(&ana, "/rooms/tea/people/ben/role", &[("role", "owner")]).await;
+    assert_eq!(writes(&ben, own).await, [201, 200, 204]);
+    let wrong = posts(&ana, "/rooms/tea/settings", &[("posting", "nobody")]).await;
+    assert_eq!(wrong, StatusCode::UNPROCESSABLE_ENTITY);
+    let settings = ben.json("/rooms/tea/settings").await;
+    assert_eq!(settings["posting"], "owners");
 }

@@ -76,6 +76,13 @@ async fn a_room_is_made_and_its_people_are_chosen() {
         .await;
     ana.sees("ben named this room “Coffee <hour>”").await;
     look.at("room-with-a-topic").await;
+    ben.post(&settings, &[("archived", "1")]).await;
+    ana.sees("This room is archived.").await;
+    ana.is_following().await;
+    look.at("room-archived").await;
+    ben.post(&settings, &[("archived", "0")]).await;
+    ana.until("!document.body.classList.contains('read-only')")
+        .await;
 
     ana.goto(&format!("{}{settings}", server.base)).await;
     ana.clicks("input[value=open]").await;

@@ -1,9 +1,11 @@
--- Version 6: who may enter a room, what it is called, and who owns it. Rooms were unlisted before: whoever knew
+-- Version 6: who may enter a room and write in it, what it is called, and who owns it. Rooms were unlisted before: whoever knew
 -- the id could enter. A room without an owner is owned by whoever has been in it longest.
 
 ALTER TABLE rooms ADD COLUMN access TEXT NOT NULL DEFAULT 'unlisted';
 ALTER TABLE rooms ADD COLUMN name TEXT;
 ALTER TABLE rooms ADD COLUMN topic TEXT;
+ALTER TABLE rooms ADD COLUMN posting TEXT NOT NULL DEFAULT 'everybody'; -- who may write
+ALTER TABLE rooms ADD COLUMN archived INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX rooms_open ON rooms (id) WHERE access = 'open';
 
