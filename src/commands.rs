@@ -1,4 +1,5 @@
-//! The commands besides `serve`: exporting and importing a store, copying it, and putting it back.
+//! The commands besides `serve`: exporting and importing a store, copying it and putting it back, and who is an
+//! admin.
 
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::path::Path;
@@ -7,11 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::config::{Config, absolute};
+use crate::domain::{AccountRole, Login, Username};
 use crate::files::{Part, is_new};
 use crate::store::archive::{Counts, Exporter, Importer};
 #[cfg(feature = "mongodb")]
 use crate::store::mongo;
 use crate::store::sqlite;
+use crate::store::{Store, StoreError};
 
 /// `parlor export`: everything as lines of JSON, to a new file that only this user may read, or to
 /// standard output.
@@ -120,6 +123,57 @@ pub fn restore(config: &Config, file: &Path) -> anyhow::Result<()> {
     ));
     if let Some(replaced) = replaced {
         say(&format!("what was there before is {}", replaced.display()));
+    }
+    Ok(())
+}
+
+/// How many users are read at a time.
+const USERS_AT_ONCE: usize = 1_000;
+
+/// `parlor user list`: everybody’s name and role, a line each, by name.
+///
+/// # Errors
+///
+/// One line for whoever called: the store or the output fails.
+pub async fn list_users(store: &dyn Store, as_json: bool) -> anyhow::Result<()> {
+    let mut output = io::stdout();
+    let mut after = String::new();
+    loop {
+        let users = store.users(after, USERS_AT_ONCE).await?;
+        let Some((last, _)) = users.last() else {
+            return Ok(());
+        };
+        after = last.username.key();
+        for (user, role) in &users {
+            let line = match as_json {
+                true => serde_json::json!({ "username": user.username, "role": role }).to_string(),
+                false => format!("{}\t{}", user.username.as_str(), role.as_str()),
+            };
+            writeln!(output, "{line}").context("cannot write the list")?;
+        }
+    }
+}
+
+/// `parlor user promote` and `demote`.
+///
+/// # Errors
+///
+/// One line for whoever called: there is no such user, or no other admin.
+pub async fn set_role(store: &dyn Store, name: &str, role: AccountRole) -> anyhow::Result<()> {
+    let login = Login::Username(Username::parse(name).map(|name| name.key())?);
+    let account = store.find_account(&login).await?;
+    let account = account.with_context(|| format!("nobody is called {name}"))?;
+    match store.set_account_role(account.user.id, role).await {
+        Ok(()) => {}
+        Err(StoreError::LastAdmin) => {
+            anyhow::bail!("there would be no admin: promote another first")
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let name = account.user.username.as_str();
+    match role {
+        AccountRole::Admin => say(&format!("{name} is an admin now")),
+        AccountRole::Member => say(&format!("{name} is a member now")),
     }
     Ok(())
 }

@@ -43,6 +43,12 @@ pub enum AppError {
     NotOwner,
     /// A room in which the user may not write.
     ReadOnly(ReadOnly),
+    /// A sign-up by somebody who has no link to do so.
+    NotInvited,
+    /// Something that only admins may do.
+    NotAdmin,
+    /// The only admin stepping down.
+    LastAdmin,
     /// A room that cannot be made with this id.
     RoomTaken,
     /// Nothing has this address.
@@ -102,6 +108,8 @@ impl AppError {
             | Self::NotMember { exists: true, .. }
             | Self::Banned
             | Self::ReadOnly(_)
+            | Self::NotInvited
+            | Self::NotAdmin
             | Self::NotOwner => StatusCode::FORBIDDEN,
             Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
@@ -112,6 +120,7 @@ impl AppError {
             }
             Self::NonceReused
             | Self::RoomTaken
+            | Self::LastAdmin
             | Self::EditedSince { .. }
             | Self::Refused(Refusal::EditedSince(_)) => StatusCode::CONFLICT,
             Self::Refused(Refusal::NoMessage) => StatusCode::NOT_FOUND,
@@ -141,6 +150,9 @@ impl AppError {
             Self::Banned => "Not let in",
             Self::NotOwner => "Not yours to do",
             Self::ReadOnly(_) => "To be read",
+            Self::NotInvited => "Not open yet",
+            Self::NotAdmin => "Not yours to do",
+            Self::LastAdmin => "The last admin",
             Self::RoomTaken => "Taken",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Not done this way",
@@ -198,6 +210,17 @@ impl AppError {
             }
             Self::NotOwner => "Only an owner of this room can do this. Ask one of them.".to_owned(),
             Self::ReadOnly(why) => why.says().to_owned(),
+            Self::NotAdmin => {
+                "Only an admin of this server can do this. Ask one of them.".to_owned()
+            }
+            Self::NotInvited => {
+                "Nobody is here yet. Whoever runs this server signs up first, with the link that it has \
+                 printed at its start."
+                    .to_owned()
+            }
+            Self::LastAdmin => {
+                "There would be no admin left. Make somebody else an admin first.".to_owned()
+            }
             Self::RoomTaken => ROOM_TAKEN.to_owned(),
             Self::NotFound => "There is nothing at this address.".to_owned(),
             Self::MethodNotAllowed => "This address does not take this method.".to_owned(),
@@ -388,6 +411,7 @@ impl From<StoreError> for AppError {
             StoreError::NonceReused => Self::NonceReused,
             StoreError::RoomTaken => Self::RoomTaken,
             StoreError::Banned => Self::Banned,
+            StoreError::LastAdmin => Self::LastAdmin,
             StoreError::Refused(refusal) => Self::Refused(refusal),
             StoreError::Busy => Self::Busy,
             StoreError::StorageFull => Self::StorageFull,

@@ -12,6 +12,7 @@ use parlor::auth::token::{Keys, kept_secret};
 use parlor::cluster::Cluster;
 use parlor::commands;
 use parlor::config::{Config, DotEnv, Secret, absolute};
+use parlor::domain::AccountRole;
 use parlor::files::give_up_parts;
 use parlor::in_flight::InFlight;
 use parlor::limits::Limits;
@@ -70,6 +71,11 @@ enum Command {
     /// server may be running
     #[command(alias = "went-back")]
     NewEpoch,
+    /// List people, or change what one may do; with the embedded database no server may be running
+    User {
+        #[command(subcommand)]
+        act: UserAct,
+    },
     /// Copy the embedded database to a new file; a server may be running
     Backup {
         /// The file to make
@@ -79,6 +85,26 @@ enum Command {
     Restore {
         /// The file that a backup made
         file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum UserAct {
+    /// Print everybody’s name and role
+    List {
+        /// A line of JSON for each
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make somebody an admin
+    Promote {
+        /// Their name
+        name: String,
+    },
+    /// Make an admin a member
+    Demote {
+        /// Their name
+        name: String,
     },
 }
 
@@ -133,12 +159,30 @@ async fn run() -> anyhow::Result<ExitCode> {
 async fn perform(command: Command, config: &Config) -> anyhow::Result<()> {
     match command {
         Command::Serve => Ok(()),
+        Command::User { act } => users(config, act).await,
         Command::Export { file } => commands::export(config, file.as_deref()).await,
         Command::Import { new_epoch } => commands::import(config, new_epoch).await,
         Command::NewEpoch => commands::new_epoch(config).await,
         Command::Backup { file } => commands::backup(config, &file),
         Command::Restore { file } => commands::restore(config, &file),
     }
+}
+
+async fn users(config: &Config, act: UserAct) -> anyhow::Result<()> {
+    let metrics = Metrics::default();
+    let renderer = Renderer {
+        row: views::event_row,
+        roster: views::here,
+    };
+    let nobody_hears = HubBuilder::new(1, &metrics, renderer);
+    let (store, _) = open_store(config, &nobody_hears, &metrics).await?;
+    let done = match act {
+        UserAct::List { json } => commands::list_users(&*store, json).await,
+        UserAct::Promote { name } => commands::set_role(&*store, &name, AccountRole::Admin).await,
+        UserAct::Demote { name } => commands::set_role(&*store, &name, AccountRole::Member).await,
+    };
+    store.shutdown().await?;
+    done
 }
 
 async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
@@ -183,8 +227,16 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
         Arc::<dyn Store>::clone(&store),
         cluster,
     );
+    let keys = Keys::new(&secret, config.jwt_secret_previous.as_ref());
+    if !config.bind_addr.ip().is_loopback() && store.has_no_users().await? {
+        tracing::info!(
+            "nobody is here yet: the first account, an admin’s, is made at {}/signup?invite={}",
+            config.public_url,
+            keys.first_invite()
+        );
+    }
     let app = parlor::app(AppState::new(Services {
-        keys: Keys::new(&secret, config.jwt_secret_previous.as_ref()),
+        keys,
         hasher: Hasher::start()?,
         limits: Limits::new(
             config.rate_limits,

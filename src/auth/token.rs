@@ -32,6 +32,7 @@ pub struct Keys {
     current: Key,
     previous: Option<Key>,
     validation: Validation,
+    first_invite: String,
 }
 
 /// The outcome of checking a token.
@@ -66,7 +67,13 @@ impl Keys {
             current: Key::new(current),
             previous: previous.map(Key::new),
             validation,
+            first_invite: first_invite(current),
         }
+    }
+
+    /// The secret of the link by which the first account is made, the same at every node.
+    pub fn first_invite(&self) -> &str {
+        &self.first_invite
     }
 
     /// The token of a session.
@@ -103,6 +110,17 @@ impl Keys {
             Err(_) => Verified::NotOurs,
         }
     }
+}
+
+/// Made of the key, which is as secret, and says nothing of it.
+fn first_invite(key: &Secret) -> String {
+    let digest = Sha256::new_with_prefix(b"first account\0")
+        .chain_update(key.expose())
+        .finalize();
+    digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Key {

@@ -45,11 +45,44 @@ pub struct NewUser {
     pub password_hash: String,
 }
 
+/// What an account may do on the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountRole {
+    /// Make rooms, and talk.
+    #[default]
+    Member,
+    /// Also what an owner may, in every room but conversations, and decide who is here.
+    Admin,
+}
+
+impl AccountRole {
+    /// What a store has.
+    pub(crate) fn stored(word: &str) -> Self {
+        match word {
+            "admin" => Self::Admin,
+            _ => Self::Member,
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// An account, with what signing in checks against.
 #[derive(Clone)]
 pub struct Account {
     /// Id and name.
     pub user: User,
+    /// The address.
+    pub email: Email,
+    /// What it may do.
+    pub role: AccountRole,
     /// A PHC string.
     pub password_hash: String,
 }

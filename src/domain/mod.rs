@@ -24,7 +24,7 @@ pub(crate) mod testing;
 mod timestamp;
 mod username;
 
-pub use account::{Account, Login, NewUser, User};
+pub use account::{Account, AccountRole, Login, NewUser, User};
 pub use email::Email;
 pub use event::{Author, Epoch, Event, EventId, EventKind, Seq};
 pub use id::{MembershipId, NodeId, SessionId, UserId};

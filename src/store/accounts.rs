@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::domain::{Account, Login, NewUser};
+use crate::domain::{Account, AccountRole, Login, NewUser, User, UserId};
 
 /// The fields of an account that must be unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,32 @@ pub enum UserField {
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
 pub trait Accounts: Send + Sync {
-    /// Makes an account.
+    /// Makes an account: an admin's, if it is the first of an empty store, a member's otherwise.
     ///
     /// # Errors
     ///
     /// [`StoreError::Taken`] when another has its name or address; of two racing for one, one.
-    async fn add_user(&self, user: NewUser) -> Result<(), StoreError>;
+    async fn add_user(&self, user: NewUser) -> Result<AccountRole, StoreError>;
+
+    /// Whether there is no account yet.
+    async fn has_no_users(&self) -> Result<bool, StoreError>;
+
+    /// The account of a user, as it is now.
+    async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError>;
+
+    /// Gives a user a role.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::LastAdmin`] when there would be no admin left; of two who step down at once, one stays.
+    async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError>;
+
+    /// All users with their roles, by name: at most `limit` of those whose keys come after this one.
+    async fn users(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<(User, AccountRole)>, StoreError>;
 
     /// The account somebody signs in to.
     async fn find_account(&self, login: &Login) -> Result<Option<Account>, StoreError>;

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// A change to a message that may not be made; nothing was appended.
     #[error("{0}")]
     Refused(Refusal),
+    /// The user is the only admin.
+    #[error("there would be no admin")]
+    LastAdmin,
     /// There is a room with this id, which the user may not know of, or did not mean to enter.
     #[error("the room’s id is taken")]
     RoomTaken,

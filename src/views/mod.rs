@@ -6,6 +6,7 @@
 //! done by the page around it.
 
 mod actions;
+mod admin;
 mod avatar;
 mod fragment_cache;
 mod mentions;
@@ -25,6 +26,7 @@ use crate::domain::{
 use crate::markup::{self, Mark, Part};
 
 pub use actions::MessageActions;
+pub use admin::AdminPage;
 // The templates name those who reacted.
 use actions::{named_in_row, reactors};
 pub use avatar::Avatar;
@@ -101,6 +103,8 @@ impl Field<'_> {
 pub struct SignUpPage<'a> {
     /// Name, address, password.
     pub fields: [Field<'a>; 3],
+    /// The secret of the link that led here.
+    pub invite: &'a str,
     /// Why signing up failed, where no field is to blame.
     pub error: Option<&'a str>,
 }

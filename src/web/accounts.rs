@@ -11,6 +11,7 @@ use super::client::ClientAddress;
 use super::cookies::SessionCookies;
 use super::extract::SignedIn;
 use super::form::{Input, Payload};
+use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::sessions;
 use crate::auth::password::NewPassword;
@@ -22,10 +23,11 @@ use crate::store::{StoreError, UserField};
 use crate::views::{Field, SignUpPage};
 
 /// `GET /signup`.
-pub(super) async fn new(user: Option<SignedIn>) -> Response {
+pub(super) async fn new(user: Option<SignedIn>, query: Query) -> Response {
+    let invite = query.find("invite").unwrap_or("");
     match user {
         Some(_) => Redirect::to("/rooms").into_response(),
-        None => respond::html(StatusCode::OK, &page("", "", &[], None)),
+        None => respond::html(StatusCode::OK, &page("", "", invite, &[], None)),
     }
 }
 
@@ -36,6 +38,8 @@ pub(super) struct SignUp {
     username: String,
     email: String,
     password: String,
+    /// The secret of the link that the server has printed, while nobody is here.
+    invite: String,
 }
 
 impl Input for SignUp {}
@@ -52,10 +56,11 @@ pub(super) async fn create(
         username,
         email,
         password: typed_password,
+        invite,
     } = &sent;
     let refused = |errors: Vec<(&'static str, String)>| {
         if format.is_html() {
-            let page = page(username, email, &errors, None);
+            let page = page(username, email, invite, &errors, None);
             Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page))
         } else {
             Err(AppError::InvalidFields(errors))
@@ -66,7 +71,7 @@ pub(super) async fn create(
             return Err(error);
         }
         let detail = error.detail();
-        let page = page(username, email, &[], Some(&detail));
+        let page = page(username, email, invite, &[], Some(&detail));
         Ok(respond::html_error(&error, &page))
     };
     let (name, address, password) = match (
@@ -85,6 +90,9 @@ pub(super) async fn create(
             return refused(errors.into_iter().filter_map(wrong).collect());
         }
     };
+    if is_closed_to_strangers(&app, &sent.invite).await? {
+        return put_off(AppError::NotInvited);
+    }
     // Each costs a hash, and tells whether a name is taken.
     let counted: Vec<Limited> = limits::networks(client)
         .into_iter()
@@ -108,7 +116,7 @@ pub(super) async fn create(
         password_hash,
     });
     let user = match added.await {
-        Ok(()) => user,
+        Ok(_) => user,
         Err(StoreError::Taken(field)) => {
             let again = sign_up_again(&app, &user.username, &address, client, typed_password);
             match again.await {
@@ -128,6 +136,13 @@ pub(super) async fn create(
         ResponseFormat::Text => signed_in.text(StatusCode::CREATED),
     };
     Ok((kept, answer).into_response())
+}
+
+/// The first account is an admin's, so of a server that others reach it is made by whoever has the link that was
+/// printed at its start.
+async fn is_closed_to_strangers(app: &AppState, invite: &str) -> Result<bool, AppError> {
+    let is_open = app.config.bind_addr.ip().is_loopback() || invite == app.keys.first_invite();
+    Ok(!is_open && app.store.has_no_users().await?)
 }
 
 /// Nobody is called what stands for everybody.
@@ -176,6 +191,7 @@ fn taken(field: UserField) -> (&'static str, String) {
 fn page<'a>(
     username: &'a str,
     email: &'a str,
+    invite: &'a str,
     errors: &'a [(&'static str, String)],
     error: Option<&'a str>,
 ) -> SignUpPage<'a> {
@@ -185,6 +201,7 @@ fn page<'a>(
     };
     SignUpPage {
         error,
+        invite,
         fields: [
             Field {
                 name: "username",

@@ -7,7 +7,7 @@ use super::cookies::SessionCookies;
 use super::query::Query;
 use crate::auth::headers;
 use crate::auth::token::{Claims, Verified};
-use crate::domain::{Posting, RoomId, Seq, Session, User, UserId};
+use crate::domain::{AccountRole, Posting, RoomId, Seq, Session, User, UserId};
 use crate::error::{AppError, ReadOnly};
 use crate::in_flight::Ticket;
 use crate::limits::Limited;
@@ -133,14 +133,6 @@ fn no_member(relation: Relation, room: RoomId, user: User) -> AppError {
     }
 }
 
-impl RoomMember {
-    /// Whether they are an owner of the room now.
-    pub(super) async fn owns(&self, app: &AppState) -> Result<bool, AppError> {
-        let owners = app.store.owners(&self.room).await?;
-        Ok(owners.contains(&self.signed_in.user.id))
-    }
-}
-
 impl FromRequestParts<AppState> for RoomMember {
     type Rejection = AppError;
 
@@ -166,6 +158,59 @@ impl FromRequestParts<AppState> for RoomMember {
     }
 }
 
+/// Whether somebody decides about a room now: an owner, or an admin where it is no conversation.
+pub(super) async fn decides(app: &AppState, room: &RoomId, user: UserId) -> Result<bool, AppError> {
+    let is_owner = app.store.owners(room).await?.contains(&user);
+    Ok(is_owner || !room.is_direct() && is_admin(app, user).await?)
+}
+
+/// Whether somebody is an admin now.
+pub(super) async fn is_admin(app: &AppState, user: UserId) -> Result<bool, AppError> {
+    let account = app.store.account(user).await?;
+    Ok(account.is_some_and(|account| account.role == AccountRole::Admin))
+}
+
+/// Somebody who may see who is in the room of the path, and its settings: a member, or an admin.
+pub(super) struct RoomViewer {
+    pub(super) user: User,
+    pub(super) room: RoomId,
+    /// Whether they decide about it.
+    pub(super) decides: bool,
+}
+
+impl FromRequestParts<AppState> for RoomViewer {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
+        let refused = match RoomMember::from_request_parts(parts, app).await {
+            Ok(member) => {
+                let (user, room) = (member.signed_in.user, member.room);
+                let decides = decides(app, &room, user.id).await?;
+                return Ok(Self {
+                    user,
+                    room,
+                    decides,
+                });
+            }
+            Err(refused @ (AppError::NotMember { .. } | AppError::Banned)) => refused,
+            Err(error) => return Err(error),
+        };
+        let signed_in =
+            <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
+        let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
+        let user = signed_in.user;
+        let is_theirs = !room.is_direct() && is_admin(app, user.id).await?;
+        match is_theirs && app.store.settings(&room).await?.is_some() {
+            true => Ok(Self {
+                user,
+                room,
+                decides: true,
+            }),
+            false => Err(refused),
+        }
+    }
+}
+
 /// Somebody who decides about the room of the path.
 pub(super) struct RoomOwner {
     pub(super) user: User,
@@ -176,13 +221,31 @@ impl FromRequestParts<AppState> for RoomOwner {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
-        let member = RoomMember::from_request_parts(parts, app).await?;
-        match member.owns(app).await? {
-            true => Ok(Self {
-                user: member.signed_in.user,
-                room: member.room,
-            }),
+        let viewer = RoomViewer::from_request_parts(parts, app).await?;
+        let RoomViewer {
+            user,
+            room,
+            decides,
+        } = viewer;
+        match decides {
+            true => Ok(Self { user, room }),
             false => Err(AppError::NotOwner),
+        }
+    }
+}
+
+/// An admin of this server.
+pub(super) struct Admin(pub(super) User);
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
+        let signed_in =
+            <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
+        match is_admin(app, signed_in.user.id).await? {
+            true => Ok(Self(signed_in.user)),
+            false => Err(AppError::NotAdmin),
         }
     }
 }
@@ -197,9 +260,7 @@ pub(super) async fn read_only(
     let is_for_owners = settings.posting == Posting::Owners;
     Ok(match settings.is_archived {
         true => Some(ReadOnly::Archived),
-        false if is_for_owners && !app.store.owners(room).await?.contains(&user) => {
-            Some(ReadOnly::OwnersWrite)
-        }
+        false if is_for_owners && !decides(app, room, user).await? => Some(ReadOnly::OwnersWrite),
         false => None,
     })
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::extract::{RoomMember, read_only};
+use super::extract::{RoomMember, decides, read_only};
 use super::form::{Input, Payload};
 use super::log_range::PAGE;
 use super::messages::{find, head, new_nonce, newer, older};
@@ -55,9 +55,9 @@ impl FromRequestParts<AppState> for Target {
 }
 
 impl Target {
-    /// Whether its reader is an owner of the room.
+    /// Whether its reader decides about the room.
     async fn owns_room(&self, app: &AppState) -> Result<bool, AppError> {
-        Ok(app.store.owners(&self.room).await?.contains(&self.user.id))
+        decides(app, &self.room, self.user.id).await
     }
 
     /// Where a message has its page.

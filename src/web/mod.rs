@@ -1,6 +1,7 @@
 //! HTTP: the routes, the layers around them, and a handler for each.
 
 mod accounts;
+mod admin;
 mod assets;
 mod avatars;
 mod client;
@@ -77,6 +78,8 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms", get(rooms::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
         .route("/mentions", get(mentions::index))
+        .route("/admin", get(admin::index))
+        .route("/admin/people/{username}/role", post(admin::set_role))
         .route("/new", get(rooms::new))
         .route("/directs", get(directs::new).post(directs::create))
         .route(

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::extract::{RoomMember, RoomOwner};
+use super::extract::{RoomOwner, RoomViewer, decides};
 use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
@@ -68,13 +68,13 @@ impl<'a> From<&'a PersonRow> for PersonShape<'a> {
 pub(super) async fn index(
     State(app): State<AppState>,
     format: ResponseFormat,
-    member: RoomMember,
+    viewer: RoomViewer,
     query: Query,
 ) -> Result<Response, AppError> {
     let typed = query.find("q").unwrap_or("").trim();
     let typed = typed.strip_prefix('@').unwrap_or(typed);
     let after = query.find("after").unwrap_or("");
-    let (room, user) = (&member.room, &member.signed_in.user);
+    let (room, user) = (&viewer.room, &viewer.user);
     if format == ResponseFormat::Fragment {
         let people = &offered(&app, room, typed, user.id).await?;
         let room = Mentions::ROOM.starts_with(&typed.to_lowercase());
@@ -124,7 +124,7 @@ async fn page(
 ) -> Result<Response, AppError> {
     let (people, next) = listed(app, room, typed, after).await?;
     let settings = app.store.settings(room).await?.unwrap_or_default();
-    let is_owner = app.store.owners(room).await?.contains(&user.id);
+    let is_owner = decides(app, room, user.id).await?;
     let banned = match is_owner {
         true => app.store.banned(room, BANNED_LISTED).await?,
         false => Vec::new(),

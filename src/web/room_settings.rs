@@ -5,7 +5,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::extract::{RoomMember, RoomOwner};
+use super::extract::{RoomOwner, RoomViewer};
 use super::form::{Input, Payload, given};
 use super::message::done;
 use super::respond::{self, ResponseFormat};
@@ -31,14 +31,13 @@ struct Settings<'a> {
 pub(super) async fn show(
     State(app): State<AppState>,
     format: ResponseFormat,
-    member: RoomMember,
+    viewer: RoomViewer,
 ) -> Result<Response, AppError> {
-    let (room, user) = (&member.room, &member.signed_in.user);
+    let (room, user) = (&viewer.room, &viewer.user);
     let settings = app.store.settings(room).await?.unwrap_or_default();
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
-            let is_owner = member.owns(&app).await?;
-            let page = RoomSettingsPage::of(user, room, &settings, is_owner);
+            let page = RoomSettingsPage::of(user, room, &settings, viewer.decides);
             respond::html(StatusCode::OK, &page)
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {

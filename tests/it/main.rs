@@ -27,6 +27,7 @@ macro_rules! on_both_stores {
 
 mod access;
 mod accounts;
+mod admins;
 mod asking;
 mod backups;
 mod balancer;

@@ -69,6 +69,8 @@ async fn every_page(server: &Server) -> Vec<Page> {
         ("older messages", &ana, &middle, 200),
         ("one message", &ana, "/rooms/tea/messages/3", 200),
         ("a new room", &ana, "/rooms/nobodys", 404),
+        ("administration", &ana, "/admin", 200),
+        ("none for others", &ben, "/admin", 403),
         ("a room to be made", &ana, "/new", 200),
         ("whom to write to", &ana, "/directs?with=%22%3Cben", 200),
         ("a conversation", &ana, &conversation, 200),

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use parlor::domain::{
-    Author, Email, Event, EventKind, Login, Mentions, MessageBody, NewEvent, NewKind, NewUser,
-    Nonce, RoomId, Session, SessionId, Timestamp, User, UserId, Username,
+    AccountRole, Author, Email, Event, EventKind, Login, Mentions, MessageBody, NewEvent, NewKind,
+    NewUser, Nonce, RoomId, Session, SessionId, Timestamp, User, UserId, Username,
 };
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
@@ -401,7 +401,7 @@ async fn of_those_racing_for_a_name_one_gets_it(backend: Backend) {
     }
     let ended = racers.join_all().await;
     assert_eq!(ended.iter().filter(|ended| ended.is_ok()).count(), 1);
-    let taken = |ended: &&Result<(), StoreError>| {
+    let taken = |ended: &&Result<AccountRole, StoreError>| {
         matches!(ended, Err(StoreError::Taken(UserField::Username)))
     };
     assert_eq!(ended.iter().filter(taken).count(), 9);

@@ -10,8 +10,8 @@ use unicode_security::GeneralSecurityProfile;
 
 use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
-    Access, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody, Nonce, Posting,
-    Reactions, Role, RoomId, Seq, SessionId, UserId, Username,
+    Access, AccountRole, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody, Nonce,
+    Posting, Reactions, Role, RoomId, Seq, SessionId, UserId, Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -162,7 +162,13 @@ impl Checker {
                 email,
                 password_hash,
                 created_at,
+                role,
             } => {
+                let role = role.as_deref();
+                ensure!(
+                    role.is_none_or(|role| role == AccountRole::Admin.as_str()),
+                    "its role is none"
+                );
                 is_written_like(id, &UserId::parse(id)?)?;
                 self.follows(id.clone())?;
                 ensure!(is_name(username), "its username is none");

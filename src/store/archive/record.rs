@@ -94,6 +94,9 @@ pub enum Record {
         password_hash: String,
         /// When it was made.
         created_at: i64,
+        /// `admin`, of who is one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        role: Option<String>,
     },
     /// The end: an export that was cut off has none.
     End(Counts),

@@ -2,30 +2,33 @@
 
 use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
+use mongodb::options::ReadConcern;
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
 use super::MongoStore;
-use super::collections::{Collections, find_linearizable};
+use super::collections::{Collections, Meta, find_linearizable};
 use super::errors::{duplicate_key, unreadable};
-use super::retry::retry;
-use crate::domain::{Account, Email, Login, NewUser, User, UserId, Username};
-use crate::store::{Accounts, StoreError, UserField};
+use super::retry::{Backoff, attempt, retry};
+use crate::domain::{Account, AccountRole, Email, Login, NewUser, User, UserId, Username};
+use crate::store::{Accounts, StoreError, UserField, deadline};
 
-pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), StoreError> {
-    let username = &new.user.username;
-    let user = doc! {
-        "_id": new.user.id.to_string(),
-        "username": username.as_str(),
-        "username_key": username.key(),
-        "username_shape": username.shape(),
-        "email": new.email.as_str(),
-        "email_key": new.email.key(),
-        "password_hash": &new.password_hash,
-        "created_at": DateTime::now(),
+pub(super) async fn add(
+    collections: &Collections,
+    new: &NewUser,
+) -> Result<AccountRole, StoreError> {
+    if has_no_users(collections).await?
+        && let Some(role) = add_first(collections, new).await?
+    {
+        return Ok(role);
+    }
+    let add = || {
+        collections
+            .users
+            .insert_one(document_of(new, AccountRole::Member))
     };
-    let add = || collections.users.insert_one(&user);
-    let Err(error) = retry("add a user", add).await else {
-        return Ok(());
+    let Err(error) = retry(ADD, add).await else {
+        return Ok(AccountRole::Member);
     };
     let Some(says) = duplicate_key(&error) else {
         return Err(error);
@@ -37,9 +40,149 @@ pub(super) async fn add(collections: &Collections, new: &NewUser) -> Result<(), 
     // It may be our own, from an attempt whose answer was lost.
     let own = doc! { "_id": new.user.id.to_string() };
     match find_linearizable("find a user", &collections.users, own).await? {
-        Some(_) => Ok(()),
+        Some(_) => Ok(AccountRole::Member),
         None => Err(StoreError::Taken(taken)),
     }
+}
+
+const ADD: &str = "add a user";
+
+fn document_of(new: &NewUser, role: AccountRole) -> Document {
+    let username = &new.user.username;
+    doc! {
+        "_id": new.user.id.to_string(),
+        "username": username.as_str(),
+        "username_key": username.key(),
+        "username_shape": username.shape(),
+        "email": new.email.as_str(),
+        "email_key": new.email.key(),
+        "password_hash": &new.password_hash,
+        "role": role.as_str(),
+        "created_at": DateTime::now(),
+    }
+}
+
+/// Makes the first account, an admin's, together with a note that there is one; of those who try, one succeeds.
+/// `None` when somebody was faster.
+async fn add_first(
+    collections: &Collections,
+    new: &NewUser,
+) -> Result<Option<AccountRole>, StoreError> {
+    let note = || doc! { "_id": Meta::FirstAdmin.name(), "value": new.user.id.to_string() };
+    let add = || async {
+        let mut session = collections.database.client().start_session().await?;
+        session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .await?;
+        collections
+            .meta
+            .insert_one(note())
+            .session(&mut session)
+            .await?;
+        let document = document_of(new, AccountRole::Admin);
+        collections
+            .users
+            .insert_one(document)
+            .session(&mut session)
+            .await?;
+        session.commit_transaction().await
+    };
+    let mut backoff = Backoff::new();
+    let until = deadline::current();
+    loop {
+        // A conflict means that somebody else is at it; an unknown end, that it may be done.
+        let failed = match attempt(ADD, add()).await {
+            Ok(()) => return Ok(Some(AccountRole::Admin)),
+            Err(failed) => failed,
+        };
+        let noted = doc! { "_id": Meta::FirstAdmin.name() };
+        let noted = find_linearizable(ADD, &collections.meta, noted).await?;
+        if let Some(noted) = noted {
+            let own = new.user.id.to_string();
+            let is_own = noted.get_str("value").is_ok_and(|first| first == own);
+            return Ok(is_own.then_some(AccountRole::Admin));
+        }
+        if Instant::now() >= until {
+            return Err(failed);
+        }
+        backoff.pause().await;
+    }
+}
+
+async fn has_no_users(collections: &Collections) -> Result<bool, StoreError> {
+    let find = || {
+        collections
+            .users
+            .find_one(doc! {})
+            .projection(doc! { "_id": 1 })
+    };
+    Ok(retry("look for accounts", find).await?.is_none())
+}
+
+/// Gives a role in one transaction with a look at whether an admin is left. All that do so write the same document,
+/// so that none of them looks past another.
+async fn set_role(
+    collections: &Collections,
+    user: UserId,
+    role: AccountRole,
+) -> Result<(), StoreError> {
+    const OPERATION: &str = "give a role";
+    let set = || async {
+        let mut session = collections.database.client().start_session().await?;
+        session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .await?;
+        let by_id = doc! { "_id": user.to_string() };
+        let set = doc! { "$set": { "role": role.as_str() } };
+        let users = &collections.users;
+        users.update_one(by_id, set).session(&mut session).await?;
+        let turn = doc! { "$inc": { "value": 1_i64 } };
+        let of_turns = doc! { "_id": Meta::RoleChanges.name() };
+        let turns = collections.meta.update_one(of_turns, turn).upsert(true);
+        turns.session(&mut session).await?;
+        let admin = doc! { "role": AccountRole::Admin.as_str() };
+        let has_admin = users.find_one(admin).session(&mut session).await?.is_some();
+        if has_admin || role == AccountRole::Admin {
+            session.commit_transaction().await?;
+            return Ok(true);
+        }
+        session.abort_transaction().await?;
+        Ok(false)
+    };
+    let mut backoff = Backoff::new();
+    let until = deadline::current();
+    loop {
+        // Done twice, it is done once.
+        match attempt(OPERATION, set()).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(StoreError::LastAdmin),
+            Err(failed) if Instant::now() >= until => return Err(failed),
+            Err(_) => backoff.pause().await,
+        }
+    }
+}
+
+async fn users(
+    collections: &Collections,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<(User, AccountRole)>, StoreError> {
+    let later = doc! { "username_key": { "$gt": after } };
+    let found = retry("list users", || async {
+        let found = collections.users.find(later.clone());
+        let found = found.sort(doc! { "username_key": 1 }).limit(limit as i64);
+        found.await?.collect::<Result<Vec<_>, _>>().await
+    });
+    let user = |found: &Document| Ok((user_from(found)?, role_from(found)));
+    found.await?.iter().map(user).collect()
+}
+
+/// Of a version before this one everybody is a member.
+fn role_from(user: &Document) -> AccountRole {
+    user.get_str("role")
+        .map_or(AccountRole::default(), AccountRole::stored)
 }
 
 /// Gives addresses beyond ASCII the key of this version, under which all spellings of a domain are one.
@@ -83,17 +226,18 @@ pub(super) async fn find_account(
     };
     let find = || collections.users.find_one(by.clone());
     let account = retry("find an account", find).await?;
-    account
-        .map(|account| {
-            let password_hash = account
-                .get_str("password_hash")
-                .map_err(unreadable("read an account"))?;
-            Ok(Account {
-                user: user_from(&account)?,
-                password_hash: password_hash.to_owned(),
-            })
-        })
-        .transpose()
+    account.as_ref().map(account_from).transpose()
+}
+
+fn account_from(account: &Document) -> Result<Account, StoreError> {
+    let missing = unreadable("read an account");
+    let text = |key| account.get_str(key).map_err(&missing);
+    Ok(Account {
+        user: user_from(account)?,
+        email: Email::stored(text("email")?),
+        role: role_from(account),
+        password_hash: text("password_hash")?.to_owned(),
+    })
 }
 
 pub(super) fn user_from(document: &Document) -> Result<User, StoreError> {
@@ -112,7 +256,30 @@ pub(super) fn user_of(id: UserId, username: &str) -> User {
 
 #[async_trait]
 impl Accounts for MongoStore {
-    async fn add_user(&self, user: NewUser) -> Result<(), StoreError> {
+    async fn has_no_users(&self) -> Result<bool, StoreError> {
+        has_no_users(&self.collections).await
+    }
+
+    async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError> {
+        let by_id = doc! { "_id": user.to_string() };
+        let find = || self.collections.users.find_one(by_id.clone());
+        let account = retry("find an account", find).await?;
+        account.as_ref().map(account_from).transpose()
+    }
+
+    async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError> {
+        set_role(&self.collections, user, role).await
+    }
+
+    async fn users(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<(User, AccountRole)>, StoreError> {
+        users(&self.collections, &after, limit).await
+    }
+
+    async fn add_user(&self, user: NewUser) -> Result<AccountRole, StoreError> {
         add(&self.collections, &user).await
     }
 

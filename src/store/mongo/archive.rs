@@ -12,7 +12,7 @@ use super::membership_document::{BANNED, ROLE, of_members};
 use super::refusal::plainly;
 use super::retry::retry;
 use super::{event_document, log, migrations, nodes};
-use crate::domain::{Access, Email, EventKind, Posting, RoomId, Seq, Username};
+use crate::domain::{Access, AccountRole, Email, EventKind, Posting, RoomId, Seq, Username};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -106,6 +106,8 @@ async fn export_from(
             email: text(&user, "email")?,
             password_hash: text(&user, "password_hash")?,
             created_at: moment(&user, "created_at")?,
+            role: { user.get_str("role").ok().map(str::to_owned) }
+                .filter(|role| role != AccountRole::Member.as_str()),
         })?;
     }
     exporter.end()
@@ -435,6 +437,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             email,
             password_hash,
             created_at,
+            role,
         } => {
             let (name, address) = (Username::stored(&username), Email::stored(&email));
             (
@@ -447,6 +450,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
                     "email_key": address.key(),
                     "email": email,
                     "password_hash": password_hash,
+                    "role": role.unwrap_or_else(|| AccountRole::Member.as_str().to_owned()),
                     "created_at": at(created_at),
                 },
             )

@@ -233,6 +233,10 @@ pub(super) enum Meta {
     Schema,
     /// The version of the program that wrote the schema.
     Parlor,
+    /// Who made the first account.
+    FirstAdmin,
+    /// How often somebody was given a role.
+    RoleChanges,
 }
 
 impl Meta {
@@ -242,6 +246,8 @@ impl Meta {
             Self::Importing => "importing",
             Self::Schema => "schema",
             Self::Parlor => "parlor",
+            Self::FirstAdmin => "first admin",
+            Self::RoleChanges => "role changes",
         }
     }
 }

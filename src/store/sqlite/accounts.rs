@@ -4,16 +4,25 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
-use crate::domain::{Account, Email, Login, NewUser, Timestamp, User, UserId, Username};
+use crate::domain::{
+    Account, AccountRole, Email, Login, NewUser, Timestamp, User, UserId, Username,
+};
 use crate::store::{Accounts, StoreError, UserField};
 
-pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<(), StoreError> {
+pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<AccountRole, StoreError> {
     let username = &new.user.username;
+    let is_first = has_no_users(connection)
+        .map_err(|error| StoreError::backend("look for accounts", error))?;
+    let role = if is_first {
+        AccountRole::Admin
+    } else {
+        AccountRole::Member
+    };
     let added = connection
         .prepare_cached(
             "INSERT INTO users (id, username, username_key, username_shape, email, email_key,
-                                password_hash, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                password_hash, created_at, role)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -25,10 +34,11 @@ pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<(), StoreErr
                 new.email.key(),
                 new.password_hash,
                 Timestamp::now().as_millis(),
+                role.as_str(),
             ])
         });
     match added {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(role),
         // SQLite names the column of the index that refused.
         Err(rusqlite::Error::SqliteFailure(_, Some(says))) if says.contains("users.username_") => {
             Err(StoreError::Taken(UserField::Username))
@@ -60,24 +70,65 @@ pub(super) fn find_account(
     login: &Login,
 ) -> rusqlite::Result<Option<Account>> {
     let (select, key) = match login {
-        Login::Email(key) => (
-            "SELECT id, username, password_hash FROM users WHERE email_key = ?1",
-            key,
-        ),
-        Login::Username(key) => (
-            "SELECT id, username, password_hash FROM users WHERE username_key = ?1",
-            key,
-        ),
+        Login::Email(key) => ("SELECT * FROM users WHERE email_key = ?1", key),
+        Login::Username(key) => ("SELECT * FROM users WHERE username_key = ?1", key),
     };
     connection
         .prepare_cached(select)?
-        .query_row([key], |row| {
-            Ok(Account {
-                user: user_from(row)?,
-                password_hash: row.get("password_hash")?,
-            })
-        })
+        .query_row([key], account_from)
         .optional()
+}
+
+fn account_from(row: &Row<'_>) -> rusqlite::Result<Account> {
+    Ok(Account {
+        user: user_from(row)?,
+        email: Email::stored(row.get_ref("email")?.as_str()?),
+        role: AccountRole::stored(row.get_ref("role")?.as_str()?),
+        password_hash: row.get("password_hash")?,
+    })
+}
+
+fn has_no_users(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut any = connection.prepare_cached("SELECT 1 FROM users LIMIT 1")?;
+    any.exists([]).map(|any| !any)
+}
+
+pub(super) fn set_role(
+    connection: &Connection,
+    user: UserId,
+    role: AccountRole,
+) -> Result<(), StoreError> {
+    const OPERATION: &str = "give a role";
+    let failed = |error| StoreError::backend(OPERATION, error);
+    connection
+        .prepare_cached("UPDATE users SET role = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute(params![user.to_string(), role.as_str()]))
+        .map_err(failed)?;
+    let has_admin = connection
+        .prepare_cached("SELECT 1 FROM users WHERE role = 'admin' LIMIT 1")
+        .and_then(|mut any| any.exists([]))
+        .map_err(failed)?;
+    // What was written is undone with it. Where there was none before, there is nobody to step down.
+    match has_admin || role == AccountRole::Admin {
+        true => Ok(()),
+        false => Err(StoreError::LastAdmin),
+    }
+}
+
+pub(super) fn users(
+    connection: &Connection,
+    after: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<(User, AccountRole)>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM users WHERE username_key > ?1 ORDER BY username_key LIMIT ?2",
+        )?
+        .query_map(params![after, limit as i64], |row| {
+            let account = account_from(row)?;
+            Ok((account.user, account.role))
+        })?
+        .collect()
 }
 
 /// From the columns `id` and `username`.
@@ -97,7 +148,42 @@ pub(super) fn id_from(row: &Row<'_>, column: &str) -> rusqlite::Result<UserId> {
 
 #[async_trait]
 impl Accounts for SqliteStore {
-    async fn add_user(&self, user: NewUser) -> Result<(), StoreError> {
+    async fn has_no_users(&self) -> Result<bool, StoreError> {
+        self.readers.read("look for accounts", has_no_users).await
+    }
+
+    async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError> {
+        self.readers
+            .read("find an account", move |connection| {
+                connection
+                    .prepare_cached("SELECT * FROM users WHERE id = ?1")?
+                    .query_row([user.to_string()], account_from)
+                    .optional()
+            })
+            .await
+    }
+
+    async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError> {
+        self.writer
+            .write("give a role", move |connection, _| {
+                set_role(connection, user, role)
+            })
+            .await
+    }
+
+    async fn users(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<(User, AccountRole)>, StoreError> {
+        self.readers
+            .read("list users", move |connection| {
+                users(connection, &after, limit)
+            })
+            .await
+    }
+
+    async fn add_user(&self, user: NewUser) -> Result<AccountRole, StoreError> {
         self.writer
             .write("add a user", move |connection, _| add(connection, &user))
             .await

@@ -11,7 +11,9 @@ use super::event_row::select_events;
 use super::lock::{ShutdownMarker, lock};
 use super::migrations::{NEWEST, migrate, version};
 use super::{DATABASE, make_data_dir, states};
-use crate::domain::{Access, Email, EventKind, Posting, Role, Seq, Timestamp, Username};
+use crate::domain::{
+    Access, AccountRole, Email, EventKind, Posting, Role, Seq, Timestamp, Username,
+};
 use crate::files::Part;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -151,6 +153,8 @@ pub(super) fn export_from(
             email: row.get("email")?,
             password_hash: row.get("password_hash")?,
             created_at: row.get("created_at")?,
+            role: Some(row.get("role")?)
+                .filter(|role: &String| role != AccountRole::Member.as_str()),
         })
     })?;
     exporter.end()
@@ -277,12 +281,13 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             email,
             password_hash,
             created_at,
+            role,
         } => {
             let (name, address) = (Username::stored(username), Email::stored(email));
             insert(
                 "INSERT INTO users (id, username, username_key, username_shape, email, email_key,
-                                    password_hash, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                    password_hash, created_at, role)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 params![
                     id,
                     username,
@@ -292,6 +297,7 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
                     address.key(),
                     password_hash,
                     created_at,
+                    role.as_deref().unwrap_or(AccountRole::Member.as_str()),
                 ],
             )
         }

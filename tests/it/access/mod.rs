@@ -277,7 +277,12 @@ async fn owners_add_and_remove_people(backend: Backend) {
 }
 
 async fn owners_decide_and_others_do_not(backend: Backend) {
-    let (server, ana, ben) = at_tea(backend).await;
+    let server = Server::start(backend).await;
+    server.person("admin").await;
+    let (ana, ben) = (server.person("ana").await, server.person("ben").await);
+    for who in [&ana, &ben] {
+        who.enters("tea").await;
+    }
     let cleo = server.person("cleo").await;
     cleo.enters("tea").await;
     let tries = async |who: &Person| {

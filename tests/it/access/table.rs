@@ -22,6 +22,8 @@ enum For {
     Members,
     /// Its owners; or the author of the message, who is one here.
     Owners,
+    /// Admins of the server.
+    Admins,
 }
 
 type Route = (
@@ -32,7 +34,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 49] = [
+const TABLE: [Route; 51] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -154,11 +156,25 @@ const TABLE: [Route; 49] = [
         &[],
     ),
     ("DELETE", "/rooms/{room}/messages/{seq}", For::Owners, &[]),
+    ("GET", "/admin", For::Admins, &[]),
+    (
+        "POST",
+        "/admin/people/{username}/role",
+        For::Admins,
+        &[("role", "member")],
+    ),
     // Whoever is no member has left.
     ("POST", "/rooms/{room}/leave", For::SignedIn, &[]),
     ("POST", "/logout", For::All, &[]),
     ("HEAD", "/healthz", For::All, &[]),
 ];
+
+const EVERYBODY: [&str; 7] = [
+    "stranger", "outsider", "removed", "banned", "admin", "member", "owner",
+];
+
+/// What an admin sees of a room without being in it.
+const IS_VIEWED: [&str; 2] = ["/people", "/settings"];
 
 /// The routes that the program has, as its source says: method and path.
 fn routes() -> BTreeSet<(String, String)> {
@@ -191,7 +207,7 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
 
     let server = Server::start(backend).await;
     let mut people = HashMap::new();
-    for name in ["owner", "member", "outsider", "removed", "banned"] {
+    for name in ["admin", "owner", "member", "outsider", "removed", "banned"] {
         people.insert(name, server.person(name).await);
     }
     server.person("somebody").await;
@@ -223,15 +239,10 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
     let mut wrong = Vec::new();
     for (method, path, whom, form) in TABLE {
         // What only its owners do is done last by them, as it may be done once.
-        for name in [
-            "stranger", "outsider", "removed", "banned", "member", "owner",
-        ] {
+        for name in EVERYBODY {
             for access in ["open", "unlisted", "private", "direct"] {
-                let username = if path.ends_with("role") {
-                    "owner"
-                } else {
-                    "somebody"
-                };
+                let is_room_role = path.ends_with("role") && path.contains("{room}");
+                let username = if is_room_role { "owner" } else { "somebody" };
                 let path = path
                     .replace("{room}", if access == "direct" { direct } else { access })
                     .replace("{seq}", &messages[access].to_string())
@@ -267,7 +278,7 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
 /// The status of a refusal; `None` where there is none.
 fn expected(whom: For, name: &str, access: &str, path: &str) -> Option<StatusCode> {
     let is_direct = access == "direct";
-    let is_outside = ["outsider", "removed", "banned"].contains(&name);
+    let is_outside = ["admin", "outsider", "removed", "banned"].contains(&name);
     match whom {
         For::All => None,
         _ if name == "stranger" => Some(StatusCode::UNAUTHORIZED),
@@ -275,6 +286,15 @@ fn expected(whom: For, name: &str, access: &str, path: &str) -> Option<StatusCod
             Some(StatusCode::UNPROCESSABLE_ENTITY)
         }
         For::SignedIn => None,
+        For::Admins if name == "admin" => None,
+        For::Admins => Some(StatusCode::FORBIDDEN),
+        // They decide about rooms, and read what is written there once they are seen to enter.
+        For::Owners if name == "admin" && !is_direct && !path.contains("/messages") => None,
+        For::Members
+            if name == "admin" && !is_direct && IS_VIEWED.iter().any(|end| path.ends_with(end)) =>
+        {
+            None
+        }
         _ if is_outside && (is_direct || access == "private") => Some(StatusCode::NOT_FOUND),
         _ if is_outside => Some(StatusCode::FORBIDDEN),
         For::Members => None,

@@ -136,4 +136,13 @@ async fn two_people_talk_alone() {
     ana.clicks(".bar .back").await;
     ana.sees("Your rooms").await;
     look.at("lobby-with-a-conversation").await;
+    // Ben was here first, and is the admin.
+    ben.post("/admin/people/ana/role", &[("role", "admin")])
+        .await;
+    ana.goto(&format!("{}/admin", server.base)).await;
+    ana.clicks(".people li:nth-child(2) summary").await;
+    look.at("admin").await;
+    ana.clicks(".people li:nth-child(2) .acts button").await;
+    ana.until("document.querySelectorAll('.tag.owner').length === 1")
+        .await;
 }

@@ -43,6 +43,13 @@ impl Person {
         person
     }
 
+    /// Somebody who signed up elsewhere, or earlier.
+    pub async fn sign_in(base: &str, name: &str) -> Self {
+        let mut person = Self::nobody(base);
+        person.name = name.to_owned();
+        person.signs_in_again().await
+    }
+
     /// The same person with a new session.
     pub async fn signs_in_again(&self) -> Self {
         let form = [("username", self.name.as_str()), ("password", PASSWORD)];

@@ -15,7 +15,7 @@ struct Migration {
     code: Option<fn(&Connection) -> anyhow::Result<()>>,
 }
 
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration {
         sql: include_str!("1_first.sql"),
         code: None,
@@ -38,6 +38,10 @@ const MIGRATIONS: [Migration; 6] = [
     },
     Migration {
         sql: include_str!("6_access.sql"),
+        code: None,
+    },
+    Migration {
+        sql: include_str!("7_accounts.sql"),
         code: None,
     },
 ];

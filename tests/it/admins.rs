@@ -1,0 +1,300 @@
+//! The first admin, and those after.
+
+use std::process::Command;
+
+use parlor::domain::AccountRole;
+use parlor::store::StoreError;
+use reqwest::StatusCode;
+use reqwest::header::ACCEPT;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::access::posts;
+use crate::store_contract::{new_user, open};
+use crate::support::{
+    Backend, MongoDb, PASSWORD, Person, Server, assert_contains, assert_lacks, free_port,
+};
+
+on_both_stores!(
+    the_first_account_is_an_admins,
+    an_admin_is_always_left,
+    of_fifty_who_sign_up_first_one_is_an_admin,
+    admins_decide_about_rooms,
+    beyond_loopback_the_first_account_takes_a_link,
+    the_command_line_makes_admins,
+);
+
+async fn the_first_account_is_an_admins(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    assert!(store.has_no_users().await.unwrap());
+    let mut all = JoinSet::new();
+    for number in 0..30 {
+        let (store, user) = (
+            std::sync::Arc::clone(store),
+            new_user(&format!("user{number}")),
+        );
+        all.spawn(async move { (user.user.id, store.add_user(user).await.unwrap()) });
+    }
+    let mut admins = Vec::new();
+    for (id, role) in all.join_all().await {
+        let account = store.account(id).await.unwrap().unwrap();
+        assert_eq!(account.role, role);
+        admins.extend((role == AccountRole::Admin).then_some(id));
+    }
+    assert_eq!(admins.len(), 1);
+    assert!(!store.has_no_users().await.unwrap());
+    let listed = store.users(String::new(), 100).await.unwrap();
+    assert_eq!(listed.len(), 30);
+    let names: Vec<String> = listed.iter().map(|(user, _)| user.username.key()).collect();
+    assert!(names.is_sorted());
+}
+
+/// Invariant: however many step down at once, one admin stays.
+async fn an_admin_is_always_left(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    let mut admins = Vec::new();
+    for name in ["ana", "ben", "cleo", "dan"] {
+        let user = opened.user(name).await;
+        store
+            .set_account_role(user.id, AccountRole::Admin)
+            .await
+            .unwrap();
+        admins.push(user.id);
+    }
+    for round in 0..5 {
+        let mut all = JoinSet::new();
+        for admin in admins.clone() {
+            let store = std::sync::Arc::clone(store);
+            all.spawn(async move { store.set_account_role(admin, AccountRole::Member).await });
+        }
+        let mut refused = 0;
+        for done in all.join_all().await {
+            if let Err(error) = done {
+                assert!(matches!(error, StoreError::LastAdmin), "{error:?}");
+                refused += 1;
+            }
+        }
+        let left = store.users(String::new(), 10).await.unwrap();
+        let left = left.iter().filter(|(_, role)| *role == AccountRole::Admin);
+        assert_eq!((refused, left.count()), (1, 1), "round {round}");
+        for admin in &admins {
+            store
+                .set_account_role(*admin, AccountRole::Admin)
+                .await
+                .unwrap();
+        }
+    }
+}
+
+async fn of_fifty_who_sign_up_first_one_is_an_admin(backend: Backend) {
+    let server = Server::start(backend).await;
+    let other = server.another_node_on(backend).await;
+    let bases = [
+        server.base.clone(),
+        other.as_ref().unwrap_or(&server).base.clone(),
+    ];
+    let mut all = JoinSet::new();
+    for number in 0..50 {
+        let base = bases[number % 2].clone();
+        all.spawn(async move { Person::sign_up(&base, &format!("user{number}")).await });
+    }
+    let mut admins = Vec::new();
+    for person in all.join_all().await {
+        let answer = person.get_as("application/json", "/admin").await;
+        if answer.status() == StatusCode::OK {
+            admins.push((person, answer.json::<Value>().await.unwrap()));
+        }
+    }
+    assert_eq!(admins.len(), 1);
+    let (admin, listed) = &admins[0];
+    let people = listed["people"].as_array().unwrap();
+    assert_eq!(people.len(), 50);
+    let roles = people.iter().filter(|one| one["role"] == "admin");
+    assert_eq!(
+        roles.map(|one| &one["username"]).collect::<Vec<_>>(),
+        [&admin.name]
+    );
+}
+
+async fn admins_decide_about_rooms(backend: Backend) {
+    let server = Server::start(backend).await;
+    let (admin, ana) = (server.person("admin").await, server.person("ana").await);
+    posts(&ana, "/rooms", &[("room", "den"), ("access", "private")]).await;
+    let said = ana.says("den", "hello").await;
+    let people = admin.json("/rooms/den/people").await;
+    assert_eq!(people["people"][0]["username"], "ana");
+    assert_contains(
+        &admin.get("/rooms/den/people").await.text().await.unwrap(),
+        "Add somebody",
+    );
+    // They are seen to enter before they read.
+    assert_eq!(
+        admin.get("/rooms/den").await.status(),
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        posts(&admin, "/rooms/den/people", &[("username", "admin")]).await,
+        201
+    );
+    let path = format!("/rooms/den/messages/{said}/delete");
+    assert_eq!(posts(&admin, &path, &[]).await, StatusCode::NO_CONTENT);
+    let log = ana.log("den").await;
+    assert_eq!(log[2]["author"]["username"], "admin");
+    assert_eq!(
+        posts(&admin, "/rooms/den/settings", &[("name", "Den")]).await,
+        204
+    );
+    assert_eq!(
+        posts(&admin, "/rooms/den/people/ana/role", &[("role", "member")]).await,
+        204
+    );
+    // A conversation is none of theirs.
+    let ben = server.person("ben").await;
+    let led = ana.post("/directs", &[("with", "ben")]).await;
+    let direct = led.headers()["location"].to_str().unwrap().to_owned();
+    for path in ["", "/people", "/settings"] {
+        let refused = admin.get(&format!("{direct}{path}")).await;
+        assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+    }
+    let led = admin.post("/directs", &[("with", "ben")]).await;
+    let own = led.headers()["location"].to_str().unwrap().to_owned();
+    assert_eq!(
+        posts(&admin, &format!("{own}/settings"), &[("name", "x")]).await,
+        403
+    );
+    // And members are none.
+    assert_eq!(ben.get("/admin").await.status(), StatusCode::FORBIDDEN);
+    let role = "/admin/people/ben/role";
+    assert_eq!(
+        posts(&ben, role, &[("role", "admin")]).await,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(posts(&admin, role, &[("role", "king")]).await, 422);
+    assert_eq!(
+        posts(&admin, role, &[("role", "admin")]).await,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(ben.get("/admin").await.status(), StatusCode::OK);
+    let own = "/admin/people/admin/role";
+    assert_eq!(
+        posts(&admin, own, &[("role", "member")]).await,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(admin.get("/admin").await.status(), StatusCode::FORBIDDEN);
+    let last = posts(&ben, role, &[("role", "member")]).await;
+    assert_eq!(last, StatusCode::CONFLICT);
+    let page = ben
+        .post(role, &[("role", "member")])
+        .await
+        .text()
+        .await
+        .unwrap();
+    assert_contains(&page, "There would be no admin left.");
+}
+
+async fn beyond_loopback_the_first_account_takes_a_link(backend: Backend) {
+    let port = free_port();
+    let address = format!("0.0.0.0:{port}");
+    let base = format!("http://127.0.0.1:{port}");
+    let settings = [("BIND_ADDR", address.as_str()), ("PUBLIC_URL", &base)];
+    let server = Server::start_with(backend, &settings).await;
+    let output = server.output();
+    let link = output
+        .split_whitespace()
+        .find(|word| word.contains("/signup?invite="));
+    let link = link.expect("a link at the start").to_owned();
+    let (_, secret) = link.split_once("?invite=").unwrap();
+    let signs_up = async |name: &str, invite: &str| {
+        let email = format!("{name}@example.org");
+        let form = [
+            ("username", name),
+            ("email", &email),
+            ("password", PASSWORD),
+            ("invite", invite),
+        ];
+        let nobody = Person::nobody(&base);
+        let request = nobody.request(reqwest::Method::POST, "/signup").form(&form);
+        request
+            .header(ACCEPT, "application/json")
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
+    for wrong in ["", "x", &secret[1..]] {
+        assert_eq!(signs_up("ana", wrong).await, StatusCode::FORBIDDEN);
+    }
+    let nobody = Person::nobody(&base);
+    let form = [
+        ("username", "ana"),
+        ("email", "a@example.org"),
+        ("password", PASSWORD),
+    ];
+    let page = nobody.post("/signup", &form).await;
+    assert_eq!(page.status(), StatusCode::FORBIDDEN);
+    let page = page.text().await.unwrap();
+    assert_contains(&page, "printed at its start");
+    assert_contains(&page, "value=\"ana\"");
+    let page = nobody.get(&format!("/signup?invite={secret}")).await;
+    assert_contains(&page.text().await.unwrap(), &format!("value=\"{secret}\""));
+    assert_eq!(signs_up("ana", secret).await, StatusCode::CREATED);
+    // From then on it is like any.
+    assert_eq!(signs_up("ben", "").await, StatusCode::CREATED);
+    assert_eq!(signs_up("cleo", secret).await, StatusCode::CREATED);
+    let cleo = Person::sign_in(&base, "cleo").await;
+    assert_eq!(cleo.get("/admin").await.status(), StatusCode::FORBIDDEN);
+}
+
+async fn the_command_line_makes_admins(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = vec![
+        ("DATA_DIR", dir.path().display().to_string()),
+        ("JWT_SECRET", "command-line-".repeat(4)),
+    ];
+    if backend == Backend::MongoDb {
+        settings.push(("MONGODB_URI", MongoDb::shared().await.fresh_uri()));
+    }
+    let borrowed: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let mut server = Server::start_with(Backend::Sqlite, &borrowed).await;
+    for name in ["ana", "ben"] {
+        server.person(name).await;
+    }
+    let user = |act: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_parlor"));
+        let command = command
+            .current_dir(dir.path())
+            .env_clear()
+            .envs(settings.iter().cloned());
+        let output = command.arg("user").args(act).output().unwrap();
+        let says = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), says, errors)
+    };
+    if backend == Backend::Sqlite {
+        let (is_done, _, errors) = user(&["promote", "ben"]);
+        assert!(!is_done);
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+    server.terminate();
+    assert_eq!(user(&["list"]).1, "ana\tadmin\nben\tmember\n");
+    let (is_done, _, errors) = user(&["demote", "ana"]);
+    assert!(!is_done);
+    assert_contains(&errors, "promote another first");
+    assert_contains(&user(&["promote", "nobody"]).2, "nobody is called nobody");
+    let (is_done, _, errors) = user(&["promote", "BEN"]);
+    assert!(is_done, "{errors}");
+    assert_contains(&errors, "ben is an admin now");
+    assert!(user(&["demote", "ana"]).0);
+    let (_, lines, _) = user(&["list", "--json"]);
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["role"], "member");
+    assert_lacks(&lines, PASSWORD);
+    server.start_again().await;
+    let ben = Person::sign_in(&server.base, "ben").await;
+    assert_eq!(ben.get("/admin").await.status(), StatusCode::OK);
+}
