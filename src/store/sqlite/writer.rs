@@ -137,11 +137,12 @@ impl Writer {
         if let Ok(mut who) = self.closing.lock() {
             *who = Some(closing);
         }
-        // Wakes it.
-        self.write("close the database", |_, _| Ok(())).await?;
-        closed
-            .await
-            .map_err(|lost| StoreError::backend("close the database", lost))
+        // Wakes it, unless it was up from the write before, and has heard and ended already.
+        let woken = self.write("close the database", |_, _| Ok(())).await;
+        match closed.await {
+            Ok(()) => Ok(()),
+            Err(lost) => woken.and(Err(StoreError::backend("close the database", lost))),
+        }
     }
 
     /// Fails when the writer has been closed.

@@ -63,3 +63,13 @@ async fn the_writer_comes_back() {
     let written: u32 = writer.write("test", count).await.unwrap();
     assert_eq!(written, 2);
 }
+
+/// Invariant: a writer that is closed right after a write, when it may still be up, is closed in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_right_after_a_write_is_in_order() {
+    for number in 0..2_000 {
+        let writer = start(Box::new(|_| {}));
+        write(&writer, number).await.unwrap();
+        writer.close().await.unwrap();
+    }
+}
