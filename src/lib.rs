@@ -37,6 +37,7 @@ pub mod live;
 pub mod logging;
 pub mod markup;
 pub mod metrics;
+pub mod noted_sessions;
 pub mod server;
 pub mod signals;
 pub mod state;

@@ -19,6 +19,7 @@ use parlor::limits::Limits;
 use parlor::live::{HubBuilder, Renderer};
 use parlor::logging;
 use parlor::metrics::Metrics;
+use parlor::noted_sessions::NotedSessions;
 use parlor::server;
 use parlor::signals::Stop;
 use parlor::state::{AppState, Services};
@@ -245,6 +246,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
         ),
         hub: hub.clone(),
         fragments: FragmentCache::default(),
+        noted_sessions: NotedSessions::default(),
         in_flight: InFlight::new(config.requests_per_user),
         store: Arc::clone(&store),
         config: config.clone(),

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::in_flight::InFlight;
 use crate::limits::Limits;
 use crate::live::Hub;
+use crate::noted_sessions::NotedSessions;
 use crate::store::Store;
 use crate::views::FragmentCache;
 
@@ -47,6 +48,8 @@ pub struct Services {
     pub limits: Limits,
     /// Parts of pages.
     pub fragments: FragmentCache,
+    /// When sessions were last noted.
+    pub noted_sessions: NotedSessions,
     /// Requests in flight.
     pub in_flight: InFlight,
 }

@@ -14,3 +14,29 @@ pub struct Session {
     /// When it ends by itself: the token's `exp`.
     pub expires_at: Timestamp,
 }
+
+/// A sign-in to be kept as a session.
+#[derive(Debug, Clone)]
+pub struct SignIn {
+    /// The session.
+    pub session: Session,
+    /// What they sign in with, in words: `Firefox on Linux`.
+    pub device: String,
+    /// The network address they come from.
+    pub address: String,
+    /// The password's hash that it was checked against.
+    pub password_hash: String,
+}
+
+/// A session, as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenSession {
+    /// The session.
+    pub session: Session,
+    /// See [`SignIn::device`]. Empty when nobody noted it.
+    pub device: String,
+    /// Likewise.
+    pub address: String,
+    /// When it was last used, to within some minutes.
+    pub seen_at: Timestamp,
+}

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 #[cfg(doc)]
 use super::Change;
 use super::StoreError;
-use crate::domain::{Session, SessionId, User};
+use crate::domain::{SeenSession, Session, SessionId, SignIn, User, UserId};
 
 /// The sessions. A caller that goes away does not stop a revocation.
 ///
@@ -16,8 +16,25 @@ use crate::domain::{Session, SessionId, User};
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
 pub trait Sessions: Send + Sync {
-    /// Keeps a new session.
-    async fn add_session(&self, session: Session) -> Result<(), StoreError>;
+    /// Keeps a new session; `false`, and nothing is kept, when the password has been changed since it was checked.
+    async fn add_session(&self, sign_in: SignIn) -> Result<bool, StoreError>;
+
+    /// The sessions of a user that are neither revoked nor over, those used last first.
+    async fn sessions_of(&self, user: UserId) -> Result<Vec<SeenSession>, StoreError>;
+
+    /// Notes that a session is used now, from this address.
+    async fn note_seen(&self, id: SessionId, address: &str) -> Result<(), StoreError>;
+
+    /// Ends all sessions of a user but one; [`Change::SessionRevoked`] follows for each.
+    async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError>;
+
+    /// Gives a user another password, and ends all their sessions but one.
+    async fn set_password(
+        &self,
+        user: UserId,
+        password_hash: String,
+        but: SessionId,
+    ) -> Result<(), StoreError>;
 
     /// A session that is neither revoked nor over, with its user. One that was revoked elsewhere may be
     /// found for up to two seconds.

@@ -5,6 +5,7 @@
 //! the same for every viewer, because all streams share its bytes: what depends on the viewer is
 //! done by the page around it.
 
+mod account;
 mod actions;
 mod admin;
 mod avatar;
@@ -25,6 +26,7 @@ use crate::domain::{
 };
 use crate::markup::{self, Mark, Part};
 
+pub use account::AccountPage;
 pub use actions::MessageActions;
 pub use admin::AdminPage;
 // The templates name those who reacted.

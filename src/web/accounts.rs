@@ -9,13 +9,14 @@ use serde::Deserialize;
 
 use super::client::ClientAddress;
 use super::cookies::SessionCookies;
+use super::device::Device;
 use super::extract::SignedIn;
 use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::sessions;
 use crate::auth::password::NewPassword;
-use crate::domain::{Email, Invalid, Login, Mentions, NewUser, User, UserId, Username};
+use crate::domain::{Account, Email, Invalid, Login, Mentions, NewUser, User, UserId, Username};
 use crate::error::AppError;
 use crate::limits::{self, Limited};
 use crate::state::AppState;
@@ -49,7 +50,7 @@ pub(super) async fn create(
     State(app): State<AppState>,
     ClientAddress(client): ClientAddress,
     format: ResponseFormat,
-    cookies: SessionCookies,
+    (cookies, device): (SessionCookies, Device),
     Payload(sent): Payload<SignUp>,
 ) -> Result<Response, AppError> {
     let SignUp {
@@ -113,14 +114,19 @@ pub(super) async fn create(
     let added = app.store.add_user(NewUser {
         user: user.clone(),
         email: address.clone(),
-        password_hash,
+        password_hash: password_hash.clone(),
     });
-    let user = match added.await {
-        Ok(_) => user,
+    let account = match added.await {
+        Ok(role) => Account {
+            user,
+            email: address,
+            role,
+            password_hash,
+        },
         Err(StoreError::Taken(field)) => {
             let again = sign_up_again(&app, &user.username, &address, client, typed_password);
             match again.await {
-                Ok(Some(user)) => user,
+                Ok(Some(account)) => account,
                 Ok(None) => return refused(vec![taken(field)]),
                 Err(error) => return put_off(error),
             }
@@ -128,8 +134,9 @@ pub(super) async fn create(
         Err(error) => return put_off(error.into()),
     };
     // From here its owner gets in, whatever others try from elsewhere.
-    app.limits.trust_network(user.id, client).await?;
-    let (signed_in, kept) = sessions::sign_in(&app, &cookies, user).await?;
+    app.limits.trust_network(account.user.id, client).await?;
+    let signed_in = sessions::sign_in(&app, &cookies, account, device).await?;
+    let (signed_in, kept) = signed_in.ok_or(AppError::BadCredentials)?;
     let answer = match format {
         ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to("/rooms").into_response(),
         ResponseFormat::Json | ResponseFormat::Ndjson => signed_in.json(StatusCode::CREATED),
@@ -156,7 +163,7 @@ fn not_reserved(name: Username) -> Result<Username, Invalid> {
     }
 }
 
-/// The user whose sign-up this repeats: "Sign up" was clicked twice on a slow line. The second is the first
+/// The account whose sign-up this repeats: "Sign up" was clicked twice on a slow line. The second is the first
 /// if all three inputs are the same, and counts like a sign-in, which it is then.
 async fn sign_up_again(
     app: &AppState,
@@ -164,14 +171,13 @@ async fn sign_up_again(
     address: &Email,
     client: IpAddr,
     password: &str,
-) -> Result<Option<User>, AppError> {
+) -> Result<Option<Account>, AppError> {
     let login = Login::Email(address.key());
     let account = app.store.find_account(&login).await?;
     if account.is_none_or(|account| account.user.username != *name) {
         return Ok(None);
     }
-    let account = sessions::check_password(app, Some(login), client, password).await?;
-    Ok(account.map(|account| account.user))
+    sessions::check_password(app, Some(login), client, password).await
 }
 
 fn taken(field: UserField) -> (&'static str, String) {

@@ -1,9 +1,12 @@
 //! Extractors that guard: a handler that takes one runs only for users who may be there.
 
+use std::time::Instant;
+
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
 use super::cookies::SessionCookies;
+use super::device::Device;
 use super::query::Query;
 use crate::auth::headers;
 use crate::auth::token::{Claims, Verified};
@@ -40,6 +43,12 @@ impl FromRequestParts<AppState> for SignedIn {
             .ok_or(AppError::SignedOut)?;
         if let Some(ticket) = parts.extensions.get::<Ticket>() {
             ticket.admit(user.id)?;
+        }
+        if app.noted_sessions.is_due(session.id, Instant::now()) {
+            let (app, id) = (app.clone(), session.id);
+            let Ok(device) = Device::from_request_parts(parts, &app).await;
+            // Nobody waits for it, and it is tried again later.
+            tokio::spawn(async move { app.store.note_seen(id, &device.address).await });
         }
         // A page of somebody who has signed out meanwhile must not speak for who signed in since.
         let Ok(query) = Query::from_request_parts(parts, app).await;

@@ -1,11 +1,13 @@
 //! HTTP: the routes, the layers around them, and a handler for each.
 
+mod account;
 mod accounts;
 mod admin;
 mod assets;
 mod avatars;
 mod client;
 mod cookies;
+mod device;
 mod directs;
 mod emoji;
 mod errors;
@@ -78,6 +80,10 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms", get(rooms::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
         .route("/mentions", get(mentions::index))
+        .route("/account", get(account::show))
+        .route("/account/password", post(account::set_password))
+        .route("/account/sessions/{id}", delete(account::end_session))
+        .route("/account/sessions/{id}/end", post(account::end_session))
         .route("/admin", get(admin::index))
         .route("/admin/people/{username}/role", post(admin::set_role))
         .route("/new", get(rooms::new))

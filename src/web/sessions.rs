@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::client::ClientAddress;
 use super::cookies::{Said, SessionCookies, SetCookies};
+use super::device::Device;
 use super::extract::SignedIn;
 use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use crate::auth::password::Turn;
 use crate::config::Config;
-use crate::domain::{Account, Login, Session, SessionId, Timestamp, User};
+use crate::domain::{Account, Login, Session, SessionId, SignIn, Timestamp, User};
 use crate::error::AppError;
 use crate::limits::{self, Limited};
 use crate::state::AppState;
@@ -101,6 +102,7 @@ pub(super) async fn create(
     ClientAddress(address): ClientAddress,
     format: ResponseFormat,
     cookies: SessionCookies,
+    device: Device,
     Payload(sent): Payload<Credentials>,
 ) -> Result<Response, AppError> {
     let typed = &sent.username;
@@ -125,7 +127,10 @@ pub(super) async fn create(
         return refused(limited.into());
     }
 
-    let (signed_in, kept) = sign_in(&app, &cookies, account.user).await?;
+    let Some((signed_in, kept)) = sign_in(&app, &cookies, account, device).await? else {
+        // It was the right one a moment ago.
+        return refused(AppError::BadCredentials);
+    };
     let answer = match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             Redirect::to(next.unwrap_or("/rooms")).into_response()
@@ -228,12 +233,18 @@ impl NewSession {
     }
 }
 
-/// Starts a session, never one that the client named; with the cookies that have a browser keep it.
+/// Starts a session, never one that the client named; with the cookies that have a browser keep it. `None` when the
+/// password has been changed since it was checked.
 pub(super) async fn sign_in(
     app: &AppState,
     cookies: &SessionCookies,
-    user: User,
-) -> Result<(NewSession, SetCookies), AppError> {
+    Account {
+        user,
+        password_hash,
+        ..
+    }: Account,
+    device: Device,
+) -> Result<Option<(NewSession, SetCookies)>, AppError> {
     let created_at = Timestamp::now();
     let session = Session {
         id: SessionId::new(),
@@ -245,7 +256,15 @@ pub(super) async fn sign_in(
         .keys
         .sign(&session)
         .map_err(|error| AppError::Internal(error.into()))?;
-    app.store.add_session(session).await?;
+    let sign_in = SignIn {
+        session,
+        device: device.name,
+        address: device.address,
+        password_hash,
+    };
+    if !app.store.add_session(sign_in).await? {
+        return Ok(None);
+    }
 
     let kept = cookies.keep(token.clone(), app.config.session_lifetime);
     let signed_in = NewSession {
@@ -253,7 +272,7 @@ pub(super) async fn sign_in(
         expires_at: session.expires_at,
         user,
     };
-    Ok((signed_in, kept))
+    Ok(Some((signed_in, kept)))
 }
 
 fn page<'a>(username: &'a str, next: Option<&'a str>, error: Option<&'a str>) -> SignInPage<'a> {

@@ -26,6 +26,7 @@ macro_rules! on_both_stores {
 }
 
 mod access;
+mod account;
 mod accounts;
 mod admins;
 mod asking;

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_stream::StreamExt;
 
-use crate::store_contract::{message, new_user};
+use crate::store_contract::{message, new_user, sign_in};
 use crate::support::{MongoDb, eventually};
 
 async fn open(uri: &str) -> Arc<MongoStore> {
@@ -162,7 +162,7 @@ async fn a_revoked_session_is_refused_by_every_node() {
     let ana = somebody(&nodes[0], "ana").await;
     for _ in 0..5 {
         let session = session_of(&ana);
-        nodes[0].add_session(session).await.unwrap();
+        nodes[0].add_session(sign_in(session)).await.unwrap();
         for node in &nodes {
             assert!(node.find_session(session.id).await.unwrap().is_some());
         }
@@ -184,7 +184,7 @@ async fn a_stream_that_begins_anew_misses_no_revocation() {
     let node = open(&format!("{uri}&appName=anew")).await;
     let ana = somebody(&node, "ana").await;
     let session = session_of(&ana);
-    node.add_session(session).await.unwrap();
+    node.add_session(sign_in(session)).await.unwrap();
     let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
     let sessions = client
         .default_database()
@@ -204,7 +204,7 @@ async fn a_stream_that_begins_anew_misses_no_revocation() {
     assert!(found.is_some(), "a majority does not have it yet");
     set.hides_newest_writes(false).await;
     // With the next write they show.
-    node.add_session(session_of(&ana)).await.unwrap();
+    node.add_session(sign_in(session_of(&ana))).await.unwrap();
     sleep(Duration::from_secs(2)).await;
     assert!(node.find_session(session.id).await.unwrap().is_none());
 }
@@ -246,7 +246,7 @@ async fn every_query_is_an_index_seek() {
     database.run_command(doc! { "profile": 2 }).await.unwrap();
 
     let session = session_of(&ana);
-    store.add_session(session).await.unwrap();
+    store.add_session(sign_in(session)).await.unwrap();
     store.find_session(session.id).await.unwrap();
     store.find_session(SessionId::new()).await.unwrap();
     store.live_sessions(&[session.id]).await.unwrap();

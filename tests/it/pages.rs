@@ -69,6 +69,7 @@ async fn every_page(server: &Server) -> Vec<Page> {
         ("older messages", &ana, &middle, 200),
         ("one message", &ana, "/rooms/tea/messages/3", 200),
         ("a new room", &ana, "/rooms/nobodys", 404),
+        ("an account", &ana, "/account?said=session", 200),
         ("administration", &ana, "/admin", 200),
         ("none for others", &ben, "/admin", 403),
         ("a room to be made", &ana, "/new", 200),
@@ -111,6 +112,12 @@ async fn every_page(server: &Server) -> Vec<Page> {
             &ana,
             "/rooms",
             vec![("room", "not a room")],
+        ),
+        (
+            "a password that is refused",
+            &ana,
+            "/account/password",
+            vec![("current", "x"), ("password", "y")],
         ),
         (
             "a room that is refused",
@@ -285,13 +292,13 @@ async fn lynx_signs_in_and_out() {
         }
         keys
     };
-    // From one thing to use to the next; the first is the link to the beginning, in the lobby "Sign out"
-    // comes after it.
+    // From one thing to use to the next; the first is the link to the beginning, in the lobby one's account and
+    // "Sign out" come after it.
     let keys = [
         typed("<tab>ana<tab>"),
         typed(PASSWORD),
         vec!["<tab>".into(), "^J".into()],
-        vec!["<tab>".into(), "^J".into()],
+        vec!["<tab>".into(), "<tab>".into(), "^J".into()],
         typed("Qy"),
     ];
     let lines = keys.concat().into_iter().map(|key| format!("key {key}\n"));

@@ -133,6 +133,8 @@ async fn the_recipes_work_as_they_stand() {
         &run(&server, &left).await,
         "You have not entered this room yet.",
     );
+    let account = run(&server, recipe("account")).await;
+    assert_contains(&account, "\"email\":\"ana@example.org\",\"role\":\"admin\"");
     let after = format!(
         "{}\ncurl -s -o /dev/null -w '%{{http_code}}' -H \"$AUTH\" -H 'Accept: text/plain' \"$HOST/rooms\"",
         recipe("sign out")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parlor::domain::{
     AccountRole, Author, Email, Event, EventKind, Login, Mentions, MessageBody, NewEvent, NewKind,
-    NewUser, Nonce, RoomId, Session, SessionId, Timestamp, User, UserId, Username,
+    NewUser, Nonce, RoomId, Session, SessionId, SignIn, Timestamp, User, UserId, Username,
 };
 use parlor::metrics::Metrics;
 use parlor::store::mongo::MongoStore;
@@ -97,6 +97,16 @@ pub(crate) fn new_user(name: &str) -> NewUser {
             username: Username::parse(name).unwrap(),
         },
         email: Email::parse(&format!("{name}@example.org")).unwrap(),
+        password_hash: "$argon2id$…".to_owned(),
+    }
+}
+
+/// The sign-in of a session, with the password of [`new_user`].
+pub(crate) fn sign_in(session: Session) -> SignIn {
+    SignIn {
+        session,
+        device: "curl".to_owned(),
+        address: "192.0.2.1".to_owned(),
         password_hash: "$argon2id$…".to_owned(),
     }
 }
@@ -338,7 +348,7 @@ async fn sessions_live_until_revoked_or_over(backend: Backend) {
     };
     let [kept, revoked, over] = [60_000, 60_000, 0].map(|ms| session(Duration::from_millis(ms)));
     for session in [kept, revoked, over] {
-        opened.store.add_session(session).await.unwrap();
+        assert!(opened.store.add_session(sign_in(session)).await.unwrap());
     }
     let find = async |session: Session| opened.store.find_session(session.id).await.unwrap();
     assert_eq!(find(kept).await, Some((kept, ana.clone())));

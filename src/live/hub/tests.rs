@@ -6,7 +6,7 @@ use tokio_stream::StreamExt;
 
 use super::*;
 use crate::domain::testing::event;
-use crate::domain::{Epoch, NewEvent, Nonce, Timestamp, Username};
+use crate::domain::{Epoch, NewEvent, Nonce, SeenSession, SignIn, Timestamp, Username};
 use crate::live::ByteStream;
 use crate::live::room::tests::renderer;
 use crate::metrics::Metrics;
@@ -79,7 +79,23 @@ impl Log for Fake {
 
 #[async_trait]
 impl Sessions for Fake {
-    async fn add_session(&self, _: Session) -> Result<(), StoreError> {
+    async fn add_session(&self, _: SignIn) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn sessions_of(&self, _: UserId) -> Result<Vec<SeenSession>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn note_seen(&self, _: SessionId, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn revoke_others(&self, _: UserId, _: SessionId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn set_password(&self, _: UserId, _: String, _: SessionId) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -229,6 +229,16 @@ pub(super) async fn find_account(
     account.as_ref().map(account_from).transpose()
 }
 
+pub(super) async fn by_id(
+    collections: &Collections,
+    user: UserId,
+) -> Result<Option<Account>, StoreError> {
+    let by_id = doc! { "_id": user.to_string() };
+    let find = || collections.users.find_one(by_id.clone());
+    let account = retry("find an account", find).await?;
+    account.as_ref().map(account_from).transpose()
+}
+
 fn account_from(account: &Document) -> Result<Account, StoreError> {
     let missing = unreadable("read an account");
     let text = |key| account.get_str(key).map_err(&missing);
@@ -261,10 +271,7 @@ impl Accounts for MongoStore {
     }
 
     async fn account(&self, user: UserId) -> Result<Option<Account>, StoreError> {
-        let by_id = doc! { "_id": user.to_string() };
-        let find = || self.collections.users.find_one(by_id.clone());
-        let account = retry("find an account", find).await?;
-        account.as_ref().map(account_from).transpose()
+        by_id(&self.collections, user).await
     }
 
     async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError> {

@@ -93,12 +93,10 @@ impl Collections {
             ),
             (
                 &self.sessions,
-                vec![index(
-                    doc! { "expires_at": 1 },
-                    "expiry",
-                    expiry.clone(),
-                    false,
-                )],
+                vec![
+                    index(doc! { "expires_at": 1 }, "expiry", expiry.clone(), false),
+                    plain("user", doc! { "user": 1 }, IndexOptions::default()),
+                ],
             ),
             (
                 &self.limits,

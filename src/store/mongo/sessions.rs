@@ -11,20 +11,82 @@ use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
 use super::retry::{attempt, retry};
 use super::{MongoStore, accounts};
-use crate::domain::{Session, SessionId, Timestamp, User, UserId};
+use crate::domain::{SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId};
 use crate::store::cache::Durable;
 use crate::store::{Change, Sessions, StoreError};
 
-pub(super) async fn add(collections: &Collections, session: Session) -> Result<(), StoreError> {
+/// Keeps a session, and ends it again if its password was changed meanwhile: a change of a password is written before
+/// it ends sessions, so one of the two sees the other.
+pub(super) async fn add(collections: &Collections, sign_in: &SignIn) -> Result<bool, StoreError> {
+    let session = sign_in.session;
     let by_id = doc! { "_id": session.id.to_string() };
     let document = doc! {
         "_id": session.id.to_string(),
         "user": session.user.to_string(),
         "created_at": DateTime::from_millis(session.created_at.as_millis()),
         "expires_at": DateTime::from_millis(session.expires_at.as_millis()),
+        "seen_at": DateTime::from_millis(session.created_at.as_millis()),
+        "device": &sign_in.device,
+        "address": &sign_in.address,
     };
     let sessions = &collections.sessions;
-    insert_once("add a session", sessions, by_id, document).await
+    insert_once("add a session", sessions, by_id, document).await?;
+    let account = accounts::by_id(collections, session.user).await?;
+    if account.is_some_and(|account| account.password_hash == sign_in.password_hash) {
+        return Ok(true);
+    }
+    revoke(collections, session.id).await?;
+    Ok(false)
+}
+
+async fn of(collections: &Collections, user: UserId) -> Result<Vec<SeenSession>, StoreError> {
+    let own = doc! {
+        "user": user.to_string(),
+        "revoked_at": { "$exists": false },
+        "expires_at": { "$gt": DateTime::now() },
+    };
+    let found = retry("list the sessions", || async {
+        let found = collections.sessions.find(own.clone()).await?;
+        found.collect::<Result<Vec<_>, _>>().await
+    });
+    let seen = |found: &Document| {
+        let session = session_from(found)?;
+        let text = |key| found.get_str(key).unwrap_or_default().to_owned();
+        let seen_at = found
+            .get_datetime("seen_at")
+            .map(|at| at.timestamp_millis());
+        Ok(SeenSession {
+            session,
+            device: text("device"),
+            address: text("address"),
+            // Of an earlier version it was never noted.
+            seen_at: seen_at.map_or(session.created_at, Timestamp::from_millis),
+        })
+    };
+    let found = found.await?;
+    let sessions = found
+        .iter()
+        .map(seen)
+        .collect::<Result<Vec<_>, StoreError>>();
+    let mut sessions = sessions?;
+    sessions.sort_by_key(|one| (std::cmp::Reverse(one.seen_at), one.session.id));
+    Ok(sessions)
+}
+
+/// The sessions that were ended.
+async fn revoke_others(
+    collections: &Collections,
+    user: UserId,
+    but: SessionId,
+) -> Result<Vec<SessionId>, StoreError> {
+    let mut ended = Vec::new();
+    for one in of(collections, user).await? {
+        if one.session.id != but {
+            revoke(collections, one.session.id).await?;
+            ended.push(one.session.id);
+        }
+    }
+    Ok(ended)
 }
 
 pub(super) async fn find(
@@ -138,8 +200,57 @@ pub(super) async fn revoke(collections: &Collections, id: SessionId) -> Result<(
 
 #[async_trait]
 impl Sessions for MongoStore {
-    async fn add_session(&self, session: Session) -> Result<(), StoreError> {
-        add(&self.collections, session).await
+    async fn add_session(&self, sign_in: SignIn) -> Result<bool, StoreError> {
+        add(&self.collections, &sign_in).await
+    }
+
+    async fn sessions_of(&self, user: UserId) -> Result<Vec<SeenSession>, StoreError> {
+        of(&self.collections, user).await
+    }
+
+    async fn note_seen(&self, id: SessionId, address: &str) -> Result<(), StoreError> {
+        let by_id = doc! { "_id": id.to_string() };
+        let seen = doc! { "$set": { "seen_at": DateTime::now(), "address": address } };
+        let sessions = &self.collections.sessions;
+        let note = || sessions.update_one(by_id.clone(), seen.clone());
+        retry("note a session", note).await.map(drop)
+    }
+
+    async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError> {
+        // A task, because a client that hangs up drops its handler, not what it began.
+        let (collections, logs) = (self.collections.clone(), self.logs.clone());
+        let revoking = tokio::spawn(async move {
+            let ended = revoke_others(&collections, user, but).await?;
+            let tell = |id| logs.tell(Change::SessionRevoked(id));
+            ended.into_iter().for_each(tell);
+            Ok(())
+        });
+        revoking
+            .await
+            .map_err(|panicked| StoreError::backend("revoke sessions", panicked))?
+    }
+
+    async fn set_password(
+        &self,
+        user: UserId,
+        password_hash: String,
+        but: SessionId,
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "change a password";
+        let (collections, logs) = (self.collections.clone(), self.logs.clone());
+        let changing = tokio::spawn(async move {
+            let by_id = doc! { "_id": user.to_string() };
+            let set = doc! { "$set": { "password_hash": password_hash } };
+            let update = || collections.users.update_one(by_id.clone(), set.clone());
+            retry(OPERATION, update).await?;
+            let ended = revoke_others(&collections, user, but).await?;
+            let tell = |id| logs.tell(Change::SessionRevoked(id));
+            ended.into_iter().for_each(tell);
+            Ok(())
+        });
+        changing
+            .await
+            .map_err(|panicked| StoreError::backend(OPERATION, panicked))?
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {

@@ -3,20 +3,22 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{SqliteStore, accounts};
-use crate::domain::{Session, SessionId, Timestamp, User};
+use crate::domain::{SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId};
 use crate::store::cache::Durable;
 use crate::store::{Change, Sessions, StoreError};
 
-pub(super) fn add(connection: &Connection, session: Session) -> Result<(), StoreError> {
+pub(super) fn add(connection: &Connection, sign_in: &SignIn) -> Result<bool, StoreError> {
+    let session = sign_in.session;
     // Here, so that they go without a timer of their own: a few at a time, by an index.
     delete_expired(connection)
         .map_err(|error| StoreError::backend("delete expired sessions", error))?;
     connection
         .prepare_cached(
-            "INSERT INTO sessions (id, user, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO sessions (id, user, created_at, expires_at, device, address, seen_at)
+             SELECT ?1, id, ?3, ?4, ?5, ?6, ?3 FROM users WHERE id = ?2 AND password_hash = ?7",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -24,9 +26,12 @@ pub(super) fn add(connection: &Connection, session: Session) -> Result<(), Store
                 session.user.to_string(),
                 session.created_at.as_millis(),
                 session.expires_at.as_millis(),
+                sign_in.device,
+                sign_in.address,
+                sign_in.password_hash,
             ])
         })
-        .map(drop)
+        .map(|added| added > 0)
         .map_err(|error| StoreError::backend("add a session", error))
 }
 
@@ -71,6 +76,55 @@ pub(super) fn revoke(
     Ok(())
 }
 
+fn revoke_others(
+    connection: &Connection,
+    changes: &mut Vec<Durable>,
+    user: UserId,
+    but: SessionId,
+) -> Result<(), StoreError> {
+    let others =
+        of(connection, user).map_err(|error| StoreError::backend("list the sessions", error))?;
+    let others = others.iter().map(|one| one.session.id);
+    for id in others.filter(|id| *id != but) {
+        revoke(connection, changes, id)?;
+    }
+    Ok(())
+}
+
+fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<SeenSession>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM sessions WHERE user = ?1 AND revoked_at IS NULL AND expires_at > ?2
+             ORDER BY seen_at DESC, id",
+        )?
+        .query_map(
+            params![user.to_string(), Timestamp::now().as_millis()],
+            |row| {
+                let moment = |column| row.get(column).map(Timestamp::from_millis);
+                let created_at = moment("created_at")?;
+                Ok(SeenSession {
+                    session: Session {
+                        id: id_from(row)?,
+                        user,
+                        created_at,
+                        expires_at: moment("expires_at")?,
+                    },
+                    device: row.get("device")?,
+                    address: row.get("address")?,
+                    // Of an earlier version it was never noted.
+                    seen_at: moment("seen_at")?.max(created_at),
+                })
+            },
+        )?
+        .collect()
+}
+
+fn id_from(row: &Row<'_>) -> rusqlite::Result<SessionId> {
+    SessionId::parse(row.get_ref("id")?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
 /// Sessions that are over open nothing any more; they only take room.
 fn delete_expired(connection: &Connection) -> rusqlite::Result<usize> {
     connection
@@ -92,10 +146,57 @@ pub(super) fn live(
 
 #[async_trait]
 impl Sessions for SqliteStore {
-    async fn add_session(&self, session: Session) -> Result<(), StoreError> {
+    async fn add_session(&self, sign_in: SignIn) -> Result<bool, StoreError> {
         self.writer
             .write("add a session", move |connection, _| {
-                add(connection, session)
+                add(connection, &sign_in)
+            })
+            .await
+    }
+
+    async fn sessions_of(&self, user: UserId) -> Result<Vec<SeenSession>, StoreError> {
+        self.readers
+            .read("list the sessions", move |connection| of(connection, user))
+            .await
+    }
+
+    async fn note_seen(&self, id: SessionId, address: &str) -> Result<(), StoreError> {
+        let address = address.to_owned();
+        self.writer
+            .write("note a session", move |connection, _| {
+                connection
+                    .prepare_cached("UPDATE sessions SET seen_at = ?2, address = ?3 WHERE id = ?1")
+                    .and_then(|mut update| {
+                        let now = Timestamp::now().as_millis();
+                        update.execute(params![id.to_string(), now, address])
+                    })
+                    .map(drop)
+                    .map_err(|error| StoreError::backend("note a session", error))
+            })
+            .await
+    }
+
+    async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError> {
+        self.writer
+            .write("revoke sessions", move |connection, changes| {
+                revoke_others(connection, changes, user, but)
+            })
+            .await
+    }
+
+    async fn set_password(
+        &self,
+        user: UserId,
+        password_hash: String,
+        but: SessionId,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .write("change a password", move |connection, changes| {
+                connection
+                    .prepare_cached("UPDATE users SET password_hash = ?2 WHERE id = ?1")
+                    .and_then(|mut update| update.execute(params![user.to_string(), password_hash]))
+                    .map_err(|error| StoreError::backend("change a password", error))?;
+                revoke_others(connection, changes, user, but)
             })
             .await
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{SqliteStore, log, rooms};
 use crate::domain::{
     Author, Email, Mentions, MessageBody, NewChange, NewEvent, NewKind, NewUser, RoomId, Seq,
-    Session, SessionId, Timestamp, User, UserId, Username,
+    Session, SessionId, SignIn, Timestamp, User, UserId, Username,
 };
 use crate::store::{Accounts, Freshness, Log, Memberships, Relation, Rooms, Seen, Sessions};
 
@@ -143,7 +143,13 @@ async fn a_session_is_kept_until_it_is_revoked_or_over() {
     };
     let (long, short) = (session(60_000), session(300));
     for session in [long, short] {
-        store.add_session(session).await.unwrap();
+        let sign_in = SignIn {
+            session,
+            device: String::new(),
+            address: String::new(),
+            password_hash: "none".to_owned(),
+        };
+        assert!(store.add_session(sign_in).await.unwrap());
         store.find_session(session.id).await.unwrap().unwrap();
         assert!(store.cache.session(session.id).is_some(), "it is kept");
     }

@@ -22,6 +22,8 @@ enum For {
     Members,
     /// Its owners; or the author of the message, who is one here.
     Owners,
+    /// Whose it is: what is sent is refused, as nobody’s or as wrong.
+    Own,
     /// Admins of the server.
     Admins,
 }
@@ -34,7 +36,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 51] = [
+const TABLE: [Route; 55] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -156,6 +158,10 @@ const TABLE: [Route; 51] = [
         &[],
     ),
     ("DELETE", "/rooms/{room}/messages/{seq}", For::Owners, &[]),
+    ("GET", "/account", For::SignedIn, &[]),
+    ("POST", "/account/password", For::Own, &[]),
+    ("DELETE", "/account/sessions/{id}", For::Own, &[]),
+    ("POST", "/account/sessions/{id}/end", For::Own, &[]),
     ("GET", "/admin", For::Admins, &[]),
     (
         "POST",
@@ -248,6 +254,7 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
                     .replace("{seq}", &messages[access].to_string())
                     .replace("{emoji}", "%F0%9F%91%8D")
                     .replace("{username}", username)
+                    .replace("{id}", "01a21bcb-a1c4-7383-b5ee-3227617084b9")
                     .replace("{file}", "nothing");
                 let ends = path.ends_with("/leave") && ["member", "owner"].contains(&name);
                 if ends && access != "direct" || path == "/logout" {
@@ -286,6 +293,8 @@ fn expected(whom: For, name: &str, access: &str, path: &str) -> Option<StatusCod
             Some(StatusCode::UNPROCESSABLE_ENTITY)
         }
         For::SignedIn => None,
+        For::Own if path.ends_with("/password") => Some(StatusCode::UNPROCESSABLE_ENTITY),
+        For::Own => Some(StatusCode::NOT_FOUND),
         For::Admins if name == "admin" => None,
         For::Admins => Some(StatusCode::FORBIDDEN),
         // They decide about rooms, and read what is written there once they are seen to enter.

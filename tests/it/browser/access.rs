@@ -136,6 +136,14 @@ async fn two_people_talk_alone() {
     ana.clicks(".bar .back").await;
     ana.sees("Your rooms").await;
     look.at("lobby-with-a-conversation").await;
+    ana.clicks(".account .who").await;
+    ana.sees("Where you are signed in").await;
+    look.at("account").await;
+    ana.types("#current", "not my password").await;
+    ana.types("#password", "four other words here").await;
+    ana.clicks("main .primary").await;
+    ana.sees("This is not your password.").await;
+    look.at("account-refused").await;
     // Ben was here first, and is the admin.
     ben.post("/admin/people/ana/role", &[("role", "admin")])
         .await;

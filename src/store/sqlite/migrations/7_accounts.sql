@@ -1,5 +1,12 @@
--- Version 7: what an account may do on the server. Nobody becomes an admin by it: `parlor user promote` makes one.
+-- Version 7: what an account may do on the server, and what its sessions are. Nobody becomes an admin by it: `parlor user promote` makes one.
 
 ALTER TABLE users ADD COLUMN role TEXT NOT NULL DEFAULT 'member';
+
+-- What a session was begun with, and when it was used last.
+ALTER TABLE sessions ADD COLUMN device TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN address TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN seen_at INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX sessions_by_user ON sessions (user);
 
 CREATE INDEX users_admins ON users (id) WHERE role = 'admin';
