@@ -30,7 +30,7 @@ pub trait Rooms: Send + Sync {
     /// where it is so already. How far one must see the room to see it is answered, 0 for nothing.
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError>;
 
-    /// Open rooms that are not archived, without these, with a word in their ids, names or topics, by name: at most `limit`, of the
+    /// Open rooms that are not archived and have people in them, without these, with a word in their ids, names or topics, by name: at most `limit`, of the
     /// first two thousand.
     async fn open_rooms(
         &self,
@@ -70,7 +70,6 @@ pub(super) fn with_word(
         let labels = [&settings.name, &settings.topic].into_iter().flatten();
         let texts = labels.map(|label| label.as_str().to_lowercase());
         !but.contains(room)
-            && !settings.is_archived
             && (room.as_str().contains(&word) || texts.into_iter().any(|text| text.contains(&word)))
     };
     let mut rooms: Vec<_> = rooms.into_iter().filter(has_word).collect();

@@ -19,6 +19,8 @@ on_both_stores!(
     whoever_is_banned_stays_out,
     banned_while_entering_is_banned,
     a_setting_is_told_once,
+    settings_that_differ_are_each_told_once,
+    a_demotion_stands_while_others_are_promoted,
     open_rooms_are_found_by_a_word,
     a_direct_room_is_one_however_many_start_it,
     people_are_listed_page_by_page,
@@ -392,4 +394,53 @@ async fn people_are_listed_page_by_page(backend: Backend) {
     assert_eq!(page("", &cleo).await, ["dan"]);
     assert_eq!(page("an", "ana").await, ["anton"]);
     assert_eq!(page("x", "").await, [""; 0]);
+}
+
+/// Invariant: of several who set different values each is told once, and the last told is in force.
+async fn settings_that_differ_are_each_told_once(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    let ana = opened.user("ana").await;
+    store.join(&tea, &ana, None).await.unwrap();
+    let mut all = JoinSet::new();
+    for number in 0..12 {
+        let (store, tea, ana) = (Arc::clone(store), tea.clone(), ana.clone());
+        let name = Label::name(&format!("name {}", number % 4)).unwrap();
+        all.spawn(async move { store.set(&tea, &ana, Setting::Name(name)).await.unwrap() });
+    }
+    all.join_all().await;
+    let log = log(store, &tea).await;
+    assert!(log.len() <= 13, "{} events", log.len());
+    let last = log.last().unwrap();
+    let settings = store.settings(&tea).await.unwrap().unwrap();
+    assert_eq!(last.kind, EventKind::Set(Setting::Name(settings.name)));
+    // Each says something new.
+    for two in log.windows(2) {
+        assert_ne!(two[0].kind, two[1].kind);
+    }
+}
+
+async fn a_demotion_stands_while_others_are_promoted(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    let mut people = Vec::new();
+    for name in ["ana", "ben", "cleo"] {
+        let user = opened.user(name).await;
+        store.join(&tea, &user, None).await.unwrap();
+        people.push(user.id);
+    }
+    let [ana, ben, cleo] = people[..] else {
+        panic!("three");
+    };
+    for _ in 0..10 {
+        store.set_role(&tea, ben, Role::Owner).await.unwrap();
+        store.set_role(&tea, cleo, Role::Member).await.unwrap();
+        let (promoted, demoted) = tokio::join!(
+            store.set_role(&tea, cleo, Role::Owner),
+            store.set_role(&tea, ben, Role::Member)
+        );
+        assert!(promoted.unwrap() && demoted.unwrap());
+        let owners = store.owners(&tea).await.unwrap();
+        assert!(owners.contains(&ana) && owners.contains(&cleo) && !owners.contains(&ben));
+    }
 }

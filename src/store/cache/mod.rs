@@ -52,6 +52,9 @@ pub(super) enum Durable {
         seq: Seq,
         messages: u64,
     },
+    /// A setting of a room has changed, of which the log tells later.
+    #[cfg(feature = "mongodb")]
+    Settings(RoomId),
     /// Some membership has changed, nobody can tell whose.
     #[cfg(feature = "mongodb")]
     Memberships,
@@ -158,6 +161,13 @@ impl ReadCache {
             Durable::Change(_) => {}
             #[cfg(feature = "mongodb")]
             Durable::Memberships => state.forget_memberships(),
+            #[cfg(feature = "mongodb")]
+            Durable::Settings(id) => {
+                state.has_changed(id);
+                if let Some(room) = state.room(id) {
+                    room.forget();
+                }
+            }
             Durable::Read {
                 room,
                 user,

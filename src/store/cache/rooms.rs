@@ -132,14 +132,23 @@ impl CachedRoom {
     pub(super) fn append(&self, event: &Arc<Event>) {
         let mut end = self.end();
         match &mut *end {
-            // Settings may have changed again since: they are read.
+            // Settings may have changed again since, and a conversation's people are some: they are read.
             Some(known)
-                if event.seq == known.head + 1 && !matches!(event.kind, EventKind::Set(_)) =>
+                if event.seq == known.head + 1
+                    && !matches!(event.kind, EventKind::Set(_))
+                    && !(event.room.is_direct() && event.kind.is_about_membership()) =>
             {
                 known.append(event);
             }
             end => *end = None,
         }
+        self.version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It must be read again.
+    #[cfg(feature = "mongodb")]
+    pub(super) fn forget(&self) {
+        *self.end() = None;
         self.version.fetch_add(1, Ordering::Relaxed);
     }
 

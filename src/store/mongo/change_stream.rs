@@ -22,7 +22,7 @@ use super::read_marks::ReadMark;
 use super::retry::Backoff;
 use super::tail::{Batch, Tail};
 use crate::cluster::PeerChange;
-use crate::domain::{Event, SessionId, UserId};
+use crate::domain::{Event, RoomId, SessionId, UserId};
 use crate::metrics::Metrics;
 use crate::store::cache::{Durable, ReadCache};
 use crate::store::{Change, OnChange, StoreError};
@@ -51,8 +51,8 @@ pub(super) struct ChangeStream {
 /// A change, read from one document of the stream.
 enum Heard {
     Store(Change),
-    /// And who has become a member with it.
-    Membership(Durable, Option<UserId>),
+    /// A change that only the cache has to hear of; and who has become a member with it.
+    Cached(Durable, Option<UserId>),
     Peer(PeerChange),
 }
 
@@ -125,6 +125,7 @@ impl ChangeStream {
             { "ns.coll": "events", "operationType": "insert" },
             { "ns.coll": "sessions", "operationType": { "$in": ["update", "delete"] } },
             { "ns.coll": "memberships", "operationType": { "$ne": "insert" } },
+            { "ns.coll": "rooms", "operationType": "update" },
             { "ns.coll": "presence", "operationType": { "$in": ["insert", "delete"] } },
             { "ns.coll": "typing", "operationType": { "$in": ["insert", "replace"] } },
         ] };
@@ -222,7 +223,7 @@ impl ChangeStream {
     fn pass_on(&self, heard: Heard) {
         match heard {
             Heard::Store(change) => (self.on_change)(change),
-            Heard::Membership(change, entered) => {
+            Heard::Cached(change, entered) => {
                 self.cache.apply(&change);
                 if let Some(user) = entered {
                     (self.on_change)(Change::Entered(user));
@@ -247,10 +248,16 @@ impl ChangeStream {
                     .hear(&event.room, event_document::head_from(document, &event));
                 Some(Heard::Store(Change::Appended(Arc::new(event))))
             }
-            "memberships" => Some(Heard::Membership(
+            "memberships" => Some(Heard::Cached(
                 membership_change(change),
                 has_entered(change),
             )),
+            "rooms" => {
+                let key = change.get_document("documentKey").map_err(&missing)?;
+                let room = RoomId::known(key.get_str("_id").map_err(&missing)?);
+                let room = room.map_err(|error| StoreError::backend("read a change", error))?;
+                Some(Heard::Cached(Durable::Settings(room), None))
+            }
             "presence" => match change.get_document("fullDocument") {
                 Ok(shown) => {
                     let arrived = self.nodes.arrived(shown)?;

@@ -15,12 +15,12 @@ use super::read_marks::ReadMark;
 use super::retry::retry;
 use super::room_document::{SETTING, settings_fields, settings_from};
 use super::settings::settings;
-use super::{MongoStore, log_ends, mentions};
+use super::{MongoStore, event_document, log_ends, mentions};
 use crate::domain::{
     Access, Author, MembershipId, NewEvent, NewKind, Nonce, OpenRoom, RoomId, RoomSettings,
     RoomSummary, Seq, Setting, User, UserId,
 };
-use crate::store::cache::{CachedList, LogEnd, Membership};
+use crate::store::cache::{CachedList, Durable, LogEnd, Membership, ReadCache};
 use crate::store::{
     Freshness, OPEN_LOOKED_THROUGH, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first, with_word,
 };
@@ -114,32 +114,42 @@ const SET: &str = "change a setting";
 async fn set(
     collections: &Collections,
     logs: &Logs,
+    cache: &ReadCache,
     room: &RoomId,
     by: &User,
     setting: &Setting,
 ) -> Result<Seq, StoreError> {
-    let (by_id, mut seq) = (doc! { "_id": room.as_str() }, 0);
+    let by_id = doc! { "_id": room.as_str() };
+    let id = MembershipId::new();
+    let note = doc! {
+        "id": id.to_string(),
+        "kind": setting.event_name(),
+        "value": setting.value(),
+        "by": by.id.to_string(),
+        "by_name": by.username.as_str(),
+    };
+    let mut seq = 0;
     loop {
         let found = find_linearizable(SET, &collections.rooms, by_id.clone()).await?;
         let Some(found) = found else {
             return Ok(0);
         };
-        if let Ok(note) = found.get_document(SETTING) {
-            seq = finish_set(collections, logs, room, note).await?;
+        if let Ok(other) = found.get_document(SETTING) {
+            seq = finish_set(collections, logs, room, other).await?;
+            if other.get("id") == note.get("id") {
+                return Ok(seq);
+            }
             continue;
+        }
+        // Its answer was lost, and another has finished it: whatever is set by now was set later.
+        if let Some(told) = told(collections, room, by, id).await? {
+            return Ok(told);
         }
         let Some(settings) = settings_from(&found).with(setting) else {
             return Ok(seq);
         };
         let mut fields = settings_fields(&settings);
-        let note = doc! {
-            "id": MembershipId::new().to_string(),
-            "kind": setting.event_name(),
-            "value": setting.value(),
-            "by": by.id.to_string(),
-            "by_name": by.username.as_str(),
-        };
-        fields.insert(SETTING, note);
+        fields.insert(SETTING, note.clone());
         let mut as_found = by_id.clone();
         as_found.insert(SETTING, doc! { "$exists": false });
         // Another may have been made and told since; null is found where there is nothing.
@@ -147,11 +157,27 @@ async fn set(
             as_found.insert(key, found.get(key).cloned().unwrap_or_default());
         }
         let set = doc! { "$set": fields };
-        retry(SET, || {
-            collections.rooms.update_one(as_found.clone(), set.clone())
-        })
-        .await?;
+        let update = || collections.rooms.update_one(as_found.clone(), set.clone());
+        retry(SET, update).await?;
+        cache.apply(&Durable::Settings(room.clone()));
     }
+}
+
+/// The number of the event that tells of a change, if it is in the log.
+async fn told(
+    collections: &Collections,
+    room: &RoomId,
+    by: &User,
+    id: MembershipId,
+) -> Result<Option<Seq>, StoreError> {
+    let event = doc! {
+        "room": room.as_str(),
+        "author": by.id.to_string(),
+        "nonce": Nonce::set(id).as_str(),
+    };
+    let find = || collections.events.find_one(event.clone());
+    let found = retry(SET, find).await?;
+    found.as_ref().map(event_document::seq_from).transpose()
 }
 
 /// Appends the event of a setting, and ends the note that it is missing.
@@ -193,7 +219,7 @@ async fn open_rooms(
     limit: usize,
 ) -> Result<Vec<OpenRoom>, StoreError> {
     const OPERATION: &str = "list open rooms";
-    let open = doc! { "access": Access::Open.as_str() };
+    let open = doc! { "access": Access::Open.as_str(), "archived": { "$ne": true } };
     let found = retry(OPERATION, || async {
         let found = collections.rooms.find(open.clone()).sort(doc! { "_id": 1 });
         let found = found.limit(OPEN_LOOKED_THROUGH as i64);
@@ -210,7 +236,7 @@ async fn open_rooms(
     };
     let found = found.await?;
     let rooms = found.iter().map(room).collect::<Result<_, StoreError>>()?;
-    let rooms = with_word(rooms, but, word, limit);
+    let rooms = with_word(rooms, but, word, 2 * limit);
     let ids: Vec<&str> = rooms.iter().map(|(room, _)| room.as_str()).collect();
     let pipeline = [
         doc! { "$match": of_members(doc! { "room": { "$in": ids } }) },
@@ -227,12 +253,15 @@ async fn open_rooms(
             Some((counted.get_str("_id").ok()?, people))
         })
         .collect();
-    let open = rooms.into_iter().map(|(room, settings)| OpenRoom {
-        people: people.get(room.as_str()).copied().unwrap_or(0),
-        room,
-        settings,
+    // Where nobody is, there is nobody to meet.
+    let open = rooms.into_iter().filter_map(|(room, settings)| {
+        Some(OpenRoom {
+            people: people.get(room.as_str()).copied()?,
+            room,
+            settings,
+        })
     });
-    Ok(open.collect())
+    Ok(open.take(limit).collect())
 }
 
 /// Whether a list is new enough.
@@ -263,10 +292,12 @@ impl Rooms for MongoStore {
 
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError> {
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
-        let (room, by) = (room.clone(), by.clone());
+        let (cache, room, by) = (Arc::clone(&self.cache), room.clone(), by.clone());
         // A task, because a client that hangs up drops its handler, not what it began.
         let setting =
-            tokio::spawn(async move { set(&collections, &logs, &room, &by, &setting).await });
+            tokio::spawn(
+                async move { set(&collections, &logs, &cache, &room, &by, &setting).await },
+            );
         setting
             .await
             .map_err(|panicked| StoreError::backend(SET, panicked))?

@@ -106,7 +106,11 @@ fn open_rooms(
     limit: usize,
 ) -> rusqlite::Result<Vec<OpenRoom>> {
     let rooms = connection
-        .prepare_cached("SELECT * FROM rooms WHERE access = 'open' ORDER BY id LIMIT ?1")?
+        .prepare_cached(
+            "SELECT * FROM rooms WHERE access = 'open' AND archived = 0
+                   AND EXISTS (SELECT 1 FROM memberships WHERE room = rooms.id)
+             ORDER BY id LIMIT ?1",
+        )?
         .query_map([OPEN_LOOKED_THROUGH as i64], |row| {
             Ok((room_from(row, "id")?, room_row::settings_from(row)?))
         })?
