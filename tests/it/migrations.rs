@@ -379,6 +379,25 @@ async fn what_was_cut_off_is_finished_by_the_next() {
         .unwrap();
     assert!(!found.contains_key("setting") && !found.contains_key("making"));
 
+    // Of what was left of the making of it nothing is when its maker is removed.
+    let left = doc! { "$set": { "making": &ben.id } };
+    rooms.update_one(doc! { "_id": "den" }, left).await.unwrap();
+    ana.post("/rooms/den/people/ben/remove", &[]).await;
+    assert_eq!(ben.post("/rooms", &[("room", "den")]).await.status(), 409);
+    // Somebody who was half added is removed whole.
+    let cleo = server.person("cleo").await;
+    let half = doc! {
+        "user": &cleo.id, "room": "den", "by": &ana.id,
+        "joining": "0b6a1f3e-5f0e-4a44-9d3c-2a7f5d1c9e15",
+    };
+    memberships.insert_one(half).await.unwrap();
+    ana.post("/rooms/den/people/cleo/remove", &[]).await;
+    assert_eq!(cleo.post("/rooms", &[("room", "den")]).await.status(), 409);
+    assert_eq!(
+        log(&ana).await,
+        "ana joined, ana renamed, cleo joined, cleo left"
+    );
+
     // Ben was added, and is kept out, but his `left` is not there.
     ana.post("/rooms/den/people", &[("username", "ben")]).await;
     let of_ben = doc! { "user": &ben.id, "room": "den" };
@@ -390,7 +409,7 @@ async fn what_was_cut_off_is_finished_by_the_next() {
     let is_refused = async || ben.get("/rooms/den").await.status() == 404;
     eventually("they are out", Duration::from_secs(2), is_refused).await;
     ana.post("/rooms/den/people/ben/ban", &[]).await;
-    let whole = "ana joined, ana renamed, ben joined, ben left";
+    let whole = "ana joined, ana renamed, cleo joined, cleo left, ben joined, ben left";
     assert_eq!(log(&ana).await, whole);
     ana.post("/rooms/den/people/ben/ban", &[("on", "0")]).await;
     let left = memberships.count_documents(of_ben).await.unwrap();

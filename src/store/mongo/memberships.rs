@@ -107,17 +107,8 @@ impl Changing {
     /// the same time share the membership's id, so they append one event. Answers how far the user has read the
     /// room by having joined it: nothing, who was a member.
     async fn begin(&self, role: Role, by: Option<&User>) -> Result<ReadMark, StoreError> {
-        let memberships = &self.collections.memberships;
         loop {
-            let mut new = self.key();
-            new.insert(JOINING, MembershipId::new().to_string());
-            if role == Role::Owner {
-                new.insert(ROLE, role.as_str());
-            }
-            if let Some(by) = by {
-                new.insert(BY, by.id.to_string());
-            }
-            insert_once(JOIN, memberships, self.key(), new).await?;
+            self.reserve(role, by).await?;
             let Some(begun) = self.found().await? else {
                 // Another node has finished it, and they have left already.
                 return Ok(self.no_mark());
@@ -130,6 +121,19 @@ impl Changing {
                 return self.finish_begin(&begun).await;
             }
         }
+    }
+
+    /// Writes a membership that is still [`JOINING`], unless there is one.
+    async fn reserve(&self, role: Role, by: Option<&User>) -> Result<(), StoreError> {
+        let mut new = self.key();
+        new.insert(JOINING, MembershipId::new().to_string());
+        if role == Role::Owner {
+            new.insert(ROLE, role.as_str());
+        }
+        if let Some(by) = by {
+            new.insert(BY, by.id.to_string());
+        }
+        insert_once(JOIN, &self.collections.memberships, self.key(), new).await
     }
 
     /// Appends the event of a membership that is [`JOINING`], and has it stay; nothing of one that does.
@@ -174,6 +178,11 @@ impl Changing {
         };
         fields.extend(ban.iter().map(|ban| (BANNED.to_owned(), ban.into())));
         let (members, mark) = (of_members(self.key()), doc! { "$set": fields });
+        // Whoever has made the room and was cut off then makes it no more.
+        let made = doc! { "_id": self.room.as_str(), MAKING: self.user.id.to_string() };
+        let no_maker = doc! { "$unset": { MAKING: "" } };
+        let rooms = &self.collections.rooms;
+        retry(LEAVE, || rooms.update_one(made.clone(), no_maker.clone())).await?;
         let mut seq = 0;
         loop {
             if let Some(ban) = &ban {
@@ -192,8 +201,8 @@ impl Changing {
                         return Ok(seq);
                     }
                 }
-                // They are about to enter.
-                Some(found) if ban.is_some() && !found.contains_key(BANNED) => {
+                // They are about to enter, or somebody was cut off who added them.
+                Some(found) if found.contains_key(JOINING) => {
                     self.finish_begin(&found).await?;
                 }
                 // They left at the same time.
@@ -277,33 +286,39 @@ async fn is_made(
     Ok(settings.as_ref() == Some(made) && owners(collections, room).await?.contains(&user))
 }
 
-async fn owners(collections: &Collections, room: &RoomId) -> Result<Vec<UserId>, StoreError> {
-    const OPERATION: &str = "look up owners";
-    if room.is_direct() {
-        return Ok(Vec::new());
-    }
-    let members = of_members(doc! { "room": room.as_str() });
-    let mut made = members.clone();
+/// Whoever was made an owner.
+async fn made_owners(collections: &Collections, room: &RoomId) -> Result<Vec<UserId>, StoreError> {
+    let mut made = of_members(doc! { "room": room.as_str() });
     made.insert(ROLE, Role::Owner.as_str());
-    let id = |found: &Document| UserId::parse(found.get_str("user").ok()?).ok();
-    let found = retry(OPERATION, || async {
+    let found = retry(OWNERS, || async {
         let found = collections.memberships.find(made.clone());
         let found = found.projection(doc! { "_id": 0, "user": 1 }).await?;
         found.collect::<Result<Vec<_>, _>>().await
     });
-    let owners: Vec<UserId> = found.await?.iter().filter_map(id).collect();
-    if !owners.is_empty() {
-        return Ok(owners);
+    Ok(found.await?.iter().filter_map(user_of).collect())
+}
+
+const OWNERS: &str = "look up owners";
+
+fn user_of(membership: &Document) -> Option<UserId> {
+    UserId::parse(membership.get_str("user").ok()?).ok()
+}
+
+async fn owners(collections: &Collections, room: &RoomId) -> Result<Vec<UserId>, StoreError> {
+    if room.is_direct() {
+        return Ok(Vec::new());
     }
+    let made = made_owners(collections, room).await?;
+    if !made.is_empty() {
+        return Ok(made);
+    }
+    let members = of_members(doc! { "room": room.as_str() });
     let find = || {
         let oldest = collections.memberships.find_one(members.clone());
         oldest.sort(doc! { "joined": 1, "joined_at": 1, "user": 1 })
     };
-    Ok(retry(OPERATION, find)
-        .await?
-        .iter()
-        .filter_map(id)
-        .collect())
+    let oldest = retry(OWNERS, find).await?;
+    Ok(oldest.iter().filter_map(user_of).collect())
 }
 
 async fn set_role(
@@ -326,7 +341,7 @@ async fn set_role(
         let updated = retry("give a role", update).await?;
         Ok(updated.matched_count > 0)
     };
-    if role == Role::Owner {
+    if role == Role::Owner && made_owners(collections, room).await?.is_empty() {
         for owner in owners(collections, room).await? {
             set(owner, Role::Owner).await?;
         }
@@ -466,6 +481,10 @@ impl Memberships for MongoStore {
             new.extend(settings_fields(&direct));
             insert_once("make a room", &rooms, by_id, new).await?;
             let mut marks = Vec::new();
+            // Whoever is a member sees all of them.
+            for changing in &joining {
+                changing.reserve(Role::Member, None).await?;
+            }
             for changing in joining {
                 marks.push(changing.begin(Role::Member, None).await?);
             }

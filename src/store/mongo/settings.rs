@@ -7,7 +7,6 @@ use mongodb::bson::{Document, doc};
 use tokio_stream::StreamExt;
 
 use super::collections::Collections;
-use super::membership_document::of_members;
 use super::retry::retry;
 use super::room_document::settings_from;
 use crate::domain::{Author, RoomId, RoomSettings, UserId, Username};
@@ -59,7 +58,8 @@ async fn people_of(
     if ids.is_empty() {
         return Ok(people);
     }
-    let members = of_members(doc! { "room": { "$in": ids } });
+    // Also those who are about to be: they are there before the first of them is a member.
+    let members = doc! { "room": { "$in": ids } };
     let found = retry(OPERATION, || async {
         let found = collections.memberships.find(members.clone());
         let found = found.projection(doc! { "_id": 0, "room": 1, "user": 1 });
