@@ -12,11 +12,11 @@ use super::people::called;
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
-use crate::domain::User;
+use crate::domain::{RoomId, User, UserId};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
-use crate::store::StoreError;
+use crate::store::{Relation, StoreError};
 use crate::views::{DirectPage, Field};
 
 /// The most people of a direct room, whoever starts it included: with more of them a room is better.
@@ -59,6 +59,11 @@ pub(super) async fn create(
         Ok(people) => people,
         Err(why) => return refused(why),
     };
+    let ids: Vec<UserId> = people.iter().map(|user| user.id).collect();
+    let relation = app.store.relation(&RoomId::direct(&ids), &user).await?;
+    if relation == Relation::NoRoom {
+        app.limits.take(&Limited::DirectsOf(user.id)).await?;
+    }
     let (room, seq) = match app.store.join_direct(&people).await {
         Ok(joined) => joined,
         Err(StoreError::TooManyRooms) => {

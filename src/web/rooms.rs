@@ -221,9 +221,14 @@ async fn rooms_beyond(
     longest: Duration,
 ) -> Result<Arc<[RoomSummary]>, AppError> {
     let SignedIn { user, session } = signed_in;
-    let ids = rooms.iter().map(|room| room.room.clone()).collect();
+    let ids = |rooms: &[RoomSummary]| -> Vec<RoomId> {
+        let mut ids: Vec<RoomId> = rooms.iter().map(|room| room.room.clone()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let mut watched = ids(&rooms);
     // From here on what is appended wakes us, and what was before is read.
-    let mut growth = app.hub.watch_logs(ids, session);
+    let mut growth = app.hub.watch_logs(watched.clone(), session);
     if !signed_in.is_still(app).await? {
         return Err(AppError::SignedOut);
     }
@@ -235,6 +240,13 @@ async fn rooms_beyond(
         // An event of before may be told again.
         if cursor(&rooms) != after || Instant::now() >= until {
             return Ok(rooms);
+        }
+        // There is another, which is not listed yet: a conversation in which nothing was said.
+        let now = ids(&rooms);
+        if now != watched {
+            growth = app.hub.watch_logs(now.clone(), session);
+            watched = now;
+            continue;
         }
         let _ = timeout_at(until, growth.changed()).await;
         if !signed_in.is_still(app).await? {

@@ -80,7 +80,18 @@ async fn a_conversation_is_listed_once_something_is_said(backend: Backend) {
         let page = who.get("/rooms").await.text().await.unwrap();
         assert_contains(&page, "You are in no room yet");
     }
-    // Whoever waits hears of it.
+    // Whoever waits hears of it, also if they did before it was there.
+    let cleo = server.person("cleo").await;
+    let cursor = ben.json("/rooms").await["cursor"].clone();
+    let waiting = format!("/rooms?after={}&wait=25", cursor.as_str().unwrap());
+    let waits = { ben.clone() };
+    let waits = tokio::spawn(async move { waits.json(&waiting).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let other = writes_to(&cleo, "ben, ana").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cleo.says(&other, "all of us").await;
+    let lobby = timeout(Duration::from_secs(5), waits).await.unwrap();
+    assert_eq!(lobby.unwrap()["rooms"][0]["room"], other);
     let cursor = ben.json("/rooms").await["cursor"].clone();
     let waiting = format!("/rooms?after={}&wait=25", cursor.as_str().unwrap());
     let waits = { ben.clone() };
@@ -104,6 +115,7 @@ async fn a_conversation_is_listed_once_something_is_said(backend: Backend) {
     assert_eq!(names(&lobby), ["ana", "ben"]);
     let page = ben.get("/rooms").await.text().await.unwrap();
     assert_contains(&page, "dir=\"auto\">ana ");
+    assert_contains(&page, "dir=\"auto\">ana, cleo ");
     let page = ana.get("/rooms").await.text().await.unwrap();
     assert_contains(&page, "dir=\"auto\">ben ");
 }
