@@ -7,8 +7,8 @@ use askama::Template;
 
 use super::{Avatar, render};
 use crate::domain::{
-    Epoch, Event, EventId, EventKind, Mentioned, Mentions, Message, MessageBody, RoomId, Seq,
-    Timestamp, UserId, Username,
+    Epoch, Event, EventId, EventKind, Label, Mentioned, Mentions, Message, MessageBody, RoomId,
+    Seq, Setting, Timestamp, UserId, Username,
 };
 use crate::markup::{self, Mark, Part};
 
@@ -46,8 +46,8 @@ pub(super) enum RowKind<'a> {
     /// What the author did, in words.
     Deed {
         deed: String,
-        /// Whether it shows elsewhere on the page, too.
-        is_setting: bool,
+        /// The setting that it changes, which shows elsewhere on the page, too.
+        setting: Option<&'a Setting>,
     },
     /// Nothing: this version does not know what it is.
     PassedOver,
@@ -91,7 +91,10 @@ impl<'a> Row<'a> {
                 kind => match kind.deed() {
                     Some(deed) => RowKind::Deed {
                         deed,
-                        is_setting: matches!(kind, EventKind::Set(_)),
+                        setting: match kind {
+                            EventKind::Set(setting) => Some(setting),
+                            _ => None,
+                        },
                     },
                     None => RowKind::PassedOver,
                 },
@@ -146,6 +149,16 @@ impl<'a> Row<'a> {
     pub(super) fn quoted(&self, seq: &Seq) -> EventId {
         let (epoch, seq) = (self.id.epoch, *seq);
         EventId { epoch, seq }
+    }
+
+    /// What the page's script is told of a setting: its kind, and its new value.
+    pub(super) fn setting_of(setting: &Setting) -> (&'static str, &str) {
+        match setting {
+            Setting::Name(name) => ("name", name.as_ref().map_or("", Label::as_str)),
+            Setting::Topic(topic) => ("topic", topic.as_ref().map_or("", Label::as_str)),
+            Setting::Access(_) => ("access", ""),
+            Setting::Posting(_) | Setting::Archived(_) => ("writing", ""),
+        }
     }
 
     /// Which event it shows.
