@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::config::{Config, absolute};
-use crate::domain::{AccountRole, Login, Username};
+use crate::domain::{AccountRole, Login};
 use crate::files::{Part, is_new};
 use crate::store::archive::{Counts, Exporter, Importer};
 #[cfg(feature = "mongodb")]
@@ -160,8 +160,7 @@ pub async fn list_users(store: &dyn Store, as_json: bool) -> anyhow::Result<()> 
 ///
 /// One line for whoever called: there is no such user, or no other admin.
 pub async fn set_role(store: &dyn Store, name: &str, role: AccountRole) -> anyhow::Result<()> {
-    let login = Login::Username(Username::parse(name).map(|name| name.key())?);
-    let account = store.find_account(&login).await?;
+    let account = store.find_account(&Login::named(name)).await?;
     let account = account.with_context(|| format!("nobody is called {name}"))?;
     match store.set_account_role(account.user.id, role).await {
         Ok(()) => {}

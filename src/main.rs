@@ -230,11 +230,12 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
     );
     let keys = Keys::new(&secret, config.jwt_secret_previous.as_ref());
     if !config.bind_addr.ip().is_loopback() && store.has_no_users().await? {
-        tracing::info!(
+        // Whatever is logged: it is the only way in.
+        commands::say(&format!(
             "nobody is here yet: the first account, an admin’s, is made at {}/signup?invite={}",
             config.public_url,
             keys.first_invite()
-        );
+        ));
     }
     let app = parlor::app(AppState::new(Services {
         keys,

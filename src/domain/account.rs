@@ -14,6 +14,20 @@ pub enum Login {
 }
 
 impl Login {
+    /// Somebody whose name others type, which may be one that only an earlier version took.
+    pub fn named(raw: &str) -> Self {
+        let name = raw
+            .trim()
+            .chars()
+            .take(Username::CHARS_MAX)
+            .collect::<String>();
+        Self::Username(
+            Username::parse(&name)
+                .unwrap_or(Username::stored(&name))
+                .key(),
+        )
+    }
+
     /// `None` when no account can have such a name or address.
     pub fn parse(raw: &str) -> Option<Self> {
         if raw.contains(['@', '＠']) {

@@ -173,9 +173,10 @@ pub fn text_line(event: &Event) -> String {
                 format!("{at} {who} took back {emoji} to: {says}\n")
             }
         },
-        (kind, _) => kind
-            .deed()
-            .map_or_else(String::new, |deed| format!("{at} {who} {deed}\n")),
+        (kind, _) => kind.deed().map_or_else(String::new, |deed| {
+            let deed = MessageBody::stored(&deed);
+            format!("{at} {who} {}\n", deed.on_one_line())
+        }),
     }
 }
 

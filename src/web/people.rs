@@ -268,9 +268,6 @@ pub(super) async fn create(
 pub(super) async fn called(app: &AppState, name: &str) -> Result<Option<User>, AppError> {
     let name = name.trim();
     let name = name.strip_prefix('@').unwrap_or(name);
-    let Ok(name) = Username::parse(name) else {
-        return Ok(None);
-    };
-    let account = app.store.find_account(&Login::Username(name.key())).await?;
+    let account = app.store.find_account(&Login::named(name)).await?;
     Ok(account.map(|account| account.user))
 }

@@ -219,6 +219,12 @@ impl Checker {
         // Kinds of another version are kept; their names are as short and plain as ours.
         let is_plain = event.r#type.bytes().all(|b| b.is_ascii_graphic());
         ensure!(is_plain && event.r#type.len() <= 64, "its type is none");
+        let is_fitting = match &*event.r#type {
+            "renamed" => is_label(&event.body, Label::name),
+            "topic-set" => is_label(&event.body, Label::topic),
+            _ => true,
+        };
+        ensure!(is_fitting, "its value is none");
         ensure!(
             event.body.as_deref().is_none_or(is_body),
             "its body is none"

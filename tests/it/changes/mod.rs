@@ -29,6 +29,8 @@ on_both_stores!(
 /// Ana and ben, in the same room.
 pub(crate) async fn at_tea(backend: Backend) -> (Server, Person, Person) {
     let server = Server::start(backend).await;
+    // Neither is an admin, as the first is.
+    server.person("admin").await;
     let (ana, ben) = (server.person("ana").await, server.person("ben").await);
     ana.enters("tea").await;
     ben.enters("tea").await;
