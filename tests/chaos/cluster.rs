@@ -47,14 +47,15 @@ pub struct Process {
 impl Process {
     pub fn start(&mut self) {
         let log = File::options().append(true).create(true).open(&self.log);
+        let log = log.unwrap();
         let guard = Command::new("sh")
             .args(["-c", "\"$@\" & cat > /dev/null; kill -9 $!; wait", "sh"])
             .args(&self.command)
             .current_dir(&self.dir)
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
-            .stdout(log.unwrap())
-            .stderr(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
             .spawn();
         self.guard = Some(guard.unwrap());
     }
@@ -129,7 +130,11 @@ impl Cluster {
     }
 
     pub async fn person(&self, name: &str) -> Person {
-        Person::sign_up(&self.base(0), name).await
+        // The nodes listen beyond loopback, where the first account takes the link that they print.
+        let log = std::fs::read_to_string(&self.nodes[0].log).unwrap_or_default();
+        let link = log.split_once("?invite=").map_or("", |(_, rest)| rest);
+        let invite = link.split_whitespace().next().unwrap_or("");
+        Person::sign_up_by(&self.base(0), name, invite).await
     }
 
     /// Which member is primary, as most of them see it.

@@ -338,7 +338,11 @@ async fn a_page_speaks_for_nobody_but_who_it_was_made_for() {
     browser.client.switch_to_window(other).await.unwrap();
     sign_out_and_in_as("ben").await;
     browser.client.switch_to_window(page).await.unwrap();
-    // Her page becomes his, and says nothing in his name.
+    // Her page becomes his, or led to the sign-in when she was out and he not yet in; it says nothing in his name.
+    browser
+        .until("document.body.dataset.name === 'ben' || document.querySelector('form[action=\"/login\"]') !== null")
+        .await;
+    browser.goto(&format!("{}/rooms/tea", server.base)).await;
     browser.until("document.body.dataset.name === 'ben'").await;
     browser.is_following().await;
     browser.says("from ben").await;

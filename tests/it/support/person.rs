@@ -21,12 +21,18 @@ pub struct Person {
 impl Person {
     /// Signs up with a name and an address made of it.
     pub async fn sign_up(base: &str, name: &str) -> Self {
+        Self::sign_up_by(base, name, "").await
+    }
+
+    /// The same by a link that a server has printed.
+    pub async fn sign_up_by(base: &str, name: &str, invite: &str) -> Self {
         let mut person = Self::nobody(base);
         let email = format!("{name}@example.org");
         let form = [
             ("username", name),
             ("email", &email),
             ("password", PASSWORD),
+            ("invite", invite),
         ];
         let answer = person
             .request(Method::POST, "/signup")
