@@ -15,6 +15,7 @@ use crate::store::archive::{Counts, Exporter, Importer};
 use crate::store::mongo;
 use crate::store::sqlite;
 use crate::store::{Store, StoreError};
+use crate::web::new_reset;
 
 /// `parlor export`: everything as lines of JSON, to a new file that only this user may read, or to
 /// standard output.
@@ -174,6 +175,19 @@ pub async fn set_role(store: &dyn Store, name: &str, role: AccountRole) -> anyho
         AccountRole::Admin => say(&format!("{name} is an admin now")),
         AccountRole::Member => say(&format!("{name} is a member now")),
     }
+    Ok(())
+}
+
+/// `parlor user reset`: a link by which somebody chooses another password, on standard output.
+///
+/// # Errors
+///
+/// One line for whoever called: there is no such user, or the store fails.
+pub async fn reset(store: &dyn Store, config: &Config, name: &str) -> anyhow::Result<()> {
+    let account = store.find_account(&Login::named(name)).await?;
+    let account = account.with_context(|| format!("nobody is called {name}"))?;
+    let link = new_reset(store, config, account.user.id).await?;
+    writeln!(io::stdout(), "{link}").context("cannot write the link")?;
     Ok(())
 }
 

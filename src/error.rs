@@ -43,6 +43,8 @@ pub enum AppError {
     NotOwner,
     /// A room in which the user may not write.
     ReadOnly(ReadOnly),
+    /// A link to reset a password that is spent, over or none.
+    ResetOver,
     /// A sign-up by somebody who has no link to do so.
     NotInvited,
     /// Something that only admins may do.
@@ -113,7 +115,9 @@ impl AppError {
             | Self::NotOwner => StatusCode::FORBIDDEN,
             Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::NotFound | Self::NotMember { exists: false, .. } => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::ResetOver | Self::NotMember { exists: false, .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) | Self::InvalidFields(_) | Self::AsksFirst(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
@@ -150,6 +154,7 @@ impl AppError {
             Self::Banned => "Not let in",
             Self::NotOwner => "Not yours to do",
             Self::ReadOnly(_) => "To be read",
+            Self::ResetOver => "Over",
             Self::NotInvited => "Not open yet",
             Self::NotAdmin => "Not yours to do",
             Self::LastAdmin => "The last admin",
@@ -212,6 +217,11 @@ impl AppError {
             Self::ReadOnly(why) => why.says().to_owned(),
             Self::NotAdmin => {
                 "Only an admin of this server can do this. Ask one of them.".to_owned()
+            }
+            Self::ResetOver => {
+                "This link was used, or is too old, or there is a newer one. Ask an admin of this server for \
+                 another."
+                    .to_owned()
             }
             Self::NotInvited => {
                 "Nobody is here yet. Whoever runs this server signs up first, with the link that it has \

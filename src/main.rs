@@ -97,6 +97,11 @@ enum UserAct {
         #[arg(long)]
         json: bool,
     },
+    /// Print a link by which somebody chooses another password, good once and for a day
+    Reset {
+        /// Their name
+        name: String,
+    },
     /// Make somebody an admin
     Promote {
         /// Their name
@@ -179,6 +184,7 @@ async fn users(config: &Config, act: UserAct) -> anyhow::Result<()> {
     let (store, _) = open_store(config, &nobody_hears, &metrics).await?;
     let done = match act {
         UserAct::List { json } => commands::list_users(&*store, json).await,
+        UserAct::Reset { name } => commands::reset(&*store, config, &name).await,
         UserAct::Promote { name } => commands::set_role(&*store, &name, AccountRole::Admin).await,
         UserAct::Demote { name } => commands::set_role(&*store, &name, AccountRole::Member).await,
     };

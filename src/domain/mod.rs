@@ -13,6 +13,7 @@ mod message;
 mod message_body;
 mod new_event;
 mod reaction;
+mod reset;
 mod role;
 mod room;
 mod room_settings;
@@ -33,6 +34,7 @@ pub use message::{ChangeKind, Changed, Edit, Message, NewChange, Quote, Refusal,
 pub use message_body::MessageBody;
 pub use new_event::{NewEvent, NewKind, Nonce};
 pub use reaction::{Emoji, Reaction, ReactionKind, Reactions};
+pub use reset::Reset;
 pub use role::{Person, Role};
 pub use room::{OpenRoom, RoomId, RoomSummary};
 pub use room_settings::{Access, Label, Posting, RoomSettings, Setting, id_from_name};

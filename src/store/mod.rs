@@ -1,7 +1,8 @@
 //! Where everything durable is kept: an interface for each noun, and two databases behind them.
 //!
 //! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Memberships`],
-//! [`Members`], [`Mentions`] and [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
+//! [`Members`], [`Mentions`], [`Resets`] and
+//! [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
 //! nothing of HTTP or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ mod memberships;
 mod mentions;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
+mod resets;
 mod rooms;
 mod sessions;
 pub mod sqlite;
@@ -37,6 +39,7 @@ use log::{repeated, shortened, within_bytes};
 pub use members::{LOOKED_THROUGH, Members};
 pub use memberships::{Memberships, ROOMS_PER_USER_MAX, Relation};
 pub use mentions::{MentionPlace, Mentions, MentionsPage};
+pub use resets::Resets;
 pub use rooms::Rooms;
 use rooms::{OPEN_LOOKED_THROUGH, newest_first, with_word};
 pub use sessions::Sessions;
@@ -70,7 +73,7 @@ pub type OnChange = Arc<dyn Fn(Change) + Send + Sync>;
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
 pub trait Store:
-    Log + Accounts + Sessions + Rooms + Memberships + Members + Mentions + Buckets
+    Log + Accounts + Sessions + Rooms + Memberships + Members + Mentions + Resets + Buckets
 {
     /// Whether other processes may write too, so that answers may lag behind theirs; see [`Freshness`].
     fn is_shared(&self) -> bool;

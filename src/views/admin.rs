@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::Avatar;
+use super::{Avatar, Field};
 use crate::domain::{AccountRole, User};
 
 /// `GET /admin`.
@@ -15,4 +15,45 @@ pub struct AdminPage<'a> {
     pub people: &'a [(User, AccountRole)],
     /// Where the next ones are, if there are any.
     pub next: Option<String>,
+}
+
+/// The answer to `POST /admin/people/{username}/reset`: the link is shown this once.
+#[derive(Template)]
+#[template(path = "admin/reset.html")]
+pub struct ResetLinkPage<'a> {
+    /// The reader.
+    pub user: &'a User,
+    /// Whose password may be reset.
+    pub other: &'a User,
+    /// The link.
+    pub link: &'a str,
+}
+
+/// `GET /reset/{secret}`, and again with an error.
+#[derive(Template)]
+#[template(path = "account/reset.html")]
+pub struct ResetPage<'a> {
+    other: &'a User,
+    secret: &'a str,
+    field: Field<'a>,
+}
+
+impl<'a> ResetPage<'a> {
+    /// For this user, who came by this secret.
+    pub fn of(other: &'a User, secret: &'a str, error: Option<&'a str>) -> Self {
+        Self {
+            other,
+            secret,
+            field: Field {
+                name: "password",
+                label: "Password",
+                kind: "password",
+                autocomplete: "new-password",
+                value: "",
+                hint: "At least 10 characters.",
+                error,
+                is_first: true,
+            },
+        }
+    }
 }

@@ -123,7 +123,11 @@ pub(super) async fn log(State(app): State<AppState>, request: Request, next: Nex
         .extensions()
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned());
-    let path = shortened(request.uri().path());
+    // A secret in an address opens what is behind it.
+    let path = match route.as_deref() {
+        Some("/reset/{secret}") => "/reset/…".to_owned(),
+        _ => shortened(request.uri().path()),
+    };
     let client = client::address(request.extensions(), request.headers(), &app.config);
     let client = client.map_or_else(String::new, |client| client.to_string());
     let span = tracing::info_span!("request", id, %method, route, client);

@@ -27,6 +27,7 @@ mod people;
 mod query;
 mod reactions;
 mod read_markers;
+mod resets;
 mod respond;
 mod room_events;
 mod room_settings;
@@ -54,6 +55,7 @@ use crate::state::AppState;
 
 pub use client::Peer;
 pub use handoff::{HandedOff, HandoffSupported, OpenStream};
+pub use resets::new_reset;
 
 /// The most bytes a request's body has: a message of 4,000 characters of four bytes, each byte
 /// percent-encoded, and some room.
@@ -86,6 +88,8 @@ pub fn app(state: AppState) -> Router {
         .route("/account/sessions/{id}/end", post(account::end_session))
         .route("/admin", get(admin::index))
         .route("/admin/people/{username}/role", post(admin::set_role))
+        .route("/admin/people/{username}/reset", post(resets::create))
+        .route("/reset/{secret}", get(resets::show).post(resets::spend))
         .route("/new", get(rooms::new))
         .route("/directs", get(directs::new).post(directs::create))
         .route(

@@ -291,6 +291,8 @@ async fn the_command_line_makes_admins(backend: Backend) {
     assert_contains(&errors, "ben is an admin now");
     let (is_done, _, errors) = user(&["demote", "ana"]);
     assert!(is_done, "{errors}");
+    let (is_done, link, errors) = user(&["reset", "ana"]);
+    assert!(is_done && link.contains("/reset/"), "{link}{errors}");
     let (_, lines, _) = user(&["list", "--json"]);
     let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!(first["role"], "member");

@@ -56,6 +56,7 @@ mod process;
 mod proxies;
 mod readme;
 mod refusals;
+mod resets;
 mod rooms;
 mod settings;
 mod signals;

@@ -52,6 +52,10 @@ async fn every_page(server: &Server) -> Vec<Page> {
     ana.post("/rooms/tea/people/dan/ban", &[]).await;
     let led = ana.post("/directs", &[("with", "ben")]).await;
     let conversation = led.headers()["location"].to_str().unwrap().to_owned();
+    let link = ana.request(Method::POST, "/admin/people/ben/reset");
+    let link = link.header(ACCEPT, "text/plain").send().await.unwrap();
+    let link = link.text().await.unwrap();
+    let reset = link.trim().strip_prefix(&server.base).unwrap().to_owned();
     let cursor = ana.json("/rooms/tea").await["cursor"]
         .as_str()
         .unwrap()
@@ -84,6 +88,8 @@ async fn every_page(server: &Server) -> Vec<Page> {
         ("nobody's frame", &nobody, "/rooms/tea/live", 401),
         ("an outsider's frame", &ana, "/rooms/nobodys/live", 404),
         ("no page", &ana, "/nothing", 404),
+        ("a reset", &nobody, &reset, 200),
+        ("a reset that is over", &nobody, "/reset/none", 404),
     ] {
         let answer = html(who, Method::GET, path).send().await.unwrap();
         assert_eq!(answer.status(), status, "{path}");

@@ -26,6 +26,7 @@ pub(super) struct Collections {
     pub(super) database: Database,
     pub(super) users: Collection<Document>,
     pub(super) sessions: Collection<Document>,
+    pub(super) resets: Collection<Document>,
     pub(super) rooms: Collection<Document>,
     pub(super) memberships: Collection<Document>,
     pub(super) events: Collection<Document>,
@@ -55,6 +56,7 @@ impl Collections {
             typing: database.collection("typing"),
             users,
             sessions: database.collection("sessions"),
+            resets: database.collection("resets"),
             rooms: database.collection("rooms"),
             memberships: database.collection("memberships"),
             events,
@@ -93,6 +95,13 @@ impl Collections {
             ),
             (
                 &self.sessions,
+                vec![
+                    index(doc! { "expires_at": 1 }, "expiry", expiry.clone(), false),
+                    plain("user", doc! { "user": 1 }, IndexOptions::default()),
+                ],
+            ),
+            (
+                &self.resets,
                 vec![
                     index(doc! { "expires_at": 1 }, "expiry", expiry.clone(), false),
                     plain("user", doc! { "user": 1 }, IndexOptions::default()),

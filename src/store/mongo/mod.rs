@@ -32,6 +32,7 @@ mod nodes;
 mod numbering;
 mod read_marks;
 mod refusal;
+mod resets;
 mod retry;
 mod room_document;
 mod rooms;

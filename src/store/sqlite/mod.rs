@@ -20,6 +20,7 @@ mod memberships;
 mod mentions;
 mod migrations;
 mod readers;
+mod resets;
 mod room_row;
 mod rooms;
 mod schema;

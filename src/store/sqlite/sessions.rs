@@ -91,6 +91,21 @@ fn revoke_others(
     Ok(())
 }
 
+/// Gives a user another password, and ends all their sessions but one.
+pub(super) fn set_password(
+    connection: &Connection,
+    changes: &mut Vec<Durable>,
+    user: UserId,
+    password_hash: &str,
+    but: SessionId,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE users SET password_hash = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute(params![user.to_string(), password_hash]))
+        .map_err(|error| StoreError::backend("change a password", error))?;
+    revoke_others(connection, changes, user, but)
+}
+
 fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<SeenSession>> {
     connection
         .prepare_cached(
@@ -192,11 +207,7 @@ impl Sessions for SqliteStore {
     ) -> Result<(), StoreError> {
         self.writer
             .write("change a password", move |connection, changes| {
-                connection
-                    .prepare_cached("UPDATE users SET password_hash = ?2 WHERE id = ?1")
-                    .and_then(|mut update| update.execute(params![user.to_string(), password_hash]))
-                    .map_err(|error| StoreError::backend("change a password", error))?;
-                revoke_others(connection, changes, user, but)
+                set_password(connection, changes, user, &password_hash, but)
             })
             .await
     }

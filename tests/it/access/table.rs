@@ -36,7 +36,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 55] = [
+const TABLE: [Route; 58] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -162,6 +162,9 @@ const TABLE: [Route; 55] = [
     ("POST", "/account/password", For::Own, &[]),
     ("DELETE", "/account/sessions/{id}", For::Own, &[]),
     ("POST", "/account/sessions/{id}/end", For::Own, &[]),
+    ("GET", "/reset/{secret}", For::All, &[]),
+    ("POST", "/reset/{secret}", For::All, &[]),
+    ("POST", "/admin/people/{username}/reset", For::Admins, &[]),
     ("GET", "/admin", For::Admins, &[]),
     (
         "POST",

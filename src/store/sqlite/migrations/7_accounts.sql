@@ -9,4 +9,11 @@ ALTER TABLE sessions ADD COLUMN seen_at INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX sessions_by_user ON sessions (user);
 
+-- Links by which somebody chooses another password, by the hash of their secret.
+CREATE TABLE resets (
+    secret_hash TEXT PRIMARY KEY,
+    user        TEXT NOT NULL REFERENCES users (id),
+    expires_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE INDEX users_admins ON users (id) WHERE role = 'admin';

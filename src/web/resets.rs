@@ -1,0 +1,140 @@
+//! Resets: a link by which somebody who has forgotten their password chooses another.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::ClientAddress;
+use super::extract::Admin;
+use super::form::{Input, Payload};
+use super::people::called;
+use super::respond::{self, ResponseFormat};
+use crate::auth::password::NewPassword;
+use crate::config::Config;
+use crate::domain::{Reset, Timestamp, UserId};
+use crate::error::AppError;
+use crate::limits::{self, Limited};
+use crate::state::AppState;
+use crate::store::{Resets, StoreError};
+use crate::views::{ResetLinkPage, ResetPage};
+
+/// How long a link is good for.
+const GOOD_FOR: Duration = Duration::from_hours(24);
+
+/// Makes a link for somebody, once, in the place of any before. It is known to nobody else: the store has its hash.
+///
+/// # Errors
+///
+/// When the store does not keep it.
+pub async fn new_reset<S: Resets + ?Sized>(
+    store: &S,
+    config: &Config,
+    user: UserId,
+) -> Result<String, StoreError> {
+    let secret = format!(
+        "{}{}",
+        uuid::Uuid::new_v4().simple(),
+        uuid::Uuid::new_v4().simple()
+    );
+    let reset = Reset {
+        secret_hash: Reset::hash(&secret),
+        user,
+        expires_at: Timestamp::now().after(GOOD_FOR),
+    };
+    store.add_reset(reset).await?;
+    Ok(format!("{}/reset/{secret}", config.public_url))
+}
+
+/// `POST /admin/people/{username}/reset`: a link for somebody, shown once.
+pub(super) async fn create(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    Admin(user): Admin,
+    Path(name): Path<String>,
+) -> Result<Response, AppError> {
+    app.limits.take(&Limited::JoinsOf(user.id)).await?;
+    let other = called(&app, &name).await?.ok_or(AppError::NotFound)?;
+    let link = new_reset(&*app.store, &app.config, other.id).await?;
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
+            let page = ResetLinkPage {
+                user: &user,
+                other: &other,
+                link: &link,
+            };
+            respond::html(StatusCode::OK, &page)
+        }
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
+            respond::json(StatusCode::CREATED, &json!({ "link": link }))
+        }
+        ResponseFormat::Text => respond::text(StatusCode::CREATED, format!("{link}\n")),
+    })
+}
+
+/// `GET /reset/{secret}`: asks for another password, and spends nothing: programs that check mail follow links.
+pub(super) async fn show(
+    State(app): State<AppState>,
+    Path(secret): Path<String>,
+) -> Result<Response, AppError> {
+    let user = app.store.reset_for(&Reset::hash(&secret)).await?;
+    let user = user.ok_or(AppError::ResetOver)?;
+    let page = ResetPage::of(&user, &secret, None);
+    Ok(respond::html(StatusCode::OK, &page))
+}
+
+/// The other password.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NewOne {
+    password: String,
+}
+
+impl Input for NewOne {
+    const RAW: Option<&'static str> = Some("password");
+}
+
+/// `POST /reset/{secret}`: spends the link. All sessions of its user are over.
+pub(super) async fn spend(
+    State(app): State<AppState>,
+    ClientAddress(client): ClientAddress,
+    format: ResponseFormat,
+    Path(secret): Path<String>,
+    Payload(sent): Payload<NewOne>,
+) -> Result<Response, AppError> {
+    let secret_hash = Reset::hash(&secret);
+    let user = app.store.reset_for(&secret_hash).await?;
+    let user = user.ok_or(AppError::ResetOver)?;
+    let password = match NewPassword::parse(&sent.password) {
+        Ok(password) => password,
+        Err(invalid) if format.is_html() => {
+            let why = invalid.to_string();
+            let page = ResetPage::of(&user, &secret, Some(&why));
+            return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
+        }
+        Err(invalid) => {
+            return Err(AppError::InvalidFields(vec![(
+                "password",
+                invalid.to_string(),
+            )]));
+        }
+    };
+    // Each costs a hash.
+    let counted: Vec<Limited> = limits::networks(client)
+        .into_iter()
+        .map(Limited::SignUpsFrom)
+        .collect();
+    app.limits.take_all(&counted).await?;
+    let hash = app.hasher.hash(password).await?;
+    let user = app.store.spend_reset(&secret_hash, &hash).await?;
+    let user = user.ok_or(AppError::ResetOver)?;
+    // Its owner gets in from here.
+    app.limits.trust_network(user.id, client).await?;
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to("/login").into_response(),
+        _ => StatusCode::NO_CONTENT.into_response(),
+    })
+}
