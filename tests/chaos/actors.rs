@@ -133,6 +133,7 @@ pub async fn changer(
             at: &at,
             history: &history,
             choices: &mut choices,
+            has_given_up: false,
         };
         let Some(said) = ask.until_done(Method::POST, &path, &form).await else {
             break;
@@ -157,6 +158,7 @@ pub async fn changer(
                 _ => (Method::DELETE, path.clone(), None),
             };
             let form: Vec<(&str, &str)> = body.iter().map(|body| ("body", body.as_str())).collect();
+            ask.has_given_up = false;
             if ask.until_done(method.clone(), &path, &form).await.is_none() {
                 break;
             }
@@ -168,6 +170,10 @@ pub async fn changer(
                     (now.body, now.is_liked) = (None, false);
                     break;
                 }
+            }
+            // What was given up at one node may be done there once more, late: nothing else is to come before that.
+            if ask.has_given_up {
+                break;
             }
         }
         settled.push(now);
@@ -182,6 +188,8 @@ struct Insistent<'a> {
     at: &'a [Person],
     history: &'a History,
     choices: &'a mut fastrand::Rng,
+    /// Whether a request was not waited for to its end.
+    has_given_up: bool,
 }
 
 impl Insistent<'_> {
@@ -198,6 +206,7 @@ impl Insistent<'_> {
             let request = self.at[node].request(method.clone(), path).form(form);
             let asking = request.header("accept", "application/json").send();
             let Ok(Ok(answer)) = timeout(patience, asking).await else {
+                self.has_given_up = true;
                 pause(self.choices).await;
                 continue;
             };
@@ -205,12 +214,16 @@ impl Insistent<'_> {
             let what = json!({ "asks": method.as_str(), "of": path, "node": node, "status": status.as_u16() });
             self.history.note(self.name, what);
             let Ok(text) = answer.text().await else {
+                self.has_given_up = true;
                 continue;
             };
             match status {
                 StatusCode::NO_CONTENT => return Some(Value::Null),
                 StatusCode::OK | StatusCode::CREATED => return serde_json::from_str(&text).ok(),
-                StatusCode::SERVICE_UNAVAILABLE => pause(self.choices).await,
+                StatusCode::SERVICE_UNAVAILABLE => {
+                    self.has_given_up = true;
+                    pause(self.choices).await;
+                }
                 _ => {
                     let how = format!("{method} {path} at node {node}: {status} {text}");
                     self.history.broken(self.name, how);
