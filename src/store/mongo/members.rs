@@ -8,14 +8,39 @@ use tokio_stream::StreamExt;
 
 use super::batch_loader::BATCH_MAX;
 use super::collections::Collections;
-use super::membership_document::of_members;
-use super::memberships::find_members;
-use super::retry::retry;
+use super::membership_document::{is_member, of_members, read_from};
+use super::retry::{attempt, retry};
 use super::{MongoStore, accounts};
-use crate::domain::{Person, RoomId, Timestamp, User, UserId};
+use crate::domain::{Person, RoomId, Seq, Timestamp, User, UserId};
 use crate::store::{LOOKED_THROUGH, Members, StoreError};
 
 const OPERATION: &str = "look up members";
+
+/// The pairs that are memberships, each with how far its member has read the room.
+pub(super) async fn find_members(
+    collections: Collections,
+    asked: Vec<(UserId, RoomId)>,
+) -> Result<HashMap<(UserId, RoomId), Seq>, StoreError> {
+    let any: Vec<Document> = { asked.iter() }
+        .map(|(user, room)| doc! { "user": user.to_string(), "room": room.as_str() })
+        .collect();
+    let found = attempt("look up memberships", async {
+        let found = collections.memberships.find(doc! { "$or": any });
+        let found = found.batch_size(BATCH_MAX).await?;
+        found.collect::<Result<Vec<_>, _>>().await
+    })
+    .await?;
+    // An unreadable document is nobody else's concern: its owner looks alone, and hears why.
+    let member = |membership: &Document| {
+        if !is_member(membership) {
+            return None;
+        }
+        let user = UserId::parse(membership.get_str("user").ok()?).ok()?;
+        let room = RoomId::known(membership.get_str("room").ok()?).ok()?;
+        Some(((user, room), read_from(membership)))
+    };
+    Ok(found.iter().filter_map(member).collect())
+}
 
 /// Those of some users who are members, in their order.
 async fn only_members(

@@ -22,6 +22,7 @@ mod log;
 mod log_ends;
 mod log_writer;
 mod members;
+mod membership_changes;
 mod membership_document;
 mod memberships;
 mod mentions;
@@ -151,7 +152,7 @@ impl MongoStore {
         let of = collections.clone();
         let find_sessions = move |ids| sessions::find_some(of.clone(), ids);
         let of = collections.clone();
-        let find_members = move |asked| memberships::find_members(of.clone(), asked);
+        let find_members = move |asked| members::find_members(of.clone(), asked);
         Ok(Self {
             nodes,
             liveness,
