@@ -18,6 +18,7 @@ mod handoff;
 mod health;
 mod in_flight;
 mod layers;
+mod lobby;
 mod log_range;
 mod memberships;
 mod mentions;
@@ -79,7 +80,7 @@ pub fn app(state: AppState) -> Router {
         .route("/signup", get(accounts::new).post(accounts::create))
         .route("/login", get(sessions::new).post(sessions::create))
         .route("/logout", post(sessions::destroy))
-        .route("/rooms", get(rooms::index).post(rooms::create))
+        .route("/rooms", get(lobby::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
         .route("/mentions", get(mentions::index))
         .route("/account", get(account::show))
