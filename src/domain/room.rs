@@ -130,6 +130,16 @@ pub struct OpenRoom {
     pub people: u64,
 }
 
+impl OpenRoom {
+    /// Whether its id, its name or its topic has a word, which is in lower case.
+    pub fn has(&self, word: &str) -> bool {
+        let labels = [&self.settings.name, &self.settings.topic];
+        let mut labels = labels.into_iter().flatten();
+        self.room.as_str().contains(word)
+            || labels.any(|label| label.as_str().to_lowercase().contains(word))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

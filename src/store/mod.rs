@@ -41,7 +41,7 @@ pub use memberships::{Memberships, ROOMS_PER_USER_MAX, Relation};
 pub use mentions::{MentionPlace, Mentions, MentionsPage};
 pub use resets::Resets;
 pub use rooms::Rooms;
-use rooms::{OPEN_LOOKED_THROUGH, newest_first, with_word};
+use rooms::{OPEN_ROOMS_MAX, by_name, newest_first};
 pub use sessions::Sessions;
 use version::ParlorVersion;
 

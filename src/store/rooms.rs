@@ -1,6 +1,5 @@
 //! Rooms: their settings, and the lists of them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,8 +9,8 @@ use crate::domain::{
     Label, OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, Timestamp, User,
 };
 
-/// So many open rooms are looked through for a word.
-pub(super) const OPEN_LOOKED_THROUGH: usize = 2_000;
+/// So many open rooms are offered.
+pub(super) const OPEN_ROOMS_MAX: usize = 2_000;
 
 /// The rooms. A caller that goes away does not stop a change.
 ///
@@ -30,14 +29,9 @@ pub trait Rooms: Send + Sync {
     /// where it is so already. How far one must see the room to see it is answered, 0 for nothing.
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError>;
 
-    /// Open rooms that are not archived and have people in them, without these, with a word in their ids, names or topics, by name: at most `limit`, of the
-    /// first two thousand.
-    async fn open_rooms(
-        &self,
-        but: &[RoomId],
-        word: &str,
-        limit: usize,
-    ) -> Result<Vec<OpenRoom>, StoreError>;
+    /// The open rooms that are not archived and have people in them, by name: the first two thousand, as they were
+    /// two seconds ago, or later.
+    async fn open_rooms(&self) -> Result<Arc<[OpenRoom]>, StoreError>;
 
     /// The rooms `user` is a member of, those with the newest message first.
     async fn rooms_of(
@@ -57,27 +51,11 @@ pub(super) fn newest_first(rooms: &mut [RoomSummary]) {
     });
 }
 
-/// Those with a word in them, by name.
-pub(super) fn with_word(
-    rooms: Vec<(RoomId, RoomSettings)>,
-    but: &[RoomId],
-    word: &str,
-    limit: usize,
-) -> Vec<(RoomId, RoomSettings)> {
-    let word = word.trim().to_lowercase();
-    let but: HashSet<&RoomId> = but.iter().collect();
-    let has_word = |(room, settings): &(RoomId, RoomSettings)| {
-        let labels = [&settings.name, &settings.topic].into_iter().flatten();
-        let texts = labels.map(|label| label.as_str().to_lowercase());
-        !but.contains(room)
-            && (room.as_str().contains(&word) || texts.into_iter().any(|text| text.contains(&word)))
-    };
-    let mut rooms: Vec<_> = rooms.into_iter().filter(has_word).collect();
-    let title = |room: &RoomId, name: &Option<Label>| {
-        let name = name.as_ref().map(Label::as_str);
-        name.unwrap_or(room.as_str()).to_lowercase()
-    };
-    rooms.sort_by_cached_key(|(room, settings)| title(room, &settings.name));
-    rooms.truncate(limit);
-    rooms
+/// In the order of their names.
+pub(super) fn by_name(mut rooms: Vec<OpenRoom>) -> Arc<[OpenRoom]> {
+    rooms.sort_by_cached_key(|open| {
+        let name = open.settings.name.as_ref().map(Label::as_str);
+        name.unwrap_or(open.room.as_str()).to_lowercase()
+    });
+    rooms.into()
 }

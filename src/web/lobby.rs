@@ -1,5 +1,6 @@
 //! The lobby: one's rooms, and open ones to enter.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -290,13 +291,18 @@ async fn page_of(
     Ok(respond::html_around(parts_bytes, status, &page))
 }
 
-/// Open rooms that somebody is not in.
+/// Open rooms that somebody is not in, with a word in their ids, names or topics.
 async fn open_rooms(
     app: &AppState,
     rooms: &[RoomSummary],
     word: &str,
     limit: usize,
 ) -> Result<Vec<OpenRoom>, AppError> {
-    let own: Vec<RoomId> = rooms.iter().map(|room| room.room.clone()).collect();
-    Ok(app.store.open_rooms(&own, word, limit).await?)
+    let open = app.store.open_rooms().await?;
+    let own: HashSet<&RoomId> = rooms.iter().map(|room| &room.room).collect();
+    let word = word.trim().to_lowercase();
+    let found = open
+        .iter()
+        .filter(|open| !own.contains(&open.room) && open.has(&word));
+    Ok(found.take(limit).cloned().collect())
 }

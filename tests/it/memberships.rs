@@ -319,18 +319,36 @@ async fn open_rooms_are_found_by_a_word(backend: Backend) {
         store.join(&room(id), &ana, Some(&made)).await.unwrap();
     }
     store.join(&room("tea"), &ben, None).await.unwrap();
-    let found = async |word: &str, limit| {
-        let open = store.open_rooms(&[], word, limit).await.unwrap();
-        let room = |open: &OpenRoom| format!("{} {}", open.room, open.people);
-        open.iter().map(room).collect::<Vec<_>>()
+    let shown = async || {
+        let open = store.open_rooms().await.unwrap();
+        let shown = |open: &OpenRoom| format!("{} {}", open.room, open.people);
+        open.iter().map(shown).collect::<Vec<_>>()
     };
-    assert_eq!(found("", 10).await, ["tea 2", "coffee 1"]);
-    assert_eq!(found("", 1).await, ["tea 2"]);
-    assert_eq!(found("TEA", 10).await, ["tea 2"]);
-    assert_eq!(found(" καφές ", 10).await, ["coffee 1"]);
-    assert_eq!(found("den", 10).await, [""; 0]);
-    let others = store.open_rooms(&[room("tea")], "", 10).await.unwrap();
-    assert_eq!(others.len(), 1);
+    assert_eq!(shown().await, ["tea 2", "coffee 1"]);
+    let open = store.open_rooms().await.unwrap();
+    let found = |word: &str| {
+        let found = open.iter().filter(|open| open.has(word));
+        found.map(|open| open.room.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(""), ["tea", "coffee"]);
+    assert_eq!(found("tea"), ["tea"]);
+    assert_eq!(found("καφές"), ["coffee"]);
+    assert_eq!(found("den"), [""; 0]);
+    // Whatever changes them is seen at once by whom it was answered to.
+    let set = async |id, setting| store.set(&room(id), &ana, setting).await.unwrap();
+    set("den", Setting::Access(Access::Open)).await;
+    assert_eq!(shown().await, ["tea 2", "den 1", "coffee 1"]);
+    set("coffee", Setting::Archived(true)).await;
+    assert_eq!(shown().await, ["tea 2", "den 1"]);
+    store.leave(&room("tea"), &ben).await.unwrap();
+    assert_eq!(shown().await, ["tea 1", "den 1"]);
+    store.leave(&room("den"), &ana).await.unwrap();
+    assert_eq!(shown().await, ["tea 1"]);
+    set("tea", Setting::Access(Access::Private)).await;
+    assert_eq!(shown().await, [""; 0]);
+    let made = named("Nook", Access::Open);
+    store.join(&room("nook"), &ben, Some(&made)).await.unwrap();
+    assert_eq!(shown().await, ["nook 1"]);
 }
 
 /// Invariant: the same people have one direct room, whoever of them asks for it when.

@@ -26,7 +26,8 @@ use lru::LruCache;
 use self::rooms::{CachedRoom, Member, PAGE_BYTES_MAX, UserRooms};
 pub(super) use self::rooms::{LogEnd, Membership, NEWEST_MAX};
 use crate::domain::{
-    Event, RoomId, RoomSettings, RoomSummary, Seq, Session, SessionId, Timestamp, User, UserId,
+    Event, EventKind, OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Session, SessionId,
+    Timestamp, User, UserId,
 };
 use crate::store::{Change, History};
 
@@ -40,6 +41,9 @@ const MEMBERSHIPS_MAX: usize = 20_000;
 
 /// How many rooms' newest pages are kept.
 const PAGES_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
+
+/// What is counted as changed when the open rooms, or how many people are in them, have.
+const OPEN_ROOMS: &str = "open rooms";
 
 /// A durable change.
 pub(super) enum Durable {
@@ -78,6 +82,8 @@ struct State {
     rooms: HashMap<RoomId, Weak<CachedRoom>>,
     /// The rooms whose newest page is kept.
     pages: LruCache<RoomId, Arc<CachedRoom>>,
+    /// The open rooms, which every lobby offers.
+    open_rooms: Option<Arc<[OpenRoom]>>,
     hasher: RandomState,
     changes: Changes,
     /// How often everything was forgotten.
@@ -111,6 +117,7 @@ impl Default for ReadCache {
             memberships: 0,
             rooms: HashMap::new(),
             pages: at_most(PAGES_MAX),
+            open_rooms: None,
             hasher: RandomState::new(),
             changes: [0; 256],
             generation: 0,
@@ -160,10 +167,14 @@ impl ReadCache {
             }
             Durable::Change(_) => {}
             #[cfg(feature = "mongodb")]
-            Durable::Memberships => state.forget_memberships(),
+            Durable::Memberships => {
+                state.forget_memberships();
+                state.forget_open_rooms();
+            }
             #[cfg(feature = "mongodb")]
             Durable::Settings(id) => {
                 state.has_changed(id);
+                state.forget_open_rooms();
                 if let Some(room) = state.room(id) {
                     room.forget();
                 }
@@ -272,6 +283,18 @@ impl ReadCache {
         Some(Arc::clone(&end.as_ref()?.settings))
     }
 
+    /// The open rooms; `None` when they must be read.
+    pub(super) fn open_rooms(&self) -> Option<Arc<[OpenRoom]>> {
+        self.state().open_rooms.clone()
+    }
+
+    pub(super) fn keep_open_rooms(&self, token: &ReadToken, rooms: &Arc<[OpenRoom]>) {
+        let mut state = self.state();
+        if state.is_current(token, &OPEN_ROOMS) {
+            state.open_rooms = Some(Arc::clone(rooms));
+        }
+    }
+
     /// The last `limit` entries of a room, or all; `None` when they must be read.
     pub(super) fn newest(&self, room: &RoomId, limit: usize) -> Option<History> {
         let mut state = self.state();
@@ -361,6 +384,10 @@ impl State {
         if event.kind.is_about_membership() {
             self.has_changed(&event.author.id);
             self.forget_user(&event.author.id);
+            self.forget_open_rooms();
+        }
+        if matches!(event.kind, EventKind::Set(_)) {
+            self.forget_open_rooms();
         }
         if is_known {
             return;
@@ -412,6 +439,11 @@ impl State {
         }
     }
 
+    fn forget_open_rooms(&mut self) {
+        self.has_changed(&OPEN_ROOMS);
+        self.open_rooms = None;
+    }
+
     #[cfg(feature = "mongodb")]
     fn forget_memberships(&mut self) {
         self.users.clear();
@@ -432,6 +464,7 @@ impl State {
         self.users.clear();
         self.memberships = 0;
         self.pages.clear();
+        self.open_rooms = None;
         self.rooms.clear();
     }
 }

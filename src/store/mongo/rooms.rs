@@ -22,7 +22,7 @@ use crate::domain::{
 };
 use crate::store::cache::{CachedList, Durable, LogEnd, Membership, ReadCache};
 use crate::store::{
-    Freshness, OPEN_LOOKED_THROUGH, ROOMS_PER_USER_MAX, Rooms, StoreError, newest_first, with_word,
+    Freshness, OPEN_ROOMS_MAX, ROOMS_PER_USER_MAX, Rooms, StoreError, by_name, newest_first,
 };
 
 /// The memberships of `user`, by room.
@@ -212,19 +212,14 @@ async fn finish_set(
     Ok(seq)
 }
 
-async fn open_rooms(
-    collections: &Collections,
-    but: &[RoomId],
-    word: &str,
-    limit: usize,
-) -> Result<Vec<OpenRoom>, StoreError> {
+async fn open_rooms(collections: &Collections) -> Result<Arc<[OpenRoom]>, StoreError> {
     const OPERATION: &str = "list open rooms";
     let open = doc! { "access": Access::Open.as_str(), "archived": { "$ne": true } };
     let found = retry(OPERATION, || async {
         let found = collections.rooms.find(open.clone()).sort(doc! { "_id": 1 });
-        let found = found.limit(OPEN_LOOKED_THROUGH as i64);
+        let found = found.limit(OPEN_ROOMS_MAX as i64);
         found
-            .batch_size(OPEN_LOOKED_THROUGH as u32 + 1)
+            .batch_size(OPEN_ROOMS_MAX as u32 + 1)
             .await?
             .collect::<Result<Vec<Document>, _>>()
             .await
@@ -235,8 +230,8 @@ async fn open_rooms(
         Ok((id, settings_from(found)))
     };
     let found = found.await?;
-    let rooms = found.iter().map(room).collect::<Result<_, StoreError>>()?;
-    let rooms = with_word(rooms, but, word, 2 * limit);
+    let rooms: Vec<(RoomId, RoomSettings)> =
+        found.iter().map(room).collect::<Result<_, StoreError>>()?;
     let ids: Vec<&str> = rooms.iter().map(|(room, _)| room.as_str()).collect();
     let pipeline = [
         doc! { "$match": of_members(doc! { "room": { "$in": ids } }) },
@@ -261,7 +256,7 @@ async fn open_rooms(
             settings,
         })
     });
-    Ok(open.take(limit).collect())
+    Ok(by_name(open.collect()))
 }
 
 /// Whether a list is new enough.
@@ -303,13 +298,14 @@ impl Rooms for MongoStore {
             .map_err(|panicked| StoreError::backend(SET, panicked))?
     }
 
-    async fn open_rooms(
-        &self,
-        but: &[RoomId],
-        word: &str,
-        limit: usize,
-    ) -> Result<Vec<OpenRoom>, StoreError> {
-        open_rooms(&self.collections, but, word, limit).await
+    async fn open_rooms(&self) -> Result<Arc<[OpenRoom]>, StoreError> {
+        if let Some(kept) = self.trusted_cache().and_then(ReadCache::open_rooms) {
+            return Ok(kept);
+        }
+        let token = self.cache.token();
+        let rooms = open_rooms(&self.collections).await?;
+        self.cache.keep_open_rooms(&token, &rooms);
+        Ok(rooms)
     }
 
     async fn rooms_of(

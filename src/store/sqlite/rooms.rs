@@ -12,7 +12,7 @@ use crate::domain::{
     UserId,
 };
 use crate::store::cache::{CachedList, Durable, Membership};
-use crate::store::{Freshness, OPEN_LOOKED_THROUGH, Rooms, StoreError, newest_first, with_word};
+use crate::store::{Freshness, OPEN_ROOMS_MAX, Rooms, StoreError, by_name, newest_first};
 
 /// The memberships of `user`, by room.
 pub(super) fn memberships(
@@ -99,32 +99,23 @@ fn set(
     Ok(log::append(connection, changes, room, event)?.event().seq)
 }
 
-fn open_rooms(
-    connection: &Connection,
-    but: &[RoomId],
-    word: &str,
-    limit: usize,
-) -> rusqlite::Result<Vec<OpenRoom>> {
+fn open_rooms(connection: &Connection) -> rusqlite::Result<Arc<[OpenRoom]>> {
     let rooms = connection
         .prepare_cached(
             "SELECT * FROM rooms WHERE access = 'open' AND archived = 0
                    AND EXISTS (SELECT 1 FROM memberships WHERE room = rooms.id)
              ORDER BY id LIMIT ?1",
         )?
-        .query_map([OPEN_LOOKED_THROUGH as i64], |row| {
-            Ok((room_from(row, "id")?, room_row::settings_from(row)?))
-        })?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    with_word(rooms, but, word, limit)
-        .into_iter()
-        .map(|(room, settings)| {
+        .query_map([OPEN_ROOMS_MAX as i64], |row| {
+            let room = room_from(row, "id")?;
             Ok(OpenRoom {
                 people: members::count_members(connection, &room)?,
+                settings: room_row::settings_from(row)?,
                 room,
-                settings,
             })
-        })
-        .collect()
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(by_name(rooms))
 }
 
 #[async_trait]
@@ -154,18 +145,14 @@ impl Rooms for SqliteStore {
             .await
     }
 
-    async fn open_rooms(
-        &self,
-        but: &[RoomId],
-        word: &str,
-        limit: usize,
-    ) -> Result<Vec<OpenRoom>, StoreError> {
-        let (but, word) = (but.to_vec(), word.to_owned());
-        self.readers
-            .read("list open rooms", move |connection| {
-                open_rooms(connection, &but, &word, limit)
-            })
-            .await
+    async fn open_rooms(&self) -> Result<Arc<[OpenRoom]>, StoreError> {
+        if let Some(kept) = self.cache.open_rooms() {
+            return Ok(kept);
+        }
+        let token = self.cache.token();
+        let rooms = self.readers.read("list open rooms", open_rooms).await?;
+        self.cache.keep_open_rooms(&token, &rooms);
+        Ok(rooms)
     }
 
     async fn rooms_of(&self, user: &User, _: &Freshness) -> Result<Arc<[RoomSummary]>, StoreError> {
