@@ -367,7 +367,7 @@ impl ReadOnly {
     }
 }
 
-/// What somebody is asked before it is done.
+/// A question that must be answered before a request is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// Whether they mean everybody in a room.

@@ -1,4 +1,4 @@
-//! Which sessions were noted as used a moment ago, so that not every request is a write.
+//! Remembers which sessions were noted as used a moment ago, so that not every request is a write.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
@@ -8,13 +8,13 @@ use lru::LruCache;
 
 use crate::domain::SessionId;
 
-/// How often it is noted that a session is used.
+/// The least time between two notes that a session is used.
 const NOTE_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// How many sessions are known to have been noted: a large server's.
+/// The most sessions remembered: a large server's.
 const NOTED_MAX: NonZero<usize> = NonZero::new(10_000).expect("not zero");
 
-/// When each session was last noted by this process.
+/// The moment each session was last noted by this process.
 pub struct NotedSessions(Mutex<LruCache<SessionId, Instant>>);
 
 impl Default for NotedSessions {

@@ -48,7 +48,7 @@ pub struct Services {
     pub limits: Limits,
     /// Parts of pages.
     pub fragments: FragmentCache,
-    /// When sessions were last noted.
+    /// The sessions noted as used a moment ago.
     pub noted_sessions: NotedSessions,
     /// Requests in flight.
     pub in_flight: InFlight,

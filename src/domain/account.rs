@@ -14,7 +14,7 @@ pub enum Login {
 }
 
 impl Login {
-    /// Somebody whose name others type, which may be one that only an earlier version took.
+    /// A username to look up, which may be one that only an earlier version took.
     pub fn named(raw: &str) -> Self {
         let name = raw
             .trim()
@@ -59,7 +59,7 @@ pub struct NewUser {
     pub password_hash: String,
 }
 
-/// What an account may do on the server.
+/// An account's role on the server: the rights it has everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccountRole {
@@ -71,7 +71,7 @@ pub enum AccountRole {
 }
 
 impl AccountRole {
-    /// What a store has.
+    /// Reads the stored word. A word of another version gives no rights.
     pub(crate) fn stored(word: &str) -> Self {
         match word {
             "admin" => Self::Admin,
@@ -95,7 +95,7 @@ pub struct Account {
     pub user: User,
     /// The address.
     pub email: Email,
-    /// What it may do.
+    /// Its rights on the server.
     pub role: AccountRole,
     /// A PHC string.
     pub password_hash: String,

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::{
-    Access, ChangeKind, Changed, Emoji, Invalid, Label, Mentions, Message, MessageBody, Posting,
-    Reactions, RoomId, Setting, Timestamp, User, UserId,
+    Access, ChangeKind, Changed, Invalid, Mentions, Message, MessageBody, Posting, Reactions,
+    RoomId, Setting, Timestamp, User, UserId,
 };
 
 /// An event's number in its room's log: 1, 2, 3 … without gaps. 0 stands before the first.
@@ -129,134 +129,6 @@ impl Event {
     }
 }
 
-impl Serialize for Event {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Shape<'a> {
-            room: &'a RoomId,
-            seq: Seq,
-            r#type: &'a str,
-            at: Timestamp,
-            author: &'a Author,
-            #[serde(flatten)]
-            message: Option<MessageShape<'a>>,
-            #[serde(flatten)]
-            change: Option<ChangeShape<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            by: Option<&'a Author>,
-            #[serde(flatten)]
-            setting: Option<SettingShape<'a>>,
-        }
-        Shape {
-            room: &self.room,
-            seq: self.seq,
-            r#type: self.kind.name(),
-            at: self.at,
-            author: &self.author,
-            message: match &self.kind {
-                EventKind::Message(message) => Some(message.into()),
-                _ => None,
-            },
-            change: match &self.kind {
-                EventKind::Changed(changed) => Some(changed.into()),
-                _ => None,
-            },
-            by: self.kind.by(),
-            setting: match &self.kind {
-                EventKind::Set(setting) => Some(setting.into()),
-                _ => None,
-            },
-        }
-        .serialize(serializer)
-    }
-}
-
-/// The fields of a message in JSON.
-#[derive(Serialize)]
-struct MessageShape<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a MessageBody>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rev: Option<Seq>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    edited_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deleted_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reply_to: Option<Seq>,
-    #[serde(skip_serializing_if = "<[Author]>::is_empty")]
-    mentions: &'a [Author],
-    /// Whether it is for everybody.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    mentions_room: bool,
-    #[serde(skip_serializing_if = "Reactions::is_empty")]
-    reactions: &'a Reactions,
-}
-
-impl<'a> From<&'a Message> for MessageShape<'a> {
-    fn from(message: &'a Message) -> Self {
-        Self {
-            body: message.body.as_ref(),
-            rev: message.edited.map(|edit| edit.seq),
-            edited_at: message.edited.map(|edit| edit.at),
-            deleted_at: message.deleted_at,
-            reply_to: message.reply.as_ref().map(|reply| reply.to),
-            mentions: message.mentions.users(),
-            mentions_room: message.mentions.room(),
-            reactions: &message.reactions,
-        }
-    }
-}
-
-/// The fields of a change in JSON.
-#[derive(Serialize)]
-struct ChangeShape<'a> {
-    target: Seq,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    emoji: Option<&'a Emoji>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    on: Option<bool>,
-    message: Option<&'a Event>,
-}
-
-impl<'a> From<&'a Changed> for ChangeShape<'a> {
-    fn from(changed: &'a Changed) -> Self {
-        let (emoji, on) = match &changed.what {
-            ChangeKind::Reacted { emoji, on } => (Some(emoji), Some(*on)),
-            ChangeKind::Edited | ChangeKind::Deleted => (None, None),
-        };
-        Self {
-            target: changed.target,
-            emoji,
-            on,
-            message: changed.message.as_deref(),
-        }
-    }
-}
-
-/// A setting in JSON: one field, which is null when it was taken away.
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum SettingShape<'a> {
-    Name(Option<&'a Label>),
-    Topic(Option<&'a Label>),
-    Access(Access),
-    Posting(Posting),
-    Archived(bool),
-}
-
-impl<'a> From<&'a Setting> for SettingShape<'a> {
-    fn from(setting: &'a Setting) -> Self {
-        match setting {
-            Setting::Name(name) => Self::Name(name.as_ref()),
-            Setting::Topic(topic) => Self::Topic(topic.as_ref()),
-            Setting::Access(access) => Self::Access(*access),
-            Setting::Posting(posting) => Self::Posting(*posting),
-            Setting::Archived(is_archived) => Self::Archived(*is_archived),
-        }
-    }
-}
-
 /// The kinds of event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventKind {
@@ -264,12 +136,12 @@ pub enum EventKind {
     Message(Message),
     /// Somebody entered the room, and is in it from here on.
     Joined {
-        /// Who added them, if somebody did.
+        /// The person who added the author; `None` when they came by themselves.
         by: Option<Author>,
     },
     /// Somebody left it.
     Left {
-        /// Who removed them, if somebody did.
+        /// The person who removed the author; `None` when they went by themselves.
         by: Option<Author>,
     },
     /// Somebody changed a setting of the room.
@@ -307,7 +179,7 @@ impl EventKind {
         }
     }
 
-    /// Who added or removed its author, if somebody did.
+    /// The person who added or removed the event's author; `None` when they came or went by themselves.
     pub fn by(&self) -> Option<&Author> {
         match self {
             Self::Joined { by } | Self::Left { by } => by.as_ref(),
@@ -324,12 +196,12 @@ impl EventKind {
         }
     }
 
-    /// Whether somebody's membership begins or ends with it: its author's.
+    /// Whether the membership of its author begins or ends with it.
     pub fn is_about_membership(&self) -> bool {
         matches!(self, Self::Joined { .. } | Self::Left { .. })
     }
 
-    /// What its author did, in words, where that is not to say something or to change what was said.
+    /// A line in words for quiet events, as in `ana joined`; `None` for messages and their changes.
     pub fn deed(&self) -> Option<String> {
         Some(match self {
             Self::Joined { by: None } => "joined".to_owned(),

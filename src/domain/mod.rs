@@ -7,6 +7,7 @@ mod account;
 pub(crate) mod characters;
 mod email;
 mod event;
+mod event_json;
 mod id;
 mod mention;
 mod message;

@@ -34,12 +34,12 @@ pub enum NewKind {
     },
     /// The author has entered the room, or was added to it.
     Joined {
-        /// Who added them.
+        /// The person who added the author; `None` when they came by themselves.
         by: Option<Author>,
     },
     /// The author has left it, or was removed.
     Left {
-        /// Who removed them.
+        /// The person who removed the author; `None` when they went by themselves.
         by: Option<Author>,
     },
     /// The author has changed a setting of the room.

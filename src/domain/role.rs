@@ -1,10 +1,10 @@
-//! Roles: what somebody may do in a room.
+//! Roles: the rights of a room's members.
 
 use serde::Serialize;
 
 use super::{Invalid, Timestamp, User};
 
-/// What a member may do in a room. A room without an owner is owned by whoever has been in it longest.
+/// A member's role in a room. A room without an owner is owned by the member who has been in it longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -39,8 +39,8 @@ impl Role {
 /// Somebody in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// Who.
+    /// The member.
     pub user: User,
-    /// Since when.
+    /// The moment they became a member.
     pub joined_at: Timestamp,
 }

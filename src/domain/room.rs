@@ -16,7 +16,8 @@ impl RoomId {
     /// The most characters an id has: what fits a URL and a heading on a phone.
     pub const CHARS_MAX: usize = 64;
 
-    /// What a direct room's id begins with, and how many digits follow: no two sets of people share them.
+    /// The mark that direct rooms' ids begin with, and the number of digits after it: enough that no two sets of
+    /// people share them.
     const DIRECT: char = '@';
     const DIGITS: usize = 32;
 
@@ -122,11 +123,11 @@ impl RoomSummary {
 /// A room that everybody may enter, as the lobby offers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRoom {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
     /// Its name and its topic.
     pub settings: RoomSettings,
-    /// How many people are in it.
+    /// The number of people in it.
     pub people: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A room's settings: who may enter it, and what it is called.
+//! A room's settings: its access, name, topic, posting and archive.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use super::characters::{is_blank, is_unsafe_to_print};
 use super::{Author, Invalid, RoomId, UserId};
 
-/// Who may enter a room, and who knows of it.
+/// A room's access: it decides who may enter, and who knows of the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
@@ -37,7 +37,7 @@ impl Access {
         found.ok_or(Invalid("access is open, unlisted or private."))
     }
 
-    /// What a store has. A word of another version lets nobody in who was not added.
+    /// Reads the stored word. A word of another version counts as private: it lets nobody in.
     pub(crate) fn stored(word: &str) -> Self {
         match word {
             "direct" => Self::Direct,
@@ -61,7 +61,7 @@ impl Access {
     }
 }
 
-/// Who may write in a room.
+/// The right to write in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Posting {
@@ -85,7 +85,7 @@ impl Posting {
         found.ok_or(Invalid("posting is everybody or owners."))
     }
 
-    /// What a store has. A word of another version has its owners alone write.
+    /// Reads the stored word. A word of another version counts as the owners alone.
     pub(crate) fn stored(word: &str) -> Self {
         Self::parse(word).unwrap_or(Self::Owners)
     }
@@ -166,25 +166,25 @@ impl Serialize for Label {
     }
 }
 
-/// What a room is called, what it is for, and who may enter.
+/// The settings of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoomSettings {
-    /// Who may enter.
+    /// Decides who may enter.
     pub access: Access,
     /// Its name; without one it goes by its id.
     pub name: Option<Label>,
-    /// What it is for.
+    /// A line about its purpose.
     pub topic: Option<Label>,
-    /// Who may write.
+    /// Decides who may write.
     pub posting: Posting,
-    /// Whether nobody may, as it is kept to be read.
+    /// Whether it is archived: kept to be read, and nobody may write.
     pub is_archived: bool,
     /// The people of a direct room, by name.
     pub people: Arc<[Author]>,
 }
 
 impl RoomSettings {
-    /// What its reader calls the room with this id; a direct one by the names of the others.
+    /// The room's title for one reader: its name or else its id; a direct room's, the names of the others.
     pub fn title<'a>(&'a self, room: &'a RoomId, reader: &UserId) -> Cow<'a, str> {
         let others = self.people.iter().filter(|one| one.id != *reader);
         let others: Vec<&str> = others.map(|one| &*one.username).collect();
@@ -218,9 +218,9 @@ pub enum Setting {
     Name(Option<Label>),
     /// Its topic, likewise.
     Topic(Option<Label>),
-    /// Who may enter it.
+    /// The room's access.
     Access(Access),
-    /// Who may write in it.
+    /// The right to write in it.
     Posting(Posting),
     /// Whether it is kept to be read.
     Archived(bool),

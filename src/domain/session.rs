@@ -20,7 +20,7 @@ pub struct Session {
 pub struct SignIn {
     /// The session.
     pub session: Session,
-    /// What they sign in with, in words: `Firefox on Linux`.
+    /// The program and the system of the sign-in, in words: `Firefox on Linux`.
     pub device: String,
     /// The network address they come from.
     pub address: String,
@@ -37,6 +37,6 @@ pub struct SeenSession {
     pub device: String,
     /// Likewise.
     pub address: String,
-    /// When it was last used, to within some minutes.
+    /// The moment it was last used, to within some minutes.
     pub seen_at: Timestamp,
 }

@@ -73,7 +73,7 @@ impl StoredKind<'_> {
         }
     }
 
-    /// Who added or removed the author; their name is still missing.
+    /// The person who added or removed the author; their name is still missing.
     fn by(&self) -> Option<Author> {
         let id = UserId::parse(self.actor.as_deref()?).ok()?;
         let username = "".into();

@@ -1,4 +1,4 @@
-//! Memberships: who is in a room, and with which role.
+//! Memberships: the people of a room, with their roles.
 
 use async_trait::async_trait;
 

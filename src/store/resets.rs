@@ -15,7 +15,7 @@ pub trait Resets: Send + Sync {
     /// Keeps a reset, in the place of those there are for its user.
     async fn add_reset(&self, reset: Reset) -> Result<(), StoreError>;
 
-    /// Whose password may be reset with this secret now.
+    /// The user whose password this secret resets; `None` when it is unknown, used or over.
     async fn reset_for(&self, secret_hash: &str) -> Result<Option<User>, StoreError>;
 
     /// Spends a reset: gives its user another password and ends all their sessions. `None` when it is spent, over or

@@ -13,7 +13,7 @@ pub struct AdminPage<'a> {
     pub user: &'a User,
     /// The people of this server, by name.
     pub people: &'a [(User, AccountRole)],
-    /// Where the next ones are, if there are any.
+    /// The address of the next page; `None` on the last.
     pub next: Option<String>,
 }
 
@@ -23,7 +23,7 @@ pub struct AdminPage<'a> {
 pub struct ResetLinkPage<'a> {
     /// The reader.
     pub user: &'a User,
-    /// Whose password may be reset.
+    /// The user whose password the link resets.
     pub other: &'a User,
     /// The link.
     pub link: &'a str,

@@ -141,7 +141,7 @@ pub struct LobbyPage<'a> {
     pub open: &'a [OpenRoom],
     /// Whether there are more.
     pub has_more: bool,
-    /// What they were looked for by.
+    /// The word they were searched by.
     pub word: &'a str,
 }
 

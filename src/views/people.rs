@@ -11,23 +11,23 @@ use crate::domain::{Person, Role, RoomId, User};
 pub struct PeoplePage<'a> {
     /// The reader.
     pub user: &'a User,
-    /// Which room.
+    /// The room.
     pub room: &'a RoomId,
-    /// What it is called.
+    /// The room's title.
     pub title: &'a str,
-    /// How their names are to begin.
+    /// The beginning of the names that are searched for.
     pub query: &'a str,
     /// The people, by name.
     pub people: &'a [PersonRow],
-    /// Where the next ones are, if there are any.
+    /// The address of the next page; `None` on the last.
     pub next: Option<String>,
     /// Whether the reader is an owner.
     pub is_owner: bool,
     /// The people who are kept out, where the reader is an owner.
     pub banned: &'a [User],
-    /// Who was to be added, and why they were not.
+    /// The name that could not be added.
     pub typed: &'a str,
-    /// Why they were not.
+    /// The reason.
     pub error: Option<&'a str>,
 }
 

@@ -8,7 +8,7 @@ use super::Field;
 
 use crate::domain::{Access, Label, Posting, RoomId, RoomSettings, User};
 
-/// What is typed about a room.
+/// The fields that describe a room, as typed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RoomForm<'a> {
     /// Its id.
@@ -17,16 +17,16 @@ pub struct RoomForm<'a> {
     pub name: &'a str,
     /// Its topic.
     pub topic: &'a str,
-    /// Who may enter.
+    /// The room's access.
     pub access: Access,
-    /// Who may write.
+    /// The right to write.
     pub posting: Posting,
-    /// What is wrong, by field.
+    /// The errors, by field.
     pub errors: &'a [(&'static str, String)],
 }
 
 impl<'a> RoomForm<'a> {
-    /// What is wrong with a field.
+    /// The error of a field.
     fn error_at(&self, name: &str) -> Option<&'a str> {
         let wrong = self.errors.iter().find(|(wrong, _)| *wrong == name);
         wrong.map(|(_, says)| says.as_str())
@@ -55,9 +55,9 @@ pub struct RoomSettingsPage<'a> {
     user: &'a User,
     room: &'a RoomId,
     title: Cow<'a, str>,
-    /// What is typed.
+    /// The typed values.
     pub form: RoomForm<'a>,
-    /// What its sender is asked before it is done.
+    /// The question to its sender before it is done.
     pub asks: Option<&'a str>,
     is_owner: bool,
     is_archived: bool,

@@ -43,7 +43,7 @@ pub(super) enum RowKind<'a> {
         /// Only emoji, which are shown large.
         is_emoji: bool,
     },
-    /// What the author did, in words.
+    /// The author's deed, in words.
     Deed {
         deed: String,
         /// The setting that it changes, which shows elsewhere on the page, too.
@@ -151,7 +151,7 @@ impl<'a> Row<'a> {
         EventId { epoch, seq }
     }
 
-    /// What the page's script is told of a setting: its kind, and its new value.
+    /// A changed setting for the page's script: its kind, and its new value.
     pub(super) fn setting_of(setting: &Setting) -> (&'static str, &str) {
         match setting {
             Setting::Name(name) => ("name", name.as_ref().map_or("", Label::as_str)),

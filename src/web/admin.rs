@@ -25,7 +25,7 @@ const LISTED: usize = 100;
 #[derive(Serialize)]
 struct People<'a> {
     people: Vec<PersonShape<'a>>,
-    /// What `after` takes to go on from there; null at the end.
+    /// The value of `after` that goes on from there; null at the end.
     next: Option<&'a str>,
 }
 

@@ -1,4 +1,4 @@
-//! What a request comes from: a program and a system in words, and a network address.
+//! The origin of a request: a program and a system in words, and a network address.
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use super::client;
 use crate::state::AppState;
 
-/// Where a sign-in comes from.
+/// The origin of a sign-in.
 pub(super) struct Device {
     /// `Firefox on Linux`.
     pub(super) name: String,

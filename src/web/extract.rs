@@ -130,7 +130,7 @@ impl RoomMember {
     }
 }
 
-/// What somebody is told who is no member of a room.
+/// The refusal for everybody who is no member of a room.
 fn no_member(relation: Relation, room: RoomId, user: User) -> AppError {
     match relation {
         Relation::Banned => AppError::Banned,

@@ -237,13 +237,13 @@ fn shown(app: &AppState, user: &User, rooms: &Arc<[RoomSummary]>) -> Option<Cach
     has_some.then(|| app.fragments.lobby(user.id, rooms))
 }
 
-/// What was typed in the lobby.
+/// The values typed in the lobby.
 #[derive(Default)]
 pub(super) struct Typed<'a> {
     /// The room to be entered, and why it is not.
     pub(super) room: &'a str,
     pub(super) error: Option<&'a str>,
-    /// What open rooms are looked for by.
+    /// The word that open rooms are searched by.
     pub(super) word: &'a str,
 }
 

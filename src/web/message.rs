@@ -74,7 +74,7 @@ impl Target {
         change: NewChange,
     ) -> Result<(Seq, Arc<Event>), AppError> {
         app.limits.take(&Limited::PostsOf(self.user.id)).await?;
-        // What is to be gone is gone from what is kept to be read, too.
+        // Deleting stays possible in an archived room: a text that must go must not be kept by the archive.
         let is_deletion = matches!(change, NewChange::Delete { .. });
         if !is_deletion && let Some(why) = read_only(app, &self.room, self.user.id).await? {
             return Err(AppError::ReadOnly(why));

@@ -247,7 +247,7 @@ async fn post(
     };
     app.limits.take(&Limited::PostsOf(user.id)).await?;
     if let Some(why) = read_only(app, room, user.id).await? {
-        // What was sent before may be sent again.
+        // A retry of a post that was kept is answered as the first was, also where nobody may write now.
         match &nonce {
             Some(nonce) if is_sent(app, room, user, nonce).await? => {}
             _ => return Err(AppError::ReadOnly(why)),

@@ -36,7 +36,7 @@ const SPOKEN_IN: usize = 50;
 #[derive(Serialize)]
 struct People<'a> {
     people: Vec<PersonShape<'a>>,
-    /// What `after` takes to go on from there; null at the end.
+    /// The value of `after` that goes on from there; null at the end.
     next: Option<String>,
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn index(
     })
 }
 
-/// Which of the people a page lists.
+/// Chooses the people that a page lists.
 #[derive(Default)]
 struct List<'a> {
     typed: &'a str,

@@ -22,14 +22,14 @@ use crate::state::AppState;
 use crate::store::{Resets, StoreError};
 use crate::views::{ResetLinkPage, ResetPage};
 
-/// How long a link is good for.
+/// The life of a link.
 const GOOD_FOR: Duration = Duration::from_hours(24);
 
 /// Makes a link for somebody, once, in the place of any before. It is known to nobody else: the store has its hash.
 ///
 /// # Errors
 ///
-/// When the store does not keep it.
+/// When the store cannot keep it.
 pub async fn new_reset<S: Resets + ?Sized>(
     store: &S,
     config: &Config,

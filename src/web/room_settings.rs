@@ -178,7 +178,7 @@ pub(super) async fn update(
     Ok((seeing.having_shown(&room, seen), response).into_response())
 }
 
-/// What an owner is asked before a room is opened that was private.
+/// The question to an owner before a private room is opened.
 async fn question(
     app: &AppState,
     room: &RoomId,

@@ -21,7 +21,7 @@ attempt(() => {
   document.addEventListener('parlor:came', ({ target: { dataset: { setting, value } } }) => {
     if (setting === 'name') showName(value);
     else if (setting === 'topic') showTopic(value);
-    // Who may write is on the page as the server makes it.
+    // The composer depends on who may write: the server makes the page anew.
     else if (setting === 'writing') setTimeout(() => location.reload(), Math.random() * RELOAD_WITHIN_MS);
   });
 });

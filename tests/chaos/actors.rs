@@ -171,7 +171,7 @@ pub async fn changer(
                     break;
                 }
             }
-            // What was given up at one node may be done there once more, late: nothing else is to come before that.
+            // A change given up at one node may still be done there, late: nothing else is to come before that.
             if ask.has_given_up {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Who may be in a room, as both stores see it.
+//! Memberships, settings and open rooms, as both stores keep them.
 
 use std::sync::Arc;
 

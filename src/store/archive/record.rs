@@ -64,7 +64,7 @@ pub enum Record {
         id: String,
         /// When it was made.
         created_at: i64,
-        /// Who may enter; unlisted, where nothing is said.
+        /// The room's access; unlisted, where nothing is said.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         access: Option<String>,
         /// Its name.
@@ -73,7 +73,7 @@ pub enum Record {
         /// Its topic.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         topic: Option<String>,
-        /// Who may write; everybody, where nothing is said.
+        /// The right to write; everybody's, where nothing is said.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         posting: Option<String>,
         /// Whether it is kept to be read.
@@ -121,7 +121,7 @@ pub struct EventRecord {
     /// The text, or a setting's value.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub body: Option<String>,
-    /// Of a membership: who added or removed the author.
+    /// Of a membership: the person who added or removed the author.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actor: Option<String>,
     /// The nonce, which makes repeating it safe.

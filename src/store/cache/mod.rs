@@ -42,7 +42,7 @@ const MEMBERSHIPS_MAX: usize = 20_000;
 /// How many rooms' newest pages are kept.
 const PAGES_MAX: NonZero<usize> = NonZero::new(200).expect("not zero");
 
-/// What is counted as changed when the open rooms, or how many people are in them, have.
+/// Stands for the list of open rooms in the counts of changes.
 const OPEN_ROOMS: &str = "open rooms";
 
 /// A durable change.

@@ -297,7 +297,7 @@ fn membership_change(change: &Document) -> Durable {
     mark.map_or(Durable::Memberships, Durable::from)
 }
 
-/// Whose membership has begun with an update of it.
+/// The user whose membership has begun with an update of it.
 fn has_entered(change: &Document) -> Option<UserId> {
     let updated = change.get_document("updateDescription").ok()?;
     let mut removed = updated.get_array("removedFields").ok()?.iter();

@@ -240,9 +240,9 @@ pub(super) enum Meta {
     Schema,
     /// The version of the program that wrote the schema.
     Parlor,
-    /// Who made the first account.
+    /// The mark of the one who made the first account.
     FirstAdmin,
-    /// How often somebody was given a role.
+    /// Counts the changes of roles.
     RoleChanges,
 }
 

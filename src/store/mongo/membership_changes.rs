@@ -1,4 +1,4 @@
-//! How memberships begin and end.
+//! Begins and ends memberships.
 
 use mongodb::bson::{DateTime, Document, doc};
 
@@ -28,7 +28,7 @@ pub(super) struct Changing {
     pub(super) user: User,
 }
 
-/// How a membership ends, and by whom.
+/// An end of a membership, and the person who brings it about.
 pub(super) enum End {
     Leaves,
     Removed(UserId),

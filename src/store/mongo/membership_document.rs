@@ -35,7 +35,7 @@ pub(super) fn read_from(membership: &Document) -> Seq {
     membership.get_i64("read").map_or(0, i64::unsigned_abs)
 }
 
-/// Who adds or removes the user; their name is still missing.
+/// The person who adds or removes the user; their name is still missing.
 pub(super) fn by_from(membership: &Document) -> Option<Author> {
     let id = UserId::parse(membership.get_str(BY).ok()?).ok()?;
     let username = "".into();

@@ -33,7 +33,7 @@ async fn find(collections: &Collections, secret_hash: &str) -> Result<Option<Use
     found.as_ref().map_or(Ok(None), user_from)
 }
 
-/// Whose it is, unless it is over: MongoDB deletes it a little later.
+/// The user it belongs to; `None` once it is over, as MongoDB deletes it a little later.
 fn user_from(reset: &Document) -> Result<Option<UserId>, StoreError> {
     let missing = unreadable("read a reset");
     let at = reset.get_datetime("expires_at").map_err(&missing)?;

@@ -248,7 +248,7 @@ async fn open_rooms(collections: &Collections) -> Result<Arc<[OpenRoom]>, StoreE
             Some((counted.get_str("_id").ok()?, people))
         })
         .collect();
-    // Where nobody is, there is nobody to meet.
+    // A room without people has no count, and is not offered: there is nobody to meet.
     let open = rooms.into_iter().filter_map(|(room, settings)| {
         Some(OpenRoom {
             people: people.get(room.as_str()).copied()?,

@@ -108,7 +108,7 @@ pub(super) fn set_role(
         .prepare_cached("SELECT 1 FROM users WHERE role = 'admin' LIMIT 1")
         .and_then(|mut any| any.exists([]))
         .map_err(failed)?;
-    // What was written is undone with it. Where there was none before, there is nobody to step down.
+    // The error undoes the write above. A store that had no admin before may stay without one.
     match has_admin || role == AccountRole::Admin {
         true => Ok(()),
         false => Err(StoreError::LastAdmin),

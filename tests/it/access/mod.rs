@@ -1,4 +1,4 @@
-//! Who may be in a room, and what its owners decide, as people and programs meet it.
+//! Access to rooms and the rights of their owners, as people and programs meet them.
 
 mod directs;
 mod table;
@@ -129,7 +129,7 @@ async fn what_is_wrong_with_a_room_is_said_at_its_field(backend: Backend) {
         let problem: Value = answer.json().await.unwrap();
         assert_contains(&problem["detail"].to_string(), says);
     }
-    // What was typed is still there.
+    // The typed text is still there.
     let form = [("name", "Tea & “cups”"), ("topic", "Mine"), ("room", "tea")];
     let page = ana.post("/rooms", &form).await.text().await.unwrap();
     assert_contains(&page, "value=\"Tea &#38; “cups”\"");
@@ -376,7 +376,7 @@ async fn an_owner_deletes_what_others_wrote(backend: Backend) {
     assert_lacks(&page, "/delete\"");
     let page = ana.get(&path).await.text().await.unwrap();
     assert_contains(&page, "Somebody else wrote it.");
-    // What others wrote is theirs to change.
+    // An owner may delete the messages of others, not edit them.
     let edited = sends(&ana, Method::PATCH, &path, &[("body", "nice")]).await;
     assert_eq!(edited.status(), StatusCode::FORBIDDEN);
     let deleted = ana
@@ -520,7 +520,7 @@ async fn an_owner_leaves_and_another_follows(backend: Backend) {
     assert_eq!(people(&cleo, "tea").await, ["ana member", "cleo owner"]);
 }
 
-/// What somebody can do in a room besides reading: the statuses of a post, an edit, a reaction and typing.
+/// The statuses of a post, an edit, a reaction and typing by one person.
 async fn writes(who: &Person, own: u64) -> Vec<u16> {
     let message = format!("/rooms/tea/messages/{own}");
     let reactions = format!("{message}/reactions");

@@ -11,7 +11,7 @@ use crate::support::{Backend, Person, Server};
 
 on_both_stores!(every_route_answers_as_the_table_says);
 
-/// Who may use a route.
+/// The group of people who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum For {
     /// Everybody.
@@ -22,7 +22,7 @@ enum For {
     Members,
     /// Its owners; or the author of the message, who is one here.
     Owners,
-    /// Whose it is: what is sent is refused, as nobody’s or as wrong.
+    /// Belongs to one person: a request is refused as nobody's, or as wrong.
     Own,
     /// Admins of the server.
     Admins,
@@ -182,7 +182,7 @@ const EVERYBODY: [&str; 7] = [
     "stranger", "outsider", "removed", "banned", "admin", "member", "owner",
 ];
 
-/// What an admin sees of a room without being in it.
+/// An admin may read it without being in the room.
 const IS_VIEWED: [&str; 2] = ["/people", "/settings"];
 
 /// The routes that the program has, as its source says: method and path.
@@ -247,7 +247,7 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
 
     let mut wrong = Vec::new();
     for (method, path, whom, form) in TABLE {
-        // What only its owners do is done last by them, as it may be done once.
+        // The owner's own requests come last: some of them can be made only once.
         for name in EVERYBODY {
             for access in ["open", "unlisted", "private", "direct"] {
                 let is_room_role = path.ends_with("role") && path.contains("{room}");

@@ -28,7 +28,7 @@ async fn a_room_is_made_and_its_people_are_chosen() {
     ana.clicks("main .primary").await;
     ana.sees("has only letters").await;
     look.at("room-make-refused").await;
-    // What was chosen is kept.
+    // The choice is kept.
     let chosen = ana
         .evaluate("document.querySelector(':checked').value")
         .await;
