@@ -24,6 +24,7 @@ on_both_stores!(
     open_rooms_are_found_by_a_word,
     a_direct_room_is_one_however_many_start_it,
     people_are_listed_page_by_page,
+    bans_and_their_ends_leave_whole_memberships,
 );
 
 fn named(name: &str, access: Access) -> RoomSettings {
@@ -390,6 +391,36 @@ async fn a_direct_room_is_one_however_many_start_it(backend: Backend) {
     let mut titles: Vec<String> = rooms.iter().map(title).collect();
     titles.sort();
     assert_eq!(titles, ["ana", "ana, cleo"]);
+}
+
+/// Invariant: `joined` and `left` take turns, whoever bans and lets in at once.
+async fn bans_and_their_ends_leave_whole_memberships(backend: Backend) {
+    let opened = open(backend).await;
+    let (store, tea) = (&opened.store, room("tea"));
+    let [ana, ben] = [opened.user("ana").await, opened.user("ben").await];
+    store.join(&tea, &ana, None).await.unwrap();
+    for _ in 0..15 {
+        store.join(&tea, &ben, None).await.unwrap();
+        let mut all = JoinSet::new();
+        for number in 0..6 {
+            let (store, tea, ana, ben) = (Arc::clone(store), tea.clone(), ana.clone(), ben.clone());
+            all.spawn(async move {
+                match number % 2 {
+                    0 => store.ban(&tea, &ana, &ben).await.map(drop).unwrap(),
+                    _ => store.unban(&tea, &ben).await.unwrap(),
+                }
+            });
+        }
+        all.join_all().await;
+        store.unban(&tea, &ben).await.unwrap();
+        let log = log(store, &tea).await;
+        let own: Vec<&str> = { log.iter() }
+            .filter(|event| event.author.id == ben.id)
+            .map(|event| event.kind.name())
+            .collect();
+        let turns = own.chunks(2).all(|turn| turn == ["joined", "left"]);
+        assert!(turns, "{own:?}");
+    }
 }
 
 async fn people_are_listed_page_by_page(backend: Backend) {

@@ -165,6 +165,8 @@ impl ReadCache {
                 state.has_changed(id);
                 state.sessions.pop(id);
             }
+            // Of a membership that its event was told of before.
+            Durable::Change(Change::Entered(_)) => state.forget_open_rooms(),
             Durable::Change(_) => {}
             #[cfg(feature = "mongodb")]
             Durable::Memberships => {
@@ -384,9 +386,10 @@ impl State {
         if event.kind.is_about_membership() {
             self.has_changed(&event.author.id);
             self.forget_user(&event.author.id);
-            self.forget_open_rooms();
         }
-        if matches!(event.kind, EventKind::Set(_)) {
+        let may_change =
+            event.kind.is_about_membership() || matches!(event.kind, EventKind::Set(_));
+        if may_change && !event.room.is_direct() {
             self.forget_open_rooms();
         }
         if is_known {

@@ -264,3 +264,18 @@ fn who_has_left_is_forgotten_also_where_the_log_is_known_to_have_it() {
     cache.apply(&told(&Arc::new(Event { kind, ..left })));
     assert!(!cache.knows(ana) && cache.read_by(ana, &tea()).is_none());
 }
+
+/// A membership is counted once it stays, which is after its event.
+#[test]
+fn open_rooms_that_were_read_while_somebody_entered_are_read_again() {
+    let cache = ReadCache::default();
+    let rooms: Arc<[OpenRoom]> = Arc::new([]);
+    cache.keep_open_rooms(&cache.token(), &rooms);
+    assert!(cache.open_rooms().is_some());
+    cache.apply(&Durable::Change(Change::Entered(UserId::new())));
+    assert!(cache.open_rooms().is_none());
+    let before = cache.token();
+    cache.apply(&Durable::Change(Change::Entered(UserId::new())));
+    cache.keep_open_rooms(&before, &rooms);
+    assert!(cache.open_rooms().is_none(), "of before");
+}

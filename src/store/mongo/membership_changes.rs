@@ -236,24 +236,20 @@ impl Changing {
 
     /// The end of a ban; first that of the membership which it has ended, where somebody was cut off.
     pub(super) async fn unban(&self) -> Result<(), StoreError> {
-        if let Some(found) = self.found().await?
-            && found.contains_key(LEAVING)
-        {
-            self.finish_end(&found).await?;
-        }
         let mut banned = self.key();
         banned.insert(BANNED, doc! { "$exists": true });
+        // Somebody may be banned between the two.
+        banned.insert(LEAVING, doc! { "$exists": false });
         let memberships = &self.collections.memberships;
-        let lift = || memberships.delete_one(banned.clone());
-        retry("lift a ban", lift).await.map(drop)
+        while let Some(found) = self.found().await?
+            && found.contains_key(BANNED)
+        {
+            if found.contains_key(LEAVING) {
+                self.finish_end(&found).await?;
+            }
+            let lift = || memberships.delete_one(banned.clone());
+            retry("lift a ban", lift).await?;
+        }
+        Ok(())
     }
-}
-
-/// A task, because a client that hangs up drops its handler, not what it began.
-pub(super) async fn in_task<T: Send + 'static>(
-    operation: &'static str,
-    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    let done = tokio::spawn(work).await;
-    done.map_err(|panicked| StoreError::backend(operation, panicked))?
 }

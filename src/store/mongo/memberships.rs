@@ -5,12 +5,13 @@ use mongodb::bson::{DateTime, Document, doc};
 use tokio_stream::StreamExt;
 
 use super::collections::{Collections, insert_once};
-use super::membership_changes::{Changing, End, JOIN, LEAVE, in_task};
+use super::membership_changes::{Changing, End, JOIN, LEAVE};
 use super::membership_document::{BANNED, ROLE, is_member, of_members, read_from};
 use super::read_marks::{ReadMark, mark_read};
 use super::retry::retry;
 use super::room_document::settings_fields;
 use super::settings::settings;
+use super::task::in_task;
 use super::{MongoStore, members, rooms};
 use crate::domain::{Access, Role, RoomId, RoomSettings, Seq, User, UserId};
 use crate::store::{Change, Memberships, ROOMS_PER_USER_MAX, Relation, StoreError};

@@ -41,6 +41,7 @@ mod sessions;
 mod settings;
 mod states;
 mod tail;
+mod task;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

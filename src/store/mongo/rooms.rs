@@ -15,6 +15,7 @@ use super::read_marks::ReadMark;
 use super::retry::retry;
 use super::room_document::{SETTING, settings_fields, settings_from};
 use super::settings::settings;
+use super::task::in_task;
 use super::{MongoStore, event_document, log_ends, mentions};
 use crate::domain::{
     Access, Author, MembershipId, NewEvent, NewKind, Nonce, OpenRoom, RoomId, RoomSettings,
@@ -212,10 +213,36 @@ async fn finish_set(
     Ok(seq)
 }
 
+const OPEN: &str = "list open rooms";
+
 async fn open_rooms(collections: &Collections) -> Result<Arc<[OpenRoom]>, StoreError> {
-    const OPERATION: &str = "list open rooms";
-    let open = doc! { "access": Access::Open.as_str(), "archived": { "$ne": true } };
-    let found = retry(OPERATION, || async {
+    let mut rooms: Vec<OpenRoom> = Vec::new();
+    let mut after = String::new();
+    // Once, unless many of them are empty.
+    loop {
+        let found = open_after(collections, &after).await?;
+        let Some((last, _)) = found.last() else {
+            break;
+        };
+        last.as_str().clone_into(&mut after);
+        let is_all = found.len() < OPEN_ROOMS_MAX;
+        rooms.extend(with_people(collections, found).await?);
+        if is_all || rooms.len() >= OPEN_ROOMS_MAX {
+            break;
+        }
+    }
+    rooms.truncate(OPEN_ROOMS_MAX);
+    Ok(by_name(rooms))
+}
+
+async fn open_after(
+    collections: &Collections,
+    after: &str,
+) -> Result<Vec<(RoomId, RoomSettings)>, StoreError> {
+    let open = doc! {
+        "access": Access::Open.as_str(), "archived": { "$ne": true }, "_id": { "$gt": after },
+    };
+    let found = retry(OPEN, || async {
         let found = collections.rooms.find(open.clone()).sort(doc! { "_id": 1 });
         let found = found.limit(OPEN_ROOMS_MAX as i64);
         found
@@ -225,19 +252,24 @@ async fn open_rooms(collections: &Collections) -> Result<Arc<[OpenRoom]>, StoreE
             .await
     });
     let room = |found: &Document| {
-        let id = found.get_str("_id").map_err(unreadable(OPERATION))?;
-        let id = RoomId::known(id).map_err(|error| StoreError::backend(OPERATION, error))?;
+        let id = found.get_str("_id").map_err(unreadable(OPEN))?;
+        let id = RoomId::known(id).map_err(|error| StoreError::backend(OPEN, error))?;
         Ok((id, settings_from(found)))
     };
-    let found = found.await?;
-    let rooms: Vec<(RoomId, RoomSettings)> =
-        found.iter().map(room).collect::<Result<_, StoreError>>()?;
+    found.await?.iter().map(room).collect()
+}
+
+/// Those with people in them: where nobody is, there is nobody to meet.
+async fn with_people(
+    collections: &Collections,
+    rooms: Vec<(RoomId, RoomSettings)>,
+) -> Result<Vec<OpenRoom>, StoreError> {
     let ids: Vec<&str> = rooms.iter().map(|(room, _)| room.as_str()).collect();
     let pipeline = [
         doc! { "$match": of_members(doc! { "room": { "$in": ids } }) },
         doc! { "$group": { "_id": "$room", "people": { "$sum": 1_i64 } } },
     ];
-    let counted = retry(OPERATION, || async {
+    let counted = retry(OPEN, || async {
         let counted = collections.memberships.aggregate(pipeline.clone()).await?;
         counted.collect::<Result<Vec<Document>, _>>().await
     });
@@ -248,7 +280,6 @@ async fn open_rooms(collections: &Collections) -> Result<Arc<[OpenRoom]>, StoreE
             Some((counted.get_str("_id").ok()?, people))
         })
         .collect();
-    // A room without people has no count, and is not offered: there is nobody to meet.
     let open = rooms.into_iter().filter_map(|(room, settings)| {
         Some(OpenRoom {
             people: people.get(room.as_str()).copied()?,
@@ -256,7 +287,7 @@ async fn open_rooms(collections: &Collections) -> Result<Arc<[OpenRoom]>, StoreE
             settings,
         })
     });
-    Ok(by_name(open.collect()))
+    Ok(open.collect())
 }
 
 /// Whether a list is new enough.
@@ -288,14 +319,10 @@ impl Rooms for MongoStore {
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError> {
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
         let (cache, room, by) = (Arc::clone(&self.cache), room.clone(), by.clone());
-        // A task, because a client that hangs up drops its handler, not what it began.
-        let setting =
-            tokio::spawn(
-                async move { set(&collections, &logs, &cache, &room, &by, &setting).await },
-            );
-        setting
-            .await
-            .map_err(|panicked| StoreError::backend(SET, panicked))?
+        in_task(SET, async move {
+            set(&collections, &logs, &cache, &room, &by, &setting).await
+        })
+        .await
     }
 
     async fn open_rooms(&self) -> Result<Arc<[OpenRoom]>, StoreError> {
