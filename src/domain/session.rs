@@ -28,6 +28,19 @@ pub struct SignIn {
     pub password_hash: String,
 }
 
+/// A change of a password that was checked.
+#[derive(Debug, Clone)]
+pub struct PasswordChange {
+    /// The account.
+    pub user: UserId,
+    /// The hash that the password was checked against.
+    pub from: String,
+    /// The hash of the new one.
+    pub to: String,
+    /// The session that stays: its user has just typed the password.
+    pub but: SessionId,
+}
+
 /// A session, as its user sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenSession {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 #[cfg(doc)]
 use super::Change;
 use super::StoreError;
-use crate::domain::{SeenSession, Session, SessionId, SignIn, User, UserId};
+use crate::domain::{PasswordChange, SeenSession, Session, SessionId, SignIn, User, UserId};
 
 /// The sessions. A caller that goes away does not stop a revocation.
 ///
@@ -28,13 +28,9 @@ pub trait Sessions: Send + Sync {
     /// Ends all sessions of a user but one; [`Change::SessionRevoked`] follows for each.
     async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError>;
 
-    /// Gives a user another password, and ends all their sessions but one.
-    async fn set_password(
-        &self,
-        user: UserId,
-        password_hash: String,
-        but: SessionId,
-    ) -> Result<(), StoreError>;
+    /// Changes a password, and ends what was begun with the one before: the resets, and the sessions but one.
+    /// False, and nothing done, where it is no more the one that was checked.
+    async fn set_password(&self, change: PasswordChange) -> Result<bool, StoreError>;
 
     /// A session that is neither revoked nor over, with its user. One that was revoked elsewhere may be
     /// found for up to two seconds.

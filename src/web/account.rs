@@ -13,7 +13,9 @@ use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::sessions::check_password;
 use crate::auth::password::NewPassword;
-use crate::domain::{AccountRole, Login, SeenSession, SessionId, Timestamp, Username};
+use crate::domain::{
+    AccountRole, Login, PasswordChange, SeenSession, SessionId, Timestamp, Username,
+};
 use crate::error::AppError;
 use crate::state::AppState;
 use crate::views::AccountPage;
@@ -111,12 +113,12 @@ async fn page(
 /// A new password, with the one there is.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(super) struct PasswordChange {
+pub(super) struct PasswordForm {
     current: String,
     password: String,
 }
 
-impl Input for PasswordChange {}
+impl Input for PasswordForm {}
 
 /// `POST /account/password`: from then on it is another one, and every other session is over.
 pub(super) async fn set_password(
@@ -124,7 +126,7 @@ pub(super) async fn set_password(
     ClientAddress(address): ClientAddress,
     format: ResponseFormat,
     signed_in: SignedIn,
-    Payload(sent): Payload<PasswordChange>,
+    Payload(sent): Payload<PasswordForm>,
 ) -> Result<Response, AppError> {
     let user = &signed_in.user;
     let password = match NewPassword::parse(&sent.password) {
@@ -134,22 +136,28 @@ pub(super) async fn set_password(
     // Counted like a sign-in: whoever finds an open browser guesses no faster than others.
     let login = Login::Username(user.username.key());
     let checked = check_password(&app, Some(login), address, &sent.current).await?;
-    let is_own = checked.is_some_and(|account| account.user.id == user.id);
-    let refused = match (password, is_own) {
-        (Ok(password), true) => {
-            let hash = app.hasher.hash(password).await?;
-            app.store
-                .set_password(user.id, hash, signed_in.session.id)
-                .await?;
-            return Ok(match format {
-                ResponseFormat::Page | ResponseFormat::Fragment => {
-                    Redirect::to("/account?said=password").into_response()
-                }
-                _ => StatusCode::NO_CONTENT.into_response(),
-            });
+    let checked = checked.filter(|account| account.user.id == user.id);
+    let not_yours = || vec![("current", "This is not your password.".to_owned())];
+    let refused = match (password, checked) {
+        (Ok(password), Some(account)) => {
+            let change = PasswordChange {
+                user: user.id,
+                from: account.password_hash,
+                to: app.hasher.hash(password).await?,
+                but: signed_in.session.id,
+            };
+            if app.store.set_password(change).await? {
+                return Ok(match format {
+                    ResponseFormat::Page | ResponseFormat::Fragment => {
+                        Redirect::to("/account?said=password").into_response()
+                    }
+                    _ => StatusCode::NO_CONTENT.into_response(),
+                });
+            }
+            not_yours()
         }
-        (refused, true) => refused.err().unwrap_or_default(),
-        (_, false) => vec![("current", "This is not your password.".to_owned())],
+        (Err(refused), Some(_)) => refused,
+        (_, None) => not_yours(),
     };
     match format.is_html() {
         true => {

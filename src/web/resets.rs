@@ -131,8 +131,8 @@ pub(super) async fn spend(
     let hash = app.hasher.hash(password).await?;
     let user = app.store.spend_reset(&secret_hash, &hash).await?;
     let user = user.ok_or(AppError::ResetOver)?;
-    // Its owner gets in from here.
-    app.limits.trust_network(user.id, client).await?;
+    // Its owner gets in from here. The password is changed also where this cannot be noted.
+    let _ = app.limits.trust_network(user.id, client).await;
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to("/login").into_response(),
         _ => StatusCode::NO_CONTENT.into_response(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlor::domain::{Session, SessionId, Timestamp};
+use parlor::domain::{PasswordChange, Reset, Session, SessionId, Timestamp};
 use reqwest::header::{ACCEPT, USER_AGENT};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -19,6 +19,7 @@ on_both_stores!(
     what_is_wrong_with_a_password_is_said,
     sessions_are_listed_and_ended,
     no_sign_in_survives_a_change_of_its_password,
+    a_reset_outlives_a_change_that_was_checked_before,
 );
 
 const NEW: &str = "four other words here";
@@ -152,6 +153,66 @@ async fn sessions_are_listed_and_ended(backend: Backend) {
     assert_eq!(ben.get("/rooms").await.status(), StatusCode::OK);
 }
 
+/// The change of a password that was checked against the first there was.
+fn change(session: Session, to: &str) -> PasswordChange {
+    PasswordChange {
+        user: session.user,
+        from: sign_in(session).password_hash,
+        to: to.to_owned(),
+        but: session.id,
+    }
+}
+
+/// Invariant: whoever knows the password and changes it while its owner resets it does not have the last word; and a
+/// change takes back the link.
+async fn a_reset_outlives_a_change_that_was_checked_before(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    for round in 0..20 {
+        let user = opened.user(&format!("ana{round}")).await;
+        let thief = Session {
+            id: SessionId::new(),
+            user: user.id,
+            created_at: Timestamp::now(),
+            expires_at: Timestamp::now().after(Duration::from_secs(60)),
+        };
+        assert!(store.add_session(sign_in(thief)).await.unwrap());
+        let secret_hash = Reset::hash(&format!("secret {round}"));
+        let reset = Reset {
+            secret_hash: secret_hash.clone(),
+            user: user.id,
+            expires_at: thief.expires_at,
+        };
+        store.add_reset(reset).await.unwrap();
+        let stolen = change(thief, "stolen");
+        let spent = match round {
+            // One after the other.
+            0 => {
+                let spent = store.spend_reset(&secret_hash, "owned").await.unwrap();
+                assert!(!store.set_password(stolen).await.unwrap());
+                spent
+            }
+            1 => {
+                assert!(store.set_password(stolen).await.unwrap());
+                store.spend_reset(&secret_hash, "owned").await.unwrap()
+            }
+            _ => {
+                let spending = store.spend_reset(&secret_hash, "owned");
+                let (changed, spent) = tokio::join!(store.set_password(stolen), spending);
+                let spent = spent.unwrap();
+                assert!(changed.unwrap() || spent.is_some(), "one is done");
+                spent
+            }
+        };
+        let password = store.account(user.id).await.unwrap().unwrap().password_hash;
+        let expected = if spent.is_some() { "owned" } else { "stolen" };
+        assert_eq!(password, expected, "round {round}");
+        let is_in = store.find_session(thief.id).await.unwrap().is_some();
+        assert_eq!(is_in, spent.is_none(), "round {round}");
+        assert_eq!(store.reset_for(&secret_hash).await.unwrap(), None);
+    }
+}
+
 /// Invariant: a sign-in whose password was checked before it was changed does not outlive the change.
 async fn no_sign_in_survives_a_change_of_its_password(backend: Backend) {
     let opened = open(backend).await;
@@ -172,11 +233,8 @@ async fn no_sign_in_survives_a_change_of_its_password(backend: Backend) {
         ids.push(session.id);
         all.spawn(async move {
             if number == 20 {
-                let hash = "$argon2id$another".to_owned();
-                store
-                    .set_password(session.user, hash, own.id)
-                    .await
-                    .unwrap();
+                let change = change(own, "$argon2id$another");
+                assert!(store.set_password(change).await.unwrap());
             } else {
                 store.add_session(sign_in(session)).await.unwrap();
             }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use reqwest::StatusCode;
-use reqwest::header::HeaderMap;
+use reqwest::header::{ACCEPT, HeaderMap};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -362,6 +362,17 @@ async fn a_damaged_export_is_refused_whole() {
     parlor(&borrowed(&to), "import", Some(&export), &unread).failed_because("did not finish");
 }
 
+/// The path of a link by which an admin may choose another password.
+async fn reset_link(admin: &Person) -> String {
+    let path = format!("/admin/people/{}/reset", admin.name);
+    let made = admin.request(Method::POST, &path);
+    let made = made.header(ACCEPT, "text/plain").send().await.unwrap();
+    let link = made.text().await.unwrap();
+    let path = link.trim().strip_prefix(&admin.base).unwrap().to_owned();
+    assert_eq!(admin.get(&path).await.status(), StatusCode::OK);
+    path
+}
+
 /// A restored store must never let a reader who saw more go on as if nothing had happened.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_backup_is_a_new_epoch() {
@@ -374,6 +385,7 @@ async fn a_restored_backup_is_a_new_epoch() {
     for number in 0..10 {
         ana.says("tea", &format!("before {number}")).await;
     }
+    let link = reset_link(&ana).await;
     run("backup old.db").went_well();
     run("backup old.db").failed_because("is there already");
     for number in 0..5 {
@@ -389,6 +401,7 @@ async fn a_restored_backup_is_a_new_epoch() {
     // A session revoked since the backup stays revoked, so everybody signs in again.
     let refused = ana.get_as("application/json", "/rooms").await;
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(ana.get(&link).await.status(), StatusCode::NOT_FOUND);
     let ana = ana.signs_in_again().await;
     for number in 0..20 {
         ana.says("tea", &format!("after {number}")).await;
@@ -563,11 +576,13 @@ async fn a_database_put_back_by_hand_is_a_new_epoch() {
         let unread = dir.path().join("unread");
         let new_epoch = |command| parlor(&borrowed(&settings), command, None, &unread);
         assert!(!new_epoch("new-epoch").went_well, "a server is using it");
+        let link = reset_link(&ana).await;
         server.terminate();
         new_epoch("new-epoch").went_well();
         // As it was called once.
         new_epoch("went-back").went_well();
         server.start_again().await;
+        assert_eq!(ana.get(&link).await.status(), StatusCode::NOT_FOUND);
         let ana = ana.signs_in_again().await;
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", "280".parse().unwrap());

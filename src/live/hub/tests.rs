@@ -6,7 +6,9 @@ use tokio_stream::StreamExt;
 
 use super::*;
 use crate::domain::testing::event;
-use crate::domain::{Epoch, NewEvent, Nonce, SeenSession, SignIn, Timestamp, Username};
+use crate::domain::{
+    Epoch, NewEvent, Nonce, PasswordChange, SeenSession, SignIn, Timestamp, Username,
+};
 use crate::live::ByteStream;
 use crate::live::room::tests::renderer;
 use crate::metrics::Metrics;
@@ -95,8 +97,8 @@ impl Sessions for Fake {
         Ok(())
     }
 
-    async fn set_password(&self, _: UserId, _: String, _: SessionId) -> Result<(), StoreError> {
-        Ok(())
+    async fn set_password(&self, _: PasswordChange) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     async fn find_session(&self, _: SessionId) -> Result<Option<(Session, User)>, StoreError> {

@@ -329,7 +329,7 @@ async fn ensure_unused(collections: &Collections) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the database one that has gone back in time: a new epoch, and nobody signed in.
+/// Makes the database one that has gone back in time: a new epoch, nobody signed in, and no link to reset a password.
 pub async fn start_new_epoch(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
     go_back(uri, wait).await.map_err(plainly)
 }
@@ -343,6 +343,9 @@ async fn go_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
     let newest = collections.epoch().await?;
     let delete = || collections.sessions.delete_many(doc! {});
     retry("end all sessions", delete).await?;
+    // A link that was spent since must not open again.
+    let delete = || collections.resets.delete_many(doc! {});
+    retry("take back all resets", delete).await?;
     let epoch = newer_epoch(newest).cast_signed();
     Ok(collections.set(Meta::Epoch, epoch).await?)
 }

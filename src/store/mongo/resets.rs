@@ -7,10 +7,12 @@ use tokio::time::Instant;
 
 use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
+use super::log_writer::Logs;
 use super::retry::{Backoff, attempt, retry};
-use super::{MongoStore, accounts};
-use crate::domain::{Reset, SessionId, Timestamp, User, UserId};
-use crate::store::{Resets, Sessions, StoreError, deadline};
+use super::task::in_task;
+use super::{MongoStore, accounts, sessions};
+use crate::domain::{Reset, Timestamp, User, UserId};
+use crate::store::{Change, Resets, StoreError, deadline};
 
 const SPEND: &str = "reset a password";
 
@@ -45,16 +47,35 @@ fn user_from(reset: &Document) -> Result<Option<UserId>, StoreError> {
         .map_err(|error| StoreError::backend("read a reset", error))
 }
 
-/// The end of a reset and the new password are one transaction. Where its answer is lost, the password says whether it
-/// was done: nobody else knows this hash.
+/// The end of a reset, the new password and the end of all sessions are one transaction. Where its answer is lost, the
+/// password says whether it was done: nobody else knows this hash.
 async fn spend(
     collections: &Collections,
+    logs: &Logs,
     secret_hash: &str,
     password_hash: &str,
 ) -> Result<Option<UserId>, StoreError> {
     let Some(user) = find(collections, secret_hash).await? else {
         return Ok(None);
     };
+    let ended = sessions::ids_of(collections, user).await?;
+    if !replace_password(collections, user, secret_hash, password_hash).await? {
+        return Ok(None);
+    }
+    for id in ended {
+        logs.tell(Change::SessionRevoked(id));
+    }
+    // A sign-in with the old password may have been under way.
+    sessions::revoke_others(collections, logs, user, None).await?;
+    Ok(Some(user))
+}
+
+async fn replace_password(
+    collections: &Collections,
+    user: UserId,
+    secret_hash: &str,
+    password_hash: &str,
+) -> Result<bool, StoreError> {
     let once = || async {
         let mut session = collections.database.client().start_session().await?;
         session
@@ -75,6 +96,10 @@ async fn spend(
         let set = doc! { "$set": { "password_hash": password_hash } };
         let update = collections.users.update_one(by_id, set);
         update.session(&mut session).await?;
+        let live = doc! { "user": user.to_string(), "revoked_at": { "$exists": false } };
+        let now = doc! { "$set": { "revoked_at": DateTime::now() } };
+        let revoke = collections.sessions.update_many(live, now);
+        revoke.session(&mut session).await?;
         session.commit_transaction().await?;
         Ok(true)
     };
@@ -82,11 +107,10 @@ async fn spend(
     let until = deadline::current();
     loop {
         let failed = match attempt(SPEND, once()).await {
-            Ok(true) => return Ok(Some(user)),
+            Ok(true) => return Ok(true),
             Ok(false) => {
                 let account = accounts::by_id(collections, user).await?;
-                let is_ours = account.is_some_and(|it| it.password_hash == password_hash);
-                return Ok(is_ours.then_some(user));
+                return Ok(account.is_some_and(|it| it.password_hash == password_hash));
             }
             Err(failed) => failed,
         };
@@ -116,19 +140,14 @@ impl Resets for MongoStore {
         secret_hash: &str,
         password_hash: &str,
     ) -> Result<Option<User>, StoreError> {
-        let collections = self.collections.clone();
+        let (collections, logs) = (self.collections.clone(), self.logs.clone());
         let (secret_hash, hash) = (secret_hash.to_owned(), password_hash.to_owned());
-        // A task, because a client that hangs up drops its handler, not what it began.
-        let spending = tokio::spawn(async move { spend(&collections, &secret_hash, &hash).await });
-        let spent = spending
-            .await
-            .map_err(|panicked| StoreError::backend(SPEND, panicked))??;
-        let Some(user) = spent else {
+        let spent = in_task(SPEND, async move {
+            spend(&collections, &logs, &secret_hash, &hash).await
+        });
+        let Some(user) = spent.await? else {
             return Ok(None);
         };
-        // Again, which does no harm, and ends all sessions: none of them has this new id.
-        self.set_password(user, password_hash.to_owned(), SessionId::new())
-            .await?;
         let account = accounts::by_id(&self.collections, user).await?;
         Ok(account.map(|account| account.user))
     }

@@ -9,9 +9,13 @@ use tokio_stream::StreamExt;
 use super::batch_loader::BATCH_MAX;
 use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
+use super::log_writer::Logs;
 use super::retry::{attempt, retry};
+use super::task::in_task;
 use super::{MongoStore, accounts};
-use crate::domain::{SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId};
+use crate::domain::{
+    PasswordChange, SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId,
+};
 use crate::store::cache::Durable;
 use crate::store::{Change, Sessions, StoreError};
 
@@ -73,20 +77,55 @@ async fn of(collections: &Collections, user: UserId) -> Result<Vec<SeenSession>,
     Ok(sessions)
 }
 
-/// The sessions that were ended.
-async fn revoke_others(
+/// Ends all sessions of a user but one, and tells of each.
+pub(super) async fn revoke_others(
     collections: &Collections,
+    logs: &Logs,
     user: UserId,
-    but: SessionId,
-) -> Result<Vec<SessionId>, StoreError> {
-    let mut ended = Vec::new();
-    for one in of(collections, user).await? {
-        if one.session.id != but {
-            revoke(collections, one.session.id).await?;
-            ended.push(one.session.id);
+    but: Option<SessionId>,
+) -> Result<(), StoreError> {
+    for id in ids_of(collections, user).await? {
+        if Some(id) != but {
+            revoke(collections, id).await?;
+            // The change stream tells the other nodes, and this one again, which does no harm.
+            logs.tell(Change::SessionRevoked(id));
         }
     }
-    Ok(ended)
+    Ok(())
+}
+
+/// The sessions of a user.
+pub(super) async fn ids_of(
+    collections: &Collections,
+    user: UserId,
+) -> Result<Vec<SessionId>, StoreError> {
+    let sessions = of(collections, user).await?;
+    Ok(sessions.iter().map(|one| one.session.id).collect())
+}
+
+/// Changes a password that is still the one it was, and ends what was begun with that: the resets, and the sessions
+/// but one.
+async fn set_password(
+    collections: &Collections,
+    logs: &Logs,
+    change: &PasswordChange,
+) -> Result<bool, StoreError> {
+    const OPERATION: &str = "change a password";
+    let user = doc! { "_id": change.user.to_string(), "password_hash": &change.from };
+    let set = doc! { "$set": { "password_hash": &change.to } };
+    let update = || collections.users.update_one(user.clone(), set.clone());
+    if retry(OPERATION, update).await?.matched_count == 0 {
+        // Unless it is ours, from an attempt whose answer was lost: nobody else knows this hash.
+        let account = accounts::by_id(collections, change.user).await?;
+        if account.is_none_or(|account| account.password_hash != change.to) {
+            return Ok(false);
+        }
+    }
+    let resets = doc! { "user": change.user.to_string() };
+    let delete = || collections.resets.delete_many(resets.clone());
+    retry(OPERATION, delete).await?;
+    revoke_others(collections, logs, change.user, Some(change.but)).await?;
+    Ok(true)
 }
 
 pub(super) async fn find(
@@ -217,40 +256,19 @@ impl Sessions for MongoStore {
     }
 
     async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError> {
-        // A task, because a client that hangs up drops its handler, not what it began.
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
-        let revoking = tokio::spawn(async move {
-            let ended = revoke_others(&collections, user, but).await?;
-            let tell = |id| logs.tell(Change::SessionRevoked(id));
-            ended.into_iter().for_each(tell);
-            Ok(())
-        });
-        revoking
-            .await
-            .map_err(|panicked| StoreError::backend("revoke sessions", panicked))?
+        in_task("revoke sessions", async move {
+            revoke_others(&collections, &logs, user, Some(but)).await
+        })
+        .await
     }
 
-    async fn set_password(
-        &self,
-        user: UserId,
-        password_hash: String,
-        but: SessionId,
-    ) -> Result<(), StoreError> {
-        const OPERATION: &str = "change a password";
+    async fn set_password(&self, change: PasswordChange) -> Result<bool, StoreError> {
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
-        let changing = tokio::spawn(async move {
-            let by_id = doc! { "_id": user.to_string() };
-            let set = doc! { "$set": { "password_hash": password_hash } };
-            let update = || collections.users.update_one(by_id.clone(), set.clone());
-            retry(OPERATION, update).await?;
-            let ended = revoke_others(&collections, user, but).await?;
-            let tell = |id| logs.tell(Change::SessionRevoked(id));
-            ended.into_iter().for_each(tell);
-            Ok(())
-        });
-        changing
-            .await
-            .map_err(|panicked| StoreError::backend(OPERATION, panicked))?
+        in_task("change a password", async move {
+            set_password(&collections, &logs, &change).await
+        })
+        .await
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<(Session, User)>, StoreError> {
@@ -278,16 +296,12 @@ impl Sessions for MongoStore {
     }
 
     async fn revoke_session(&self, id: SessionId) -> Result<(), StoreError> {
-        // A task, because a client that hangs up drops its handler, not what it began.
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
-        let revoking = tokio::spawn(async move {
+        in_task("revoke a session", async move {
             revoke(&collections, id).await?;
-            // The change_stream tells the other nodes, and this one again, which does no harm.
             logs.tell(Change::SessionRevoked(id));
             Ok(())
-        });
-        revoking
-            .await
-            .map_err(|panicked| StoreError::backend("revoke a session", panicked))?
+        })
+        .await
     }
 }

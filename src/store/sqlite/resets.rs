@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{SqliteStore, accounts, sessions};
-use crate::domain::{Reset, SessionId, Timestamp, User};
+use crate::domain::{Reset, Timestamp, User};
 use crate::store::{Resets, StoreError};
 
 fn add(connection: &Connection, reset: &Reset) -> rusqlite::Result<()> {
@@ -68,13 +68,7 @@ impl Resets for SqliteStore {
                 let Some(user) = find(connection, &secret_hash).map_err(failed)? else {
                     return Ok(None);
                 };
-                connection
-                    .prepare_cached("DELETE FROM resets WHERE secret_hash = ?1")
-                    .and_then(|mut delete| delete.execute([&secret_hash]))
-                    .map_err(failed)?;
-                // None of them has this new id.
-                let none = SessionId::new();
-                sessions::set_password(connection, changes, user.id, &password_hash, none)?;
+                sessions::replace_password(connection, changes, user.id, &password_hash, None)?;
                 Ok(Some(user))
             })
             .await

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{SqliteStore, accounts};
-use crate::domain::{SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId};
+use crate::domain::{
+    PasswordChange, SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId,
+};
 use crate::store::cache::Durable;
 use crate::store::{Change, Sessions, StoreError};
 
@@ -80,30 +82,56 @@ fn revoke_others(
     connection: &Connection,
     changes: &mut Vec<Durable>,
     user: UserId,
-    but: SessionId,
+    but: Option<SessionId>,
 ) -> Result<(), StoreError> {
     let others =
         of(connection, user).map_err(|error| StoreError::backend("list the sessions", error))?;
     let others = others.iter().map(|one| one.session.id);
-    for id in others.filter(|id| *id != but) {
+    for id in others.filter(|id| Some(*id) != but) {
         revoke(connection, changes, id)?;
     }
     Ok(())
 }
 
-/// Gives a user another password, and ends all their sessions but one.
-pub(super) fn set_password(
+/// Gives a user another password, and ends what was begun with the one before: the resets, and the sessions but one.
+pub(super) fn replace_password(
     connection: &Connection,
     changes: &mut Vec<Durable>,
     user: UserId,
     password_hash: &str,
-    but: SessionId,
+    but: Option<SessionId>,
 ) -> Result<(), StoreError> {
+    let failed = |error| StoreError::backend("change a password", error);
     connection
         .prepare_cached("UPDATE users SET password_hash = ?2 WHERE id = ?1")
         .and_then(|mut update| update.execute(params![user.to_string(), password_hash]))
-        .map_err(|error| StoreError::backend("change a password", error))?;
+        .map_err(failed)?;
+    connection
+        .prepare_cached("DELETE FROM resets WHERE user = ?1")
+        .and_then(|mut delete| delete.execute([user.to_string()]))
+        .map_err(failed)?;
     revoke_others(connection, changes, user, but)
+}
+
+fn set_password(
+    connection: &Connection,
+    changes: &mut Vec<Durable>,
+    change: &PasswordChange,
+) -> Result<bool, StoreError> {
+    let is_as_it_was = connection
+        .prepare_cached("SELECT 1 FROM users WHERE id = ?1 AND password_hash = ?2")
+        .and_then(|mut find| find.exists(params![change.user.to_string(), change.from]))
+        .map_err(|error| StoreError::backend("change a password", error))?;
+    if is_as_it_was {
+        replace_password(
+            connection,
+            changes,
+            change.user,
+            &change.to,
+            Some(change.but),
+        )?;
+    }
+    Ok(is_as_it_was)
 }
 
 fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<SeenSession>> {
@@ -194,20 +222,15 @@ impl Sessions for SqliteStore {
     async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError> {
         self.writer
             .write("revoke sessions", move |connection, changes| {
-                revoke_others(connection, changes, user, but)
+                revoke_others(connection, changes, user, Some(but))
             })
             .await
     }
 
-    async fn set_password(
-        &self,
-        user: UserId,
-        password_hash: String,
-        but: SessionId,
-    ) -> Result<(), StoreError> {
+    async fn set_password(&self, change: PasswordChange) -> Result<bool, StoreError> {
         self.writer
             .write("change a password", move |connection, changes| {
-                set_password(connection, changes, user, &password_hash, but)
+                set_password(connection, changes, &change)
             })
             .await
     }
