@@ -218,14 +218,18 @@ fn wanted_page(request: &Request) -> String {
     if request.method().is_safe() {
         return uri.to_string();
     }
-    // A link cannot post again; the message's page or the room is the best place there is.
-    let path = uri.path();
-    match path.split_once("/messages") {
-        Some((room, "")) => room.to_owned(),
-        Some((room, message)) => {
-            let id = message.split('/').nth(1).unwrap_or("");
-            format!("{room}/messages/{id}")
-        }
-        None => path.to_owned(),
+    // A link cannot post again.
+    page_before(uri.path())
+}
+
+/// The page that a form or a button was on, which posts to this path.
+fn page_before(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts[..] {
+        ["rooms", room, "messages", id, ..] => format!("/rooms/{room}/messages/{id}"),
+        ["rooms", room, page @ ("people" | "settings"), ..] => format!("/rooms/{room}/{page}"),
+        ["rooms", room, ..] => format!("/rooms/{room}"),
+        [page @ ("account" | "admin"), ..] => format!("/{page}"),
+        _ => path.to_owned(),
     }
 }

@@ -9,7 +9,10 @@ use serde_json::Value;
 use super::{makes, posts, sends};
 use crate::support::{Backend, Person, Server};
 
-on_both_stores!(every_route_answers_as_the_table_says);
+on_both_stores!(
+    every_route_answers_as_the_table_says,
+    whoever_was_signed_out_gets_back_to_a_page,
+);
 
 /// The group of people who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,8 +225,9 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
     server.person("somebody").await;
     let owner = &people["owner"];
     let mut messages = HashMap::new();
-    for access in ["open", "unlisted", "private"] {
-        makes(owner, &[("room", access), ("access", access)]).await;
+    for access in ["open", "unlisted", "private", "archived"] {
+        let kind = if access == "archived" { "open" } else { access };
+        makes(owner, &[("room", access), ("access", kind)]).await;
         for added in ["member", "removed", "banned"] {
             let add = format!("/rooms/{access}/people");
             posts(owner, &add, &[("username", added)]).await;
@@ -238,6 +242,7 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
         )
         .await;
     }
+    posts(owner, "/rooms/archived/settings", &[("archived", "1")]).await;
     let with = [("with", "member")];
     let direct = sends(owner, Method::POST, "/directs", &with).await;
     let direct: Value = direct.json().await.unwrap();
@@ -249,7 +254,7 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
     for (method, path, whom, form) in TABLE {
         // The owner's own requests come last: some of them can be made only once.
         for name in EVERYBODY {
-            for access in ["open", "unlisted", "private", "direct"] {
+            for access in ["open", "unlisted", "private", "direct", "archived"] {
                 let is_room_role = path.ends_with("role") && path.contains("{room}");
                 let username = if is_room_role { "owner" } else { "somebody" };
                 let path = path
@@ -268,7 +273,7 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
                 let request = who.request(method.parse::<Method>().unwrap(), &path);
                 let request = request.header(ACCEPT, "application/json").form(form);
                 let status = request.send().await.unwrap().status();
-                let expected = expected(whom, name, access, &path);
+                let expected = expected(method, whom, name, access, &path);
                 let is_as_said = match expected {
                     Some(expected) => status == expected,
                     None if whom == For::All => {
@@ -285,8 +290,37 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Whatever somebody does once their session is over, signing in leads to a page.
+async fn whoever_was_signed_out_gets_back_to_a_page(backend: Backend) {
+    let server = Server::start(backend).await;
+    let (owner, nobody) = (server.person("owner").await, Person::nobody(&server.base));
+    makes(&owner, &[("room", "tea"), ("access", "open")]).await;
+    let message = owner.says("tea", "hello").await.to_string();
+    // A message that was typed is shown again instead, so that it is not lost.
+    let typed = ["/rooms/{room}/messages", "/rooms/{room}/messages/{seq}"];
+    let posts =
+        { TABLE.iter() }.filter(|(method, path, ..)| *method == "POST" && !typed.contains(path));
+    for (_, path, whom, form) in posts.filter(|(_, _, whom, _)| *whom != For::All) {
+        let path = path
+            .replace("{room}", "tea")
+            .replace("{seq}", &message)
+            .replace("{username}", "owner")
+            .replace("{id}", "others");
+        let answer = nobody.post(&path, form).await;
+        let sent = format!("{path} for {whom:?}");
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{sent}");
+        let login = answer.headers()["location"].to_str().unwrap();
+        let next = login
+            .split_once("?next=")
+            .map_or("/rooms", |(_, next)| next);
+        let next = next.replace("%2F", "/");
+        let page = owner.get(&next).await;
+        assert_eq!(page.status(), StatusCode::OK, "{sent}: {next}");
+    }
+}
+
 /// The status of a refusal; `None` where there is none.
-fn expected(whom: For, name: &str, access: &str, path: &str) -> Option<StatusCode> {
+fn expected(method: &str, whom: For, name: &str, access: &str, path: &str) -> Option<StatusCode> {
     let is_direct = access == "direct";
     let is_outside = ["admin", "outsider", "removed", "banned"].contains(&name);
     match whom {
@@ -309,10 +343,26 @@ fn expected(whom: For, name: &str, access: &str, path: &str) -> Option<StatusCod
         }
         _ if is_outside && (is_direct || access == "private") => Some(StatusCode::NOT_FOUND),
         _ if is_outside => Some(StatusCode::FORBIDDEN),
+        // But deleting, which an archive must not prevent, and reading.
+        For::Members | For::Owners
+            if access == "archived"
+                && is_writing(method, path)
+                && !(whom == For::Owners && name == "member") =>
+        {
+            Some(StatusCode::FORBIDDEN)
+        }
         For::Members => None,
         // Nobody owns it; what one wrote is still one's own.
         For::Owners if is_direct && !path.contains("/messages/") => Some(StatusCode::FORBIDDEN),
         For::Owners if name == "member" => Some(StatusCode::FORBIDDEN),
         For::Owners => None,
     }
+}
+
+/// Whether it is to write in a room; deleting is not.
+fn is_writing(method: &str, path: &str) -> bool {
+    let is_message = path.contains("/messages");
+    let is_deletion =
+        path.ends_with("/delete") || method == "DELETE" && !path.contains("/reactions");
+    is_message && method != "GET" && !is_deletion
 }
