@@ -23,6 +23,8 @@ pub struct RoomForm<'a> {
     pub posting: Posting,
     /// The errors, by field.
     pub errors: &'a [(&'static str, String)],
+    /// The question to its sender before it is done.
+    pub asks: Option<&'a str>,
 }
 
 impl<'a> RoomForm<'a> {
@@ -57,8 +59,6 @@ pub struct RoomSettingsPage<'a> {
     title: Cow<'a, str>,
     /// The typed values.
     pub form: RoomForm<'a>,
-    /// The question to its sender before it is done.
-    pub asks: Option<&'a str>,
     is_owner: bool,
     is_archived: bool,
 }
@@ -83,8 +83,8 @@ impl<'a> RoomSettingsPage<'a> {
                 access: settings.access,
                 posting: settings.posting,
                 errors: &[],
+                asks: None,
             },
-            asks: None,
             is_owner,
             is_archived: settings.is_archived,
         }

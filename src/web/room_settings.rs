@@ -215,7 +215,7 @@ fn again<'a>(
             None => now.posting,
         },
         errors,
+        asks,
     };
-    page.asks = asks;
     page
 }

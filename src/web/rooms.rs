@@ -142,6 +142,7 @@ pub(super) async fn create(
             access: Access::parse(&sent.access).unwrap_or_default(),
             posting: Posting::default(),
             errors: &errors,
+            asks: None,
         };
         match format.is_html() {
             true => Ok(respond::html(status, &NewRoomPage::of(&user, form))),

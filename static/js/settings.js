@@ -4,6 +4,17 @@ import { attempt, make, room } from './page.js';
 // So many open pages of a room don't all load again at once.
 const RELOAD_WITHIN_MS = 3_000;
 
+let willReload = false;
+
+/** Loads the page again, but not over an edit, an answer or a dialog, which would be lost. */
+function reloadSoon() {
+  willReload = true;
+  setTimeout(() => {
+    if (document.querySelector('.editing, #replying, dialog[open]')) reloadSoon();
+    else location.reload();
+  }, Math.random() * RELOAD_WITHIN_MS);
+}
+
 function showName(name) {
   const title = name || room;
   document.querySelector('.title h1 a').textContent = title;
@@ -22,6 +33,6 @@ attempt(() => {
     if (setting === 'name') showName(value);
     else if (setting === 'topic') showTopic(value);
     // The composer depends on who may write: the server makes the page anew.
-    else if (setting === 'writing') setTimeout(() => location.reload(), Math.random() * RELOAD_WITHIN_MS);
+    else if (setting === 'writing' && !willReload) reloadSoon();
   });
 });

@@ -1,9 +1,15 @@
 //! Making a room, its people and its settings, on their pages.
 
+use std::time::Duration;
+
 use serde_json::json;
 
+use super::changes::{EDIT_KEY, ENTER, ESCAPE};
 use super::looks::Look;
 use crate::support::{Backend, Browser, Server};
+
+/// A page loads again within this, when somebody changes who may write.
+const RELOADED_WITHIN: Duration = Duration::from_millis(3_500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_is_made_and_its_people_are_chosen() {
@@ -76,7 +82,19 @@ async fn a_room_is_made_and_its_people_are_chosen() {
         .await;
     ana.sees("ben named this room “Coffee <hour>”").await;
     look.at("room-with-a-topic").await;
+    // A page with something open is not loaded again until it is done with.
+    ana.says("mine").await;
+    ana.shows(&["mine"]).await;
+    ana.types("#composer-text", EDIT_KEY).await;
+    ana.until("document.activeElement.value === 'mine'").await;
+    ana.evaluate("document.activeElement.value = 'half typed', 0")
+        .await;
     ben.post(&settings, &[("archived", "1")]).await;
+    ana.sees("archived this room").await;
+    tokio::time::sleep(RELOADED_WITHIN).await;
+    let typed = "document.querySelector('.editing textarea')?.value";
+    assert_eq!(ana.evaluate(typed).await, json!("half typed"));
+    ana.types(".editing textarea", ESCAPE).await;
     ana.sees("This room is archived.").await;
     ana.is_following().await;
     look.at("room-archived").await;
@@ -89,6 +107,10 @@ async fn a_room_is_made_and_its_people_are_chosen() {
     ana.clicks("main .card > .primary").await;
     ana.sees("This room is private.").await;
     look.at("room-settings-asked").await;
+    // Enter asks again, and opens nothing.
+    ana.types("#name", ENTER).await;
+    ana.sees("This room is private.").await;
+    assert_eq!(ben.json(&settings).await["access"], "private");
     ana.clicks("main .danger").await;
     ana.sees("made this room open").await;
     ana.goto(&format!("{}/rooms/{room}/people", server.base))

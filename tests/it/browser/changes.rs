@@ -10,9 +10,9 @@ use crate::support::{Backend, Browser, Server, eventually};
 use super::at_tea;
 use super::looks::Look;
 
-const EDIT_KEY: &str = "\u{e013}";
-const ENTER: &str = "\u{e007}";
-const ESCAPE: &str = "\u{e00c}";
+pub(super) const EDIT_KEY: &str = "\u{e013}";
+pub(super) const ENTER: &str = "\u{e007}";
+pub(super) const ESCAPE: &str = "\u{e00c}";
 
 /// Types into whatever has the focus.
 async fn press(browser: &Browser, keys: &str) {

@@ -7,14 +7,13 @@ use reqwest::Method;
 use reqwest::header::ACCEPT;
 
 use super::at_tea;
+use super::changes::{ENTER, ESCAPE};
 use super::looks::Look;
 use crate::support::{Backend, Browser, Person, Server, eventually};
 
 const DOWN: &str = "\u{e015}";
 const UP: &str = "\u{e013}";
-const ENTER: &str = "\u{e007}";
 const TAB: &str = "\u{e004}";
-const ESCAPE: &str = "\u{e00c}";
 
 /// The name that a screen reader says is chosen in the list.
 const CHOSEN: &str = "document.getElementById(document.getElementById('composer-text')\
