@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Email, UserId, Username};
+use super::{Email, Invalid, UserId, Username};
 
 /// A name or an address, typed to sign in. Neither form says whether there is such an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,12 +71,20 @@ pub enum AccountRole {
 }
 
 impl AccountRole {
+    /// # Errors
+    ///
+    /// [`Invalid`] for any other word.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        match raw.trim() {
+            "admin" => Ok(Self::Admin),
+            "member" => Ok(Self::Member),
+            _ => Err(Invalid("role is admin or member.")),
+        }
+    }
+
     /// Reads the stored word. A word of another version gives no rights.
     pub(crate) fn stored(word: &str) -> Self {
-        match word {
-            "admin" => Self::Admin,
-            _ => Self::Member,
-        }
+        Self::parse(word).unwrap_or_default()
     }
 
     /// The word for it.

@@ -13,7 +13,8 @@ pub struct MessageActions<'a> {
     viewer: UserId,
     /// Whether it is the viewer's own.
     pub(super) is_own: bool,
-    may_delete: bool,
+    /// Whether the viewer may delete it.
+    pub(super) may_delete: bool,
     /// The name of its author.
     pub(super) author: &'a str,
     /// For a reply.
@@ -33,6 +34,7 @@ impl<'a> MessageActions<'a> {
     pub fn to(
         event: &'a Event,
         viewer: UserId,
+        may_delete: bool,
         epoch: Epoch,
         nonce: String,
         refused: Option<(&'a str, &'a str)>,
@@ -49,25 +51,13 @@ impl<'a> MessageActions<'a> {
             message,
             viewer,
             is_own: event.author.id == viewer,
-            may_delete: event.author.id == viewer,
+            may_delete,
             author: &event.author.username,
             nonce,
             // Given back also where there is nothing to edit any more.
             text: refused_text.or(text)?,
             error: refused.map(|(_, why)| why),
         })
-    }
-
-    /// Whether the viewer may delete it.
-    pub fn may_delete(&self) -> bool {
-        self.may_delete
-    }
-
-    /// The same for a viewer who owns the room, or not.
-    #[must_use]
-    pub fn deletable_if(mut self, is_owner: bool) -> Self {
-        self.may_delete |= is_owner;
-        self
     }
 
     pub(super) fn rev(&self) -> EventId {

@@ -21,9 +21,9 @@ pub struct PeoplePage<'a> {
     pub people: &'a [PersonRow],
     /// The address of the next page; `None` on the last.
     pub next: Option<String>,
-    /// Whether the reader is an owner.
-    pub is_owner: bool,
-    /// The people who are kept out, where the reader is an owner.
+    /// Whether the reader decides about the room: its owners do, and admins.
+    pub decides: bool,
+    /// The people who are kept out, where the reader decides.
     pub banned: &'a [User],
     /// The name that could not be added.
     pub typed: &'a str,

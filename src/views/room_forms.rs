@@ -59,18 +59,13 @@ pub struct RoomSettingsPage<'a> {
     title: Cow<'a, str>,
     /// The typed values.
     pub form: RoomForm<'a>,
-    is_owner: bool,
+    decides: bool,
     is_archived: bool,
 }
 
 impl<'a> RoomSettingsPage<'a> {
     /// As they are.
-    pub fn of(
-        user: &'a User,
-        room: &'a RoomId,
-        settings: &'a RoomSettings,
-        is_owner: bool,
-    ) -> Self {
+    pub fn of(user: &'a User, room: &'a RoomId, settings: &'a RoomSettings, decides: bool) -> Self {
         let label = |label: &'a Option<Label>| label.as_ref().map_or("", Label::as_str);
         Self {
             user,
@@ -85,7 +80,7 @@ impl<'a> RoomSettingsPage<'a> {
                 errors: &[],
                 asks: None,
             },
-            is_owner,
+            decides,
             is_archived: settings.is_archived,
         }
     }

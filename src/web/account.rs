@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::client::ClientAddress;
 use super::extract::SignedIn;
 use super::form::{Input, Payload};
-use super::message::done;
 use super::query::Query;
-use super::respond::{self, ResponseFormat};
+use super::respond::{self, ResponseFormat, done};
 use super::sessions::check_password;
 use crate::auth::password::NewPassword;
 use crate::domain::{

@@ -242,3 +242,11 @@ fn page<'a>(
         ],
     }
 }
+
+/// The user of this name; nobody goes by an address here.
+pub(super) async fn called(app: &AppState, name: &str) -> Result<Option<User>, AppError> {
+    let name = name.trim();
+    let name = name.strip_prefix('@').unwrap_or(name);
+    let account = app.store.find_account(&Login::named(name)).await?;
+    Ok(account.map(|account| account.user))
+}

@@ -4,15 +4,15 @@ use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::accounts::called;
 use super::extract::Admin;
-use super::form::{Input, Payload};
-use super::message::done;
-use super::people::called;
+use super::form::Payload;
+use super::memberships::NewRole;
 use super::query::Query;
-use super::respond::{self, ResponseFormat};
-use crate::domain::{AccountRole, Invalid, UserId, Username};
+use super::respond::{self, ResponseFormat, done};
+use crate::domain::{AccountRole, UserId, Username};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -84,17 +84,6 @@ pub(super) async fn index(
     })
 }
 
-/// The role that somebody is given.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct NewRole {
-    role: String,
-}
-
-impl Input for NewRole {
-    const RAW: Option<&'static str> = Some("role");
-}
-
 /// `POST /admin/people/{username}/role`.
 pub(super) async fn set_role(
     State(app): State<AppState>,
@@ -104,11 +93,7 @@ pub(super) async fn set_role(
     Payload(sent): Payload<NewRole>,
 ) -> Result<Response, AppError> {
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    let role = match sent.role.trim() {
-        "admin" => AccountRole::Admin,
-        "member" => AccountRole::Member,
-        _ => return Err(Invalid("role is admin or member.").into()),
-    };
+    let role = AccountRole::parse(&sent.role)?;
     let other = called(&app, &name).await?.ok_or(AppError::NotFound)?;
     app.store.set_account_role(other.id, role).await?;
     // Whoever has stepped down may not see that page.

@@ -1,14 +1,13 @@
 //! Direct rooms: a conversation of just its people.
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
 
+use super::accounts::called;
 use super::extract::SignedIn;
 use super::form::{Input, Payload};
-use super::people::called;
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
@@ -72,18 +71,8 @@ pub(super) async fn create(
         }
         Err(error) => return Err(error.into()),
     };
-    let path = format!("/rooms/{room}");
     let seen = seeing.having_shown(&room, seq);
-    let response = match format {
-        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to(&path).into_response(),
-        ResponseFormat::Json | ResponseFormat::Ndjson => {
-            let location = [(header::LOCATION, path)];
-            let room = json!({ "room": room });
-            (location, respond::json(StatusCode::CREATED, &room)).into_response()
-        }
-        ResponseFormat::Text => respond::text(StatusCode::CREATED, format!("{path}\n")),
-    };
-    Ok((seen, response).into_response())
+    Ok((seen, respond::entered(format, &room)).into_response())
 }
 
 /// The people whose names were typed, with whoever typed them; or what is wrong.

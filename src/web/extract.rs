@@ -142,27 +142,38 @@ fn no_member(relation: Relation, room: RoomId, user: User) -> AppError {
     }
 }
 
+/// Somebody who is signed in, the room of the path, and what they are to it.
+async fn related(
+    parts: &mut Parts,
+    app: &AppState,
+) -> Result<(SignedIn, RoomId, Relation), AppError> {
+    let signed_in =
+        <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
+    let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
+    let relation = app.store.relation(&room, &signed_in.user).await?;
+    Ok((signed_in, room, relation))
+}
+
+/// The refusal, after it is counted: guessing which rooms there are is slow.
+async fn refused(app: &AppState, relation: Relation, room: RoomId, user: User) -> AppError {
+    match app.limits.take(&Limited::MissesOf(user.id)).await {
+        Ok(()) => no_member(relation, room, user),
+        Err(limited) => limited.into(),
+    }
+}
+
 impl FromRequestParts<AppState> for RoomMember {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
-        let signed_in =
-            <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
-        let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
-        let relation = app.store.relation(&room, &signed_in.user).await?;
+        let (signed_in, room, relation) = related(parts, app).await?;
         match relation {
             Relation::Member { read } => Ok(Self {
                 signed_in,
                 room,
                 read,
             }),
-            relation => {
-                // Guessing which rooms there are is slow.
-                app.limits
-                    .take(&Limited::MissesOf(signed_in.user.id))
-                    .await?;
-                Err(no_member(relation, room, signed_in.user))
-            }
+            relation => Err(refused(app, relation, room, signed_in.user).await),
         }
     }
 }
@@ -170,7 +181,11 @@ impl FromRequestParts<AppState> for RoomMember {
 /// Whether somebody decides about a room now: an owner, or an admin where it is no conversation.
 pub(super) async fn decides(app: &AppState, room: &RoomId, user: UserId) -> Result<bool, AppError> {
     let is_owner = app.store.owners(room).await?.contains(&user);
-    Ok(is_owner || !room.is_direct() && is_admin(app, user).await?)
+    Ok(is_owner || administers(app, room, user).await?)
+}
+
+async fn administers(app: &AppState, room: &RoomId, user: UserId) -> Result<bool, AppError> {
+    Ok(!room.is_direct() && is_admin(app, user).await?)
 }
 
 /// Whether somebody is an admin now.
@@ -191,36 +206,28 @@ impl FromRequestParts<AppState> for RoomViewer {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
-        let refused = match RoomMember::from_request_parts(parts, app).await {
-            Ok(member) => {
-                let (user, room) = (member.signed_in.user, member.room);
-                let decides = decides(app, &room, user.id).await?;
-                return Ok(Self {
-                    user,
-                    room,
-                    decides,
-                });
+        let (SignedIn { user, .. }, room, relation) = related(parts, app).await?;
+        let is_member = matches!(relation, Relation::Member { .. });
+        let decides = match is_member {
+            true => decides(app, &room, user.id).await?,
+            // Of a hidden room, too, of which others hear nothing.
+            false => {
+                administers(app, &room, user.id).await?
+                    && app.store.settings(&room).await?.is_some()
             }
-            Err(refused @ (AppError::NotMember { .. } | AppError::Banned)) => refused,
-            Err(error) => return Err(error),
         };
-        let signed_in =
-            <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
-        let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
-        let user = signed_in.user;
-        let is_theirs = !room.is_direct() && is_admin(app, user.id).await?;
-        match is_theirs && app.store.settings(&room).await?.is_some() {
+        match is_member || decides {
             true => Ok(Self {
                 user,
                 room,
-                decides: true,
+                decides,
             }),
-            false => Err(refused),
+            false => Err(refused(app, relation, room, user).await),
         }
     }
 }
 
-/// Somebody who decides about the room of the path.
+/// Somebody who decides about the room of the path, and does so now: it is counted.
 pub(super) struct RoomOwner {
     pub(super) user: User,
     pub(super) room: RoomId,
@@ -236,10 +243,11 @@ impl FromRequestParts<AppState> for RoomOwner {
             room,
             decides,
         } = viewer;
-        match decides {
-            true => Ok(Self { user, room }),
-            false => Err(AppError::NotOwner),
+        if !decides {
+            return Err(AppError::NotOwner);
         }
+        app.limits.take(&Limited::JoinsOf(user.id)).await?;
+        Ok(Self { user, room })
     }
 }
 

@@ -26,6 +26,15 @@ pub(super) fn given<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String
     String::deserialize(field).map(Some)
 }
 
+/// Reads a `1` or a `0`; `says` names the field to whoever sends another.
+pub(super) fn flag(raw: &str, says: &'static str) -> Result<bool, Invalid> {
+    match raw.trim() {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(Invalid(says)),
+    }
+}
+
 /// A struct that a body can be.
 pub(super) trait Input: DeserializeOwned {
     /// The field that stands for the whole body when none of the struct's is in it: `curl -d 'hello'`

@@ -13,8 +13,9 @@ use tokio::time::{Instant, timeout_at};
 use super::extract::SignedIn;
 use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
+use super::room_labels::RoomLabels;
 use super::seen::Seeing;
-use crate::domain::{Access, Author, Event, Label, OpenRoom, RoomId, RoomSummary, Seq, User};
+use crate::domain::{Event, Label, OpenRoom, RoomId, RoomSummary, Seq, User};
 use crate::error::AppError;
 use crate::fnv::fnv1a;
 use crate::live::text_line;
@@ -36,13 +37,8 @@ struct Lobby<'a> {
 /// A room of the lobby as JSON.
 #[derive(Serialize)]
 struct LobbyRoom<'a> {
-    room: &'a RoomId,
-    name: Option<&'a Label>,
-    topic: Option<&'a Label>,
-    access: Access,
-    /// The people of a direct room.
-    #[serde(skip_serializing_if = "<[Author]>::is_empty")]
-    people: &'a [Author],
+    #[serde(flatten)]
+    labels: RoomLabels<'a>,
     head: Seq,
     /// The newest message, abridged: a thousand whole ones would be megabytes.
     last: Option<Event>,
@@ -123,11 +119,7 @@ pub(super) async fn index(
                 .map(|open| open.iter().map(open_room).collect());
             let listed = rooms.iter().filter(|room| room.is_listed());
             let rooms = listed.map(|room| LobbyRoom {
-                room: &room.room,
-                people: &room.settings.people,
-                name: room.settings.name.as_ref(),
-                topic: room.settings.topic.as_ref(),
-                access: room.settings.access,
+                labels: RoomLabels::of(&room.room, &room.settings),
                 head: room.head,
                 last: room.last.as_ref().map(|last| last.abridged()),
                 unread: room.unread,

@@ -6,11 +6,10 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use super::accounts::called;
 use super::extract::{RoomOwner, RoomPath, SignedIn};
-use super::form::{Input, Payload};
-use super::message::done;
-use super::people::called;
-use super::respond::ResponseFormat;
+use super::form::{Input, Payload, flag};
+use super::respond::{ResponseFormat, done};
 use super::seen::Seeing;
 use crate::domain::{Invalid, Role, RoomId, User};
 use crate::error::AppError;
@@ -53,7 +52,6 @@ impl FromRequestParts<AppState> for Target {
             .map_err(|_| AppError::NotFound)?;
         let name = path.iter().find(|(name, _)| *name == "username");
         let (_, name) = name.ok_or(AppError::NotFound)?;
-        app.limits.take(&Limited::JoinsOf(owner.id)).await?;
         let user = called(app, name).await?.ok_or(NOBODY)?;
         Ok(Self { owner, room, user })
     }
@@ -71,7 +69,7 @@ impl Target {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct NewRole {
-    role: String,
+    pub(super) role: String,
 }
 
 impl Input for NewRole {
@@ -139,9 +137,8 @@ pub(super) async fn ban(
     let is_on = match (&method, sent.on.trim()) {
         (&Method::PUT, _) => true,
         (&Method::DELETE, _) => false,
-        (_, "" | "1") => true,
-        (_, "0") => false,
-        _ => return Err(Invalid("on is 1 or 0.").into()),
+        (_, "") => true,
+        (_, on) => flag(on, "on is 1 or 0.")?,
     };
     if is_on && user.id == owner.id {
         return Err(Invalid("You cannot keep yourself out. Leave the room instead.").into());

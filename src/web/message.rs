@@ -12,7 +12,7 @@ use super::extract::{RoomMember, decides, read_only};
 use super::form::{Input, Payload};
 use super::log_range::PAGE;
 use super::messages::{find, head, new_nonce, newer, older};
-use super::respond::{self, ResponseFormat};
+use super::respond::{self, ResponseFormat, done};
 use super::seen::Seeing;
 use crate::domain::{
     Author, Event, EventId, EventKind, MessageBody, NewChange, NewEvent, NewKind, Refusal, RoomId,
@@ -66,6 +66,11 @@ impl Target {
         format!("/rooms/{}/messages/{}", self.room, EventId { epoch, seq })
     }
 
+    /// Counts a change to it.
+    pub(super) async fn count(&self, app: &AppState) -> Result<(), AppError> {
+        Ok(app.limits.take(&Limited::PostsOf(self.user.id)).await?)
+    }
+
     /// Makes a change to the message. How far one must see the room to see it is answered, and the
     /// message as it is then.
     pub(super) async fn change(
@@ -73,7 +78,6 @@ impl Target {
         app: &AppState,
         change: NewChange,
     ) -> Result<(Seq, Arc<Event>), AppError> {
-        app.limits.take(&Limited::PostsOf(self.user.id)).await?;
         // Deleting stays possible in an archived room: a text that must go must not be kept by the archive.
         let is_deletion = matches!(change, NewChange::Delete { .. });
         if !is_deletion && let Some(why) = read_only(app, &self.room, self.user.id).await? {
@@ -142,13 +146,16 @@ async fn page(
         let is_marked = row.id().seq == seq;
         row.marked_if(is_marked)
     });
-    let actions = MessageActions::to(event, target.user.id, epoch, new_nonce(), refused);
-    let actions = match actions {
-        Some(actions) if !actions.may_delete() => {
-            Some(actions.deletable_if(target.owns_room(app).await?))
-        }
-        actions => actions,
-    };
+    let is_own = event.author.id == target.user.id;
+    let may_delete = is_own || target.owns_room(app).await?;
+    let actions = MessageActions::to(
+        event,
+        target.user.id,
+        may_delete,
+        epoch,
+        new_nonce(),
+        refused,
+    );
     let page = HistoryPage {
         user: &target.user,
         room,
@@ -258,6 +265,7 @@ async fn edit(app: &AppState, target: &Target, sent: &Edit) -> Result<(Seq, Arc<
                 .unwrap_or(Seq::MAX),
         ),
     };
+    target.count(app).await?;
     let edited = target.change(app, NewChange::Edit { body, rev }).await;
     edited.map_err(|error| match error {
         AppError::Refused(Refusal::EditedSince(message)) => AppError::EditedSince {
@@ -276,6 +284,7 @@ pub(super) async fn destroy(
     target: Target,
     seeing: Seeing,
 ) -> Result<Response, AppError> {
+    target.count(&app).await?;
     let by_author = NewChange::Delete { as_owner: false };
     let deleted = match target.change(&app, by_author).await {
         Err(AppError::Refused(Refusal::NotAuthor)) if target.owns_room(&app).await? => {
@@ -287,12 +296,4 @@ pub(super) async fn destroy(
     let (seq, _) = deleted?;
     let response = done(&method, format, &format!("/rooms/{}", target.room));
     Ok((seeing.having_shown(&target.room, seq), response).into_response())
-}
-
-/// The answer to a change that leaves nothing to be shown. A form is led on; it can only post.
-pub(super) fn done(method: &Method, format: ResponseFormat, leads_to: &str) -> Response {
-    match (method, format) {
-        (&Method::POST, ResponseFormat::Page) => Redirect::to(leads_to).into_response(),
-        _ => StatusCode::NO_CONTENT.into_response(),
-    }
 }

@@ -31,6 +31,7 @@ mod read_markers;
 mod resets;
 mod respond;
 mod room_events;
+mod room_labels;
 mod room_settings;
 mod rooms;
 mod seen;

@@ -8,14 +8,14 @@ use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::extract::{RoomOwner, RoomViewer, decides};
+use super::accounts::called;
+use super::extract::{RoomOwner, RoomViewer};
 use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
-use crate::domain::{Login, Mentions, Role, RoomId, Timestamp, User, UserId, Username};
+use crate::domain::{Mentions, Role, RoomId, Timestamp, User, UserId, Username};
 use crate::error::AppError;
-use crate::limits::Limited;
 use crate::state::AppState;
 use crate::store::{Freshness, Seen, StoreError};
 use crate::views::{PeopleOptions, PeoplePage, PersonRow};
@@ -85,7 +85,7 @@ pub(super) async fn index(
     }
     if format == ResponseFormat::Page {
         let list = List { typed, after };
-        return page(&app, user, room, list, StatusCode::OK, None).await;
+        return page(&app, &viewer, list, StatusCode::OK, None).await;
     }
     let (people, next) = listed(&app, room, typed, after).await?;
     Ok(match format {
@@ -116,16 +116,18 @@ struct List<'a> {
 /// The page; after somebody was not added with their name, and why.
 async fn page(
     app: &AppState,
-    user: &User,
-    room: &RoomId,
+    RoomViewer {
+        user,
+        room,
+        decides,
+    }: &RoomViewer,
     List { typed, after }: List<'_>,
     status: StatusCode,
     refused: Option<(&str, &str)>,
 ) -> Result<Response, AppError> {
     let (people, next) = listed(app, room, typed, after).await?;
     let settings = app.store.settings(room).await?.unwrap_or_default();
-    let is_owner = decides(app, room, user.id).await?;
-    let banned = match is_owner {
+    let banned = match decides {
         true => app.store.banned(room, BANNED_LISTED).await?,
         false => Vec::new(),
     };
@@ -140,7 +142,7 @@ async fn page(
             let (typed, next) = (encoded(typed), encoded(&next));
             format!("/rooms/{room}/people?q={typed}&after={next}")
         }),
-        is_owner,
+        decides: *decides,
         banned: &banned,
         typed: refused.map_or("", |(typed, _)| typed),
         error: refused.map(|(_, why)| why),
@@ -230,7 +232,6 @@ pub(super) async fn create(
     seeing: Seeing,
     Payload(sent): Payload<Addition>,
 ) -> Result<Response, AppError> {
-    app.limits.take(&Limited::JoinsOf(user.id)).await?;
     let added = match called(&app, &sent.username).await? {
         Some(other) => match app.store.add(&room, &user, &other).await {
             Ok(seq) => Ok((other, seq)),
@@ -258,16 +259,13 @@ pub(super) async fn create(
         }
         Err(why) if format.is_html() => {
             let (status, refused) = (StatusCode::UNPROCESSABLE_ENTITY, (&*sent.username, why));
-            page(&app, &user, &room, List::default(), status, Some(refused)).await
+            let viewer = RoomViewer {
+                user,
+                room,
+                decides: true,
+            };
+            page(&app, &viewer, List::default(), status, Some(refused)).await
         }
         Err(why) => Err(AppError::InvalidFields(vec![("username", why.to_owned())])),
     }
-}
-
-/// The user of this name; nobody goes by an address here.
-pub(super) async fn called(app: &AppState, name: &str) -> Result<Option<User>, AppError> {
-    let name = name.trim();
-    let name = name.strip_prefix('@').unwrap_or(name);
-    let account = app.store.find_account(&Login::named(name)).await?;
-    Ok(account.map(|account| account.user))
 }

@@ -5,11 +5,11 @@ use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::form::{Input, Payload};
-use super::message::{Target, done};
-use super::respond::ResponseFormat;
+use super::form::{Input, Payload, flag};
+use super::message::Target;
+use super::respond::{ResponseFormat, done};
 use super::seen::Seeing;
-use crate::domain::{Emoji, Invalid, NewChange};
+use crate::domain::{Emoji, NewChange};
 use crate::error::AppError;
 use crate::state::AppState;
 
@@ -40,9 +40,8 @@ pub(super) async fn create(
     Payload(sent): Payload<NewReaction>,
 ) -> Result<Response, AppError> {
     let on = match sent.on.as_str() {
-        "" | "1" => true,
-        "0" => false,
-        _ => return Err(Invalid("on takes 1 or 0.").into()),
+        "" => true,
+        on => flag(on, "on is 1 or 0.")?,
     };
     react(&app, asked, &sent.emoji, on).await
 }
@@ -67,6 +66,7 @@ async fn react(
     on: bool,
 ) -> Result<Response, AppError> {
     let emoji = Emoji::parse(emoji)?;
+    target.count(app).await?;
     let (seq, _) = target.change(app, NewChange::React { emoji, on }).await?;
     let response = done(&method, format, &target.path(app));
     Ok((seeing.having_shown(&target.room, seq), response).into_response())

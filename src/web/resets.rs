@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::accounts::called;
 use super::client::ClientAddress;
 use super::extract::Admin;
 use super::form::{Input, Payload};
-use super::people::called;
 use super::respond::{self, ResponseFormat};
 use crate::auth::password::NewPassword;
 use crate::config::Config;

@@ -5,10 +5,11 @@ use std::convert::Infallible;
 use askama::Template;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::Serialize;
 
+use crate::domain::RoomId;
 use crate::error::AppError;
 use crate::{json, views};
 
@@ -162,6 +163,28 @@ pub(super) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Resp
 pub(super) fn text(status: StatusCode, text: String) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     (status, content_type, text).into_response()
+}
+
+/// The answer to a change that leaves nothing to be shown. A form is led on; it can only post.
+pub(super) fn done(method: &Method, format: ResponseFormat, leads_to: &str) -> Response {
+    match (method, format) {
+        (&Method::POST, ResponseFormat::Page) => Redirect::to(leads_to).into_response(),
+        _ => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+/// The answer to entering or making a room: it leads there.
+pub(super) fn entered(format: ResponseFormat, room: &RoomId) -> Response {
+    let path = format!("/rooms/{room}");
+    match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to(&path).into_response(),
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
+            let location = [(header::LOCATION, path)];
+            let room = serde_json::json!({ "room": room });
+            (location, json(StatusCode::CREATED, &room)).into_response()
+        }
+        ResponseFormat::Text => text(StatusCode::CREATED, format!("{path}\n")),
+    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,11 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::extract::{RoomOwner, RoomViewer};
-use super::form::{Input, Payload, given};
-use super::message::done;
-use super::respond::{self, ResponseFormat};
+use super::form::{Input, Payload, flag, given};
+use super::respond::{self, ResponseFormat, done};
 use super::seen::Seeing;
-use crate::domain::{Access, Invalid, Label, Posting, RoomId, RoomSettings, Setting, User};
+use crate::domain::{Access, Label, Posting, RoomId, RoomSettings, Setting, User};
 use crate::error::{AppError, Question};
-use crate::limits::Limited;
 use crate::state::AppState;
 use crate::views::{RoomForm, RoomSettingsPage};
 
@@ -95,11 +93,7 @@ impl Change {
     /// Each with its value, or what is wrong with them.
     fn settings(&self) -> Result<Vec<Setting>, Vec<(&'static str, String)>> {
         let (mut settings, mut errors) = (Vec::new(), Vec::new());
-        let archived = |raw: &str| match raw.trim() {
-            "1" => Ok(Setting::Archived(true)),
-            "0" => Ok(Setting::Archived(false)),
-            _ => Err(Invalid("archived is 1 or 0.")),
-        };
+        let archived = |raw: &str| flag(raw, "archived is 1 or 0.").map(Setting::Archived);
         let parsed = [
             (
                 "name",
@@ -150,7 +144,6 @@ pub(super) async fn update(
     seeing: Seeing,
     Payload(sent): Payload<Change>,
 ) -> Result<Response, AppError> {
-    app.limits.take(&Limited::JoinsOf(user.id)).await?;
     let now = app.store.settings(&room).await?.unwrap_or_default();
     let settings = match sent.settings() {
         Ok(settings) => settings,
@@ -172,7 +165,16 @@ pub(super) async fn update(
     }
     let mut seen = 0;
     for setting in settings {
-        seen = app.store.set(&room, &user, setting).await?.max(seen);
+        match app.store.set(&room, &user, setting).await {
+            Ok(seq) => seen = seq.max(seen),
+            Err(error) if format.is_html() => {
+                let error = AppError::from(error);
+                let errors = [("form", error.detail())];
+                let page = again(&user, &room, &sent, &now, &errors, None);
+                return Ok(respond::html_error(&error, &page));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     let response = done(&Method::POST, format, &format!("/rooms/{room}"));
     Ok((seeing.having_shown(&room, seen), response).into_response())

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::extract::{RoomMember, SignedIn, read_only};
 use super::form::{Input, Payload};
 use super::lobby::{self, Typed};
 use super::respond::{self, ResponseFormat};
+use super::room_labels::RoomLabels;
 use super::seen::Seeing;
 use crate::domain::{
-    Access, Author, Event, EventId, Invalid, Label, Posting, RoomId, RoomSettings, Roster, Seq,
+    Access, Event, EventId, Invalid, Label, Posting, RoomId, RoomSettings, Roster, Seq, User,
     id_from_name,
 };
 use crate::error::{AppError, ROOM_TAKEN, ReadOnly};
@@ -27,13 +27,8 @@ use crate::views::{self, Avatar, Composer, NewRoomPage, Reacted, RoomForm, RoomP
 /// A room as JSON.
 #[derive(Serialize)]
 struct Room<'a> {
-    room: &'a RoomId,
-    name: Option<&'a Label>,
-    topic: Option<&'a Label>,
-    access: Access,
-    /// The people of a direct room.
-    #[serde(skip_serializing_if = "<[Author]>::is_empty")]
-    people: &'a [Author],
+    #[serde(flatten)]
+    labels: RoomLabels<'a>,
     head: Seq,
     /// Where a stream goes on.
     cursor: String,
@@ -134,7 +129,28 @@ pub(super) async fn create(
     seeing: Seeing,
     Payload(sent): Payload<NewRoom>,
 ) -> Result<Response, AppError> {
-    let refused = |status: StatusCode, room: &str, errors: Vec<(&'static str, String)>| {
+    match sent.makes() {
+        true => make(&app, format, &user, seeing, &sent).await,
+        false => enter(&app, format, &user, seeing, &sent.room).await,
+    }
+}
+
+async fn make(
+    app: &AppState,
+    format: ResponseFormat,
+    user: &User,
+    seeing: Seeing,
+    sent: &NewRoom,
+) -> Result<Response, AppError> {
+    let refused = |error: AppError, room: &str| {
+        if !format.is_html() {
+            return Err(error);
+        }
+        let errors = match &error {
+            AppError::InvalidFields(errors) => errors.clone(),
+            AppError::RoomTaken => vec![("room", ROOM_TAKEN.to_owned())],
+            error => vec![("form", error.detail())],
+        };
         let form = RoomForm {
             room,
             name: &sent.name,
@@ -144,72 +160,64 @@ pub(super) async fn create(
             errors: &errors,
             asks: None,
         };
-        match format.is_html() {
-            true => Ok(respond::html(status, &NewRoomPage::of(&user, form))),
-            false if status == StatusCode::CONFLICT => Err(AppError::RoomTaken),
-            false => Err(AppError::InvalidFields(errors)),
-        }
+        Ok(respond::html_error(&error, &NewRoomPage::of(user, form)))
     };
-    let made = match sent.makes().then(|| sent.settings()).transpose() {
+    let made = match sent.settings() {
         Ok(made) => made,
-        Err(errors) => return refused(StatusCode::UNPROCESSABLE_ENTITY, &sent.room, errors),
+        Err(errors) => return refused(AppError::InvalidFields(errors), &sent.room),
     };
-    let room = match (&made, RoomId::parse(&sent.room)) {
-        (Some(made), _) => match sent.id(made) {
-            Ok(room) => room,
-            Err(invalid) => {
-                let errors = vec![("room", invalid.to_string())];
-                return refused(StatusCode::UNPROCESSABLE_ENTITY, &sent.room, errors);
-            }
-        },
-        (None, Ok(room)) => room,
-        (None, Err(invalid)) if format.is_html() => {
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            let typed = Typed {
-                room: &sent.room,
-                error: Some(&invalid.to_string()),
-                word: "",
-            };
-            return lobby::page(&app, &user, &seeing.freshness(), status, typed).await;
+    let room = match sent.id(&made) {
+        Ok(room) => room,
+        Err(invalid) => {
+            let errors = vec![("room", invalid.to_string())];
+            return refused(AppError::InvalidFields(errors), &sent.room);
         }
-        (None, Err(invalid)) => return Err(invalid.into()),
+    };
+    if let Err(limited) = app.limits.take(&Limited::JoinsOf(user.id)).await {
+        return refused(limited.into(), &sent.room);
+    }
+    match app.store.join(&room, user, Some(&made)).await {
+        Ok(joined) => {
+            let seen = seeing.having_shown(&room, joined);
+            Ok((seen, respond::entered(format, &room)).into_response())
+        }
+        Err(error) => refused(error.into(), room.as_str()),
+    }
+}
+
+async fn enter(
+    app: &AppState,
+    format: ResponseFormat,
+    user: &User,
+    seeing: Seeing,
+    typed: &str,
+) -> Result<Response, AppError> {
+    let refused = async |status: StatusCode, why: &str| {
+        let typed = Typed {
+            room: typed,
+            error: Some(why),
+            word: "",
+        };
+        lobby::page(app, user, &seeing.freshness(), status, typed).await
+    };
+    let room = match RoomId::parse(typed) {
+        Ok(room) => room,
+        Err(invalid) if format.is_html() => {
+            return refused(StatusCode::UNPROCESSABLE_ENTITY, &invalid.to_string()).await;
+        }
+        Err(invalid) => return Err(invalid.into()),
     };
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    let joined = match app.store.join(&room, &user, made.as_ref()).await {
-        Ok(joined) => joined,
-        Err(StoreError::RoomTaken) if made.is_some() => {
-            let errors = vec![("room", ROOM_TAKEN.to_owned())];
-            return refused(StatusCode::CONFLICT, room.as_str(), errors);
+    match app.store.join(&room, user, None).await {
+        Ok(joined) => {
+            let seen = seeing.having_shown(&room, joined);
+            Ok((seen, respond::entered(format, &room)).into_response())
         }
         Err(StoreError::RoomTaken) if format.is_html() => {
-            let typed = Typed {
-                room: &sent.room,
-                error: Some(ROOM_TAKEN),
-                word: "",
-            };
-            return lobby::page(
-                &app,
-                &user,
-                &seeing.freshness(),
-                StatusCode::CONFLICT,
-                typed,
-            )
-            .await;
+            refused(StatusCode::CONFLICT, ROOM_TAKEN).await
         }
-        Err(error) => return Err(error.into()),
-    };
-    let path = format!("/rooms/{room}");
-    let seen = seeing.having_shown(&room, joined);
-    let response = match format {
-        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to(&path).into_response(),
-        ResponseFormat::Json | ResponseFormat::Ndjson => {
-            let location = [(header::LOCATION, path)];
-            let room = json!({ "room": room });
-            (location, respond::json(StatusCode::CREATED, &room)).into_response()
-        }
-        ResponseFormat::Text => respond::text(StatusCode::CREATED, format!("{path}\n")),
-    };
-    Ok((seen, response).into_response())
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// `GET /rooms/{room}`.
@@ -265,11 +273,7 @@ pub(super) async fn show(
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let settings = app.store.settings(&room).await?.unwrap_or_default();
             let room = Room {
-                room: &room,
-                name: settings.name.as_ref(),
-                topic: settings.topic.as_ref(),
-                access: settings.access,
-                people: &settings.people,
+                labels: RoomLabels::of(&room, &settings),
                 head,
                 cursor: EventId { epoch, seq: head }.to_string(),
                 present: &present,

@@ -26,6 +26,7 @@ on_both_stores!(
     open_rooms_are_offered,
     an_owner_leaves_and_another_follows,
     what_is_archived_is_only_read,
+    a_room_that_cannot_be_made_now_is_typed_once,
     where_only_owners_write_others_read,
 );
 
@@ -533,6 +534,28 @@ async fn writes(who: &Person, own: u64) -> Vec<u16> {
         statuses.push(posts(who, path, &[form]).await.as_u16());
     }
     statuses
+}
+
+/// Whatever keeps a room from being made, the form has what was typed.
+async fn a_room_that_cannot_be_made_now_is_typed_once(backend: Backend) {
+    let server = Server::start_with(backend, &[("RATE_LIMITS", "on")]).await;
+    let ana = server.person("ana").await;
+    for number in 0..200 {
+        let name = format!("Number {number}");
+        let form = [("name", name.as_str()), ("topic", "A topic that was typed")];
+        let made = ana.post("/rooms", &form).await;
+        if made.status() == StatusCode::SEE_OTHER {
+            continue;
+        }
+        assert_eq!(made.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(made.headers().contains_key("retry-after"));
+        let page = made.text().await.unwrap();
+        assert_contains(&page, &format!("value=\"{name}\""));
+        assert_contains(&page, "value=\"A topic that was typed\"");
+        assert_contains(&page, "role=\"alert\"");
+        return;
+    }
+    panic!("nobody makes so many rooms at once");
 }
 
 /// Invariant: once a room is archived nothing is written there, at any node, but what is deleted.
