@@ -189,7 +189,6 @@ impl Presence {
         rooms.generation += 1;
     }
 
-    /// The roster shown last.
     /// Those of some people who are in the room.
     pub(super) fn among(&self, room: &RoomId, people: &[UserId]) -> HashSet<UserId> {
         let state = locked(&self.0);

@@ -52,14 +52,10 @@ pub(super) async fn index(
     let next = next.map(|(last, _)| last.username.key());
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
-            let path = |next: String| {
-                let next = utf8_percent_encode(&next, NON_ALPHANUMERIC);
-                format!("/admin?after={next}")
-            };
             let page = AdminPage {
                 user: &user,
                 people: &people,
-                next: next.map(path),
+                next: next.as_deref().map(path_of),
             };
             respond::html(StatusCode::OK, &page)
         }
@@ -79,9 +75,21 @@ pub(super) async fn index(
             let lines = people
                 .iter()
                 .map(|(user, role)| format!("{}\t{}\n", user.username.as_str(), role.as_str()));
-            respond::text(StatusCode::OK, lines.collect())
+            let next = next.as_deref().map(path_of);
+            respond::with_next(
+                respond::text(StatusCode::OK, lines.collect()),
+                next.as_deref(),
+            )
         }
     })
+}
+
+/// The address of the page after somebody.
+fn path_of(after: &str) -> String {
+    format!(
+        "/admin?after={}",
+        utf8_percent_encode(after, NON_ALPHANUMERIC)
+    )
 }
 
 /// `POST /admin/people/{username}/role`.

@@ -11,7 +11,7 @@ use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
-use crate::domain::{RoomId, User, UserId};
+use crate::domain::{Login, RoomId, User, UserId};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -81,27 +81,44 @@ async fn people(
     user: &User,
     typed: &str,
 ) -> Result<Result<Vec<User>, String>, AppError> {
-    let names = typed.split(|c: char| c == ',' || c.is_whitespace());
-    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
-    if names.is_empty() {
-        return Ok(Err("Type the name of whom you write to.".to_owned()));
-    }
-    if names.len() >= PEOPLE_MAX {
-        let others = PEOPLE_MAX - 1;
-        return Ok(Err(format!(
-            "A conversation has at most {others} others. Make a private room for more."
-        )));
-    }
+    let others = match others(user, typed) {
+        Ok(others) => others,
+        Err(why) => return Ok(Err(why)),
+    };
     let mut people = vec![user.clone()];
-    for name in names {
-        let Some(other) = called(app, name).await? else {
-            return Ok(Err(format!("Nobody on this server is called {name}.")));
-        };
-        if people.iter().all(|one| one.id != other.id) {
-            people.push(other);
+    for name in others {
+        match called(app, name).await? {
+            Some(other) => people.push(other),
+            None => return Ok(Err(format!("Nobody on this server is called {name}."))),
         }
     }
     Ok(Ok(people))
+}
+
+/// The names of others that were typed, each once, however often and however it is spelled.
+fn others<'a>(user: &User, typed: &'a str) -> Result<Vec<&'a str>, String> {
+    let names = typed.split(|c: char| c == ',' || c.is_whitespace());
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Err("Type the name of whom you write to.".to_owned());
+    }
+    let mut known = vec![Login::Username(user.username.key())];
+    let mut others = Vec::new();
+    for name in names {
+        let login = Login::named(name.trim_start_matches('@'));
+        if known.contains(&login) {
+            continue;
+        }
+        if known.len() == PEOPLE_MAX {
+            return Err(format!(
+                "A conversation has at most {} others. Make a private room for more.",
+                PEOPLE_MAX - 1
+            ));
+        }
+        known.push(login);
+        others.push(name);
+    }
+    Ok(others)
 }
 
 fn page<'a>(user: &'a User, with: &'a str, error: Option<&'a str>) -> DirectPage<'a> {

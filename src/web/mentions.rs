@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
@@ -110,8 +110,8 @@ pub(super) async fn index(
     let older = older.map(|cursor| cursor.to_string());
     let next = older
         .as_ref()
-        .map(|older| format!("</mentions?before={older}>; rel=\"next\""));
-    let mut response = match format {
+        .map(|older| format!("/mentions?before={older}"));
+    let response = match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let page = MentionsPage {
                 user: &user,
@@ -139,11 +139,7 @@ pub(super) async fn index(
             respond::text(StatusCode::OK, lines.collect())
         }
     };
-    // Lines of text have no other place for it.
-    if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
-        response.headers_mut().insert(header::LINK, next);
-    }
-    Ok(response)
+    Ok(respond::with_next(response, next.as_deref()))
 }
 
 /// A page of unread mentions and, where they end, of those that are read; and where the next begins.

@@ -95,15 +95,11 @@ pub(super) async fn index(
                     End::After(_) => None,
                 },
             };
-            let mut response = respond::html(StatusCode::OK, &fragment);
             // Rows alone do not say where they end: the last events may have none.
-            if matches!(range.end, End::After(_)) {
-                let next = format!("</rooms/{room}/messages?after={cursor}>; rel=\"next\"");
-                if let Ok(next) = HeaderValue::try_from(next) {
-                    response.headers_mut().insert(header::LINK, next);
-                }
-            }
-            Ok(response)
+            let next = matches!(range.end, End::After(_))
+                .then(|| format!("/rooms/{room}/messages?after={cursor}"));
+            let response = respond::html(StatusCode::OK, &fragment);
+            Ok(respond::with_next(response, next.as_deref()))
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let page = LogPage {

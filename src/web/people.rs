@@ -38,6 +38,9 @@ struct People<'a> {
     people: Vec<PersonShape<'a>>,
     /// The value of `after` that goes on from there; null at the end.
     next: Option<String>,
+    /// Those who are kept out, to whoever decides about the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    banned: Option<Vec<User>>,
 }
 
 /// Somebody as JSON.
@@ -97,11 +100,20 @@ pub(super) async fn index(
                     false => format!("{name}\n"),
                 }
             };
-            respond::text(StatusCode::OK, people.iter().map(line).collect())
+            let text = respond::text(StatusCode::OK, people.iter().map(line).collect());
+            let next = next.map(|next| path_of(room, typed, &next));
+            respond::with_next(text, next.as_deref())
         }
         _ => {
-            let people = people.iter().map(PersonShape::from).collect();
-            respond::json(StatusCode::OK, &People { people, next })
+            let people = People {
+                people: people.iter().map(PersonShape::from).collect(),
+                next,
+                banned: match viewer.decides {
+                    true => Some(app.store.banned(room, BANNED_LISTED).await?),
+                    false => None,
+                },
+            };
+            respond::json(StatusCode::OK, &people)
         }
     })
 }
@@ -131,23 +143,26 @@ async fn page(
         true => app.store.banned(room, BANNED_LISTED).await?,
         false => Vec::new(),
     };
-    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let page = PeoplePage {
         user,
         room,
         title: &settings.title(room, &user.id),
         query: typed,
         people: &people,
-        next: next.map(|next| {
-            let (typed, next) = (encoded(typed), encoded(&next));
-            format!("/rooms/{room}/people?q={typed}&after={next}")
-        }),
+        next: next.map(|next| path_of(room, typed, &next)),
         decides: *decides,
         banned: &banned,
         typed: refused.map_or("", |(typed, _)| typed),
         error: refused.map(|(_, why)| why),
     };
     Ok(respond::html(status, &page))
+}
+
+/// The address of the page after somebody.
+fn path_of(room: &RoomId, typed: &str, after: &str) -> String {
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let (typed, after) = (encoded(typed), encoded(after));
+    format!("/rooms/{room}/people?q={typed}&after={after}")
 }
 
 fn prefix_of(typed: &str) -> String {

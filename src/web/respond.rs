@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use askama::Template;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::Serialize;
 
@@ -171,6 +171,15 @@ pub(super) fn done(method: &Method, format: ResponseFormat, leads_to: &str) -> R
         (&Method::POST, ResponseFormat::Page) => Redirect::to(leads_to).into_response(),
         _ => StatusCode::NO_CONTENT.into_response(),
     }
+}
+
+/// With the address of the next page (RFC 8288), for answers that have no other place for it.
+pub(super) fn with_next(mut response: Response, next: Option<&str>) -> Response {
+    let link = next.map(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")));
+    if let Some(Ok(link)) = link {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
 }
 
 /// The answer to entering or making a room: it leads there.

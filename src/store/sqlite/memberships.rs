@@ -261,9 +261,10 @@ fn set_role(
             params![user.to_string(), room.as_str(), role.as_str()],
         )
     };
-    let owners = owners(connection, room).map_err(|error| StoreError::backend(OPERATION, error))?;
     if role == Role::Owner {
-        for owner in owners {
+        // Whoever owns it for having been there longest goes on to.
+        let owners = owners(connection, room);
+        for owner in owners.map_err(|error| StoreError::backend(OPERATION, error))? {
             set(owner, Role::Owner)?;
         }
     }

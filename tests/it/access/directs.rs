@@ -155,6 +155,12 @@ async fn whom_one_writes_to_is_said_or_why_not(backend: Backend) {
         .await
         .unwrap();
     assert_contains(&page, ">ana</a></h1>");
+    // One's own name, and another twice, are no more people.
+    let eight = [
+        "ben", "@ana", "BEN", "@ben", "ana", "ben", "ben", "ana", "ben",
+    ]
+    .join(" ");
+    assert_eq!(writes_to(&ana, &eight).await, writes_to(&ana, "ben").await);
     for (typed, says) in [
         ("", "Type the name"),
         (" , ", "Type the name"),

@@ -3,6 +3,7 @@
 mod directs;
 mod table;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::ACCEPT;
@@ -355,6 +356,9 @@ async fn whoever_is_kept_out_is_out_everywhere(backend: Backend) {
     assert_eq!(own, StatusCode::UNPROCESSABLE_ENTITY);
     let page = ana.get("/rooms/tea/people").await.text().await.unwrap();
     assert_contains(&page, "Kept out");
+    let listed = ana.json("/rooms/tea/people").await;
+    assert_eq!(listed["banned"][0]["username"], "ben");
+    assert_eq!(listed["banned"].as_array().unwrap().len(), 1);
 
     let lifted = sends(&ana, Method::DELETE, "/rooms/tea/people/ben/ban", &[]).await;
     assert_eq!(lifted.status(), StatusCode::NO_CONTENT);
@@ -649,4 +653,45 @@ async fn where_only_owners_write_others_read(backend: Backend) {
     assert_eq!(wrong, StatusCode::UNPROCESSABLE_ENTITY);
     let settings = ben.json("/rooms/tea/settings").await;
     assert_eq!(settings["posting"], "owners");
+}
+
+/// A hundred are listed at a time; each form says where the next are.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_of_people_go_on() {
+    let server = Arc::new(Server::start(Backend::Sqlite).await);
+    let admin = server.person("admin").await;
+    admin.enters("tea").await;
+    let mut all = JoinSet::new();
+    // As many passwords are hashed at a time as may wait.
+    for some in 0..8 {
+        let server = Arc::clone(&server);
+        all.spawn(async move {
+            for number in 0..13 {
+                let one = server.person(&format!("one{some}{number:02}")).await;
+                one.enters("tea").await;
+            }
+        });
+    }
+    all.join_all().await;
+    for first in ["/admin", "/rooms/tea/people"] {
+        let mut people = 0;
+        let mut path = Some(first.to_owned());
+        while let Some(next) = path.take() {
+            let answer = admin.get_as("text/plain", &next).await;
+            let link = answer.headers().get("link");
+            path = link.map(|link| {
+                let link = link.to_str().unwrap();
+                let (path, rel) = link.split_once(">; ").unwrap();
+                assert_eq!(rel, "rel=\"next\"");
+                path.trim_start_matches('<').to_owned()
+            });
+            people += answer.text().await.unwrap().lines().count();
+        }
+        assert_eq!(people, 105, "{first}");
+    }
+    let member = Person::sign_in(&server.base, "one007").await;
+    let listed = member.json("/rooms/tea/people").await;
+    assert_eq!(listed["people"].as_array().unwrap().len(), 100);
+    assert!(listed["next"].is_string());
+    assert!(listed.get("banned").is_none(), "it is the owners' to know");
 }
