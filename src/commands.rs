@@ -140,15 +140,16 @@ pub async fn list_users(store: &dyn Store, as_json: bool) -> anyhow::Result<()> 
     let mut output = io::stdout();
     let mut after = String::new();
     loop {
-        let users = store.users(after, USERS_AT_ONCE).await?;
-        let Some((last, _)) = users.last() else {
+        let accounts = store.accounts(String::new(), after, USERS_AT_ONCE).await?;
+        let Some(last) = accounts.last() else {
             return Ok(());
         };
-        after = last.username.key();
-        for (user, role) in &users {
+        after = last.user.username.key();
+        for account in &accounts {
+            let (name, role) = (&account.user.username, account.role);
             let line = match as_json {
-                true => serde_json::json!({ "username": user.username, "role": role }).to_string(),
-                false => format!("{}\t{}", user.username.as_str(), role.as_str()),
+                true => serde_json::json!({ "username": name, "role": role }).to_string(),
+                false => format!("{}\t{}", name.as_str(), role.as_str()),
             };
             writeln!(output, "{line}").context("cannot write the list")?;
         }

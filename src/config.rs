@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 pub use self::dot_env::DotEnv;
 use crate::auth::authority::Authority;
-use crate::domain::characters;
+use crate::domain::{SignUpPolicy, characters};
 
 /// The fewest bytes a signing key has: as many as HMAC-SHA-256 puts out (RFC 7518, 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -37,6 +37,8 @@ pub struct Config {
     pub jwt_secret_previous: Option<Secret>,
     /// How long a sign-in lasts.
     pub session_lifetime: Duration,
+    /// Who may make an account, until an admin says otherwise.
+    pub sign_up: SignUpPolicy,
     /// The networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How many streams one user may have open.
@@ -198,6 +200,12 @@ impl Config {
                     |raw| raw.parse().ok().filter(|days| (1..=3650).contains(days)),
                 )
                 .map(|days: u64| Duration::from_secs(days * 24 * 60 * 60))?,
+            sign_up: read.parse(
+                "SIGNUP",
+                "open, invite or closed",
+                SignUpPolicy::default,
+                |raw| SignUpPolicy::parse(raw).ok(),
+            )?,
             trusted_proxies: read.parse(
                 "TRUSTED_PROXIES",
                 "networks of your proxies, separated by commas, like 10.0.0.0/8,::1/128",

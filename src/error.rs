@@ -8,9 +8,18 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::headers::CrossSite;
 use crate::auth::password::HashError;
-use crate::domain::{Event, Invalid, Mentions, Reactions, Refusal, RoomId, User};
+use crate::domain::{Event, Invalid, Mentions, Reactions, Refusal, RoomId, SignUpPolicy, User};
 use crate::limits::RateLimited;
 use crate::store::StoreError;
+
+/// What is wrong with the fields of a form, by their names.
+pub type FieldErrors = Vec<(&'static str, String)>;
+
+/// Those of these that are errors.
+pub fn field_errors<const N: usize>(fields: [(&'static str, Option<Invalid>); N]) -> FieldErrors {
+    let wrong = |(name, error): (_, Option<Invalid>)| Some((name, error?.to_string()));
+    fields.into_iter().filter_map(wrong).collect()
+}
 
 /// A request that was not answered as hoped.
 #[derive(Debug)]
@@ -19,6 +28,8 @@ pub enum AppError {
     SignedOut,
     /// A name and a password that do not fit together.
     BadCredentials,
+    /// An account that nobody may sign in to.
+    Deactivated,
     /// A request from another site's page, or so it seems.
     CrossSite(CrossSite),
     /// A request without a Host, or with two.
@@ -45,8 +56,12 @@ pub enum AppError {
     ReadOnly(ReadOnly),
     /// A link to reset a password that is spent, over or none.
     ResetOver,
-    /// A sign-up by somebody who has no link to do so.
+    /// A sign-up by somebody who has no link to do so, while nobody is here.
     NotInvited,
+    /// A sign-up where not everybody may.
+    SignUpRefused(SignUpPolicy),
+    /// An invitation that is used up, over or none.
+    InviteOver,
     /// Something that only admins may do.
     NotAdmin,
     /// The only admin stepping down.
@@ -60,7 +75,7 @@ pub enum AppError {
     /// An input that breaks a rule.
     Invalid(Invalid),
     /// Inputs of a form that break rules, by their names.
-    InvalidFields(Vec<(&'static str, String)>),
+    InvalidFields(FieldErrors),
     /// A nonce that was used for another message.
     NonceReused,
     /// A change to a message that may not be made.
@@ -109,15 +124,18 @@ impl AppError {
             Self::CrossSite(_)
             | Self::NotMember { exists: true, .. }
             | Self::Banned
+            | Self::Deactivated
             | Self::ReadOnly(_)
             | Self::NotInvited
+            | Self::SignUpRefused(_)
             | Self::NotAdmin
             | Self::NotOwner => StatusCode::FORBIDDEN,
             Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::NotFound | Self::ResetOver | Self::NotMember { exists: false, .. } => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NotFound
+            | Self::ResetOver
+            | Self::InviteOver
+            | Self::NotMember { exists: false, .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid(_) | Self::InvalidFields(_) | Self::AsksFirst(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
@@ -146,6 +164,7 @@ impl AppError {
         match self {
             Self::SignedOut => "Not signed in",
             Self::BadCredentials => "Not signed in",
+            Self::Deactivated => "Not let in",
             Self::CrossSite(_) => "Not from here",
             Self::BadHost => "Not understood",
             Self::Misdirected { .. } => "Not this server",
@@ -154,8 +173,9 @@ impl AppError {
             Self::Banned => "Not let in",
             Self::NotOwner => "Not yours to do",
             Self::ReadOnly(_) => "To be read",
-            Self::ResetOver => "Over",
+            Self::ResetOver | Self::InviteOver => "Over",
             Self::NotInvited => "Not open yet",
+            Self::SignUpRefused(_) => "Not open to everybody",
             Self::NotAdmin => "Not yours to do",
             Self::LastAdmin => "The last admin",
             Self::RoomTaken => "Taken",
@@ -186,6 +206,9 @@ impl AppError {
             Self::SignedOut => "Sign in first.".to_owned(),
             Self::BadCredentials => {
                 "This name and password do not go together. Check both and try again.".to_owned()
+            }
+            Self::Deactivated => {
+                "An admin of this server has closed this account for now. Ask one of them.".to_owned()
             }
             Self::CrossSite(CrossSite::AnotherSite) => {
                 "This came from another site’s page, so it was not done. Do it from Parlor itself."
@@ -227,6 +250,10 @@ impl AppError {
                 "Nobody is here yet. Whoever runs this server signs up first, with the link that it has \
                  printed at its start."
                     .to_owned()
+            }
+            Self::SignUpRefused(policy) => sign_up_refused(*policy).to_owned(),
+            Self::InviteOver => {
+                "This invitation was used, or is too old, or was taken back. Ask for another.".to_owned()
             }
             Self::LastAdmin => {
                 "There would be no admin left. Make somebody else an admin first.".to_owned()
@@ -340,6 +367,16 @@ impl AppError {
     }
 }
 
+/// Why not everybody may sign up, and what to do.
+pub fn sign_up_refused(policy: SignUpPolicy) -> &'static str {
+    match policy {
+        SignUpPolicy::Open | SignUpPolicy::Invite => {
+            "New people come to this server by invitation. Ask an admin of it for a link."
+        }
+        SignUpPolicy::Closed => "This server takes no new people. Ask an admin of it.",
+    }
+}
+
 /// The same of a room that one may know of and of others.
 pub const ROOM_TAKEN: &str = "This id is taken. Choose another one.";
 
@@ -422,6 +459,7 @@ impl From<StoreError> for AppError {
             StoreError::RoomTaken => Self::RoomTaken,
             StoreError::Banned => Self::Banned,
             StoreError::LastAdmin => Self::LastAdmin,
+            StoreError::InviteOver => Self::InviteOver,
             StoreError::Refused(refusal) => Self::Refused(refusal),
             StoreError::Busy => Self::Busy,
             StoreError::StorageFull => Self::StorageFull,

@@ -105,6 +105,8 @@ pub struct Account {
     pub email: Email,
     /// Its rights on the server.
     pub role: AccountRole,
+    /// Whether nobody may sign in to it.
+    pub is_deactivated: bool,
     /// A PHC string.
     pub password_hash: String,
 }

@@ -61,3 +61,8 @@ uuid_id!(
     NodeId,
     new_v4
 );
+uuid_id!(
+    /// Names an invitation where it is listed; it opens nothing.
+    InviteId,
+    new_v4
+);

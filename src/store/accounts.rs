@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::domain::{Account, AccountRole, Login, NewUser, User, UserId};
+use crate::domain::{Account, AccountRole, Login, NewUser, UserId};
 
 /// The fields of an account that must be unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +38,25 @@ pub trait Accounts: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::LastAdmin`] when there would be no admin left; of two who step down at once, one stays.
+    /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in; of two who step down at once, one stays.
     async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError>;
 
-    /// All users with their roles, by name: at most `limit` of those whose keys come after this one.
-    async fn users(
+    /// Lets nobody sign in to an account, and ends its sessions, its resets and the sign-ins under way; or lets its
+    /// user in again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in.
+    async fn set_deactivated(&self, user: UserId, is_on: bool) -> Result<(), StoreError>;
+
+    /// The accounts with a word in their name's key or their address's, by name: at most `limit` of those whose keys
+    /// come after this one.
+    async fn accounts(
         &self,
+        word: String,
         after: String,
         limit: usize,
-    ) -> Result<Vec<(User, AccountRole)>, StoreError>;
+    ) -> Result<Vec<Account>, StoreError>;
 
     /// The account somebody signs in to.
     async fn find_account(&self, login: &Login) -> Result<Option<Account>, StoreError>;

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// A change to a message that may not be made; nothing was appended.
     #[error("{0}")]
     Refused(Refusal),
+    /// An invitation that is unknown, used up or over.
+    #[error("the invitation is over")]
+    InviteOver,
     /// The user is the only admin.
     #[error("there would be no admin")]
     LastAdmin,

@@ -1,7 +1,7 @@
 //! Where everything durable is kept: an interface for each noun, and two databases behind them.
 //!
 //! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Memberships`],
-//! [`Members`], [`Mentions`], [`Resets`] and
+//! [`Members`], [`Mentions`], [`Resets`], [`Invites`] and
 //! [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
 //! nothing of HTTP or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
 
@@ -18,6 +18,7 @@ mod cache;
 pub(crate) mod deadline;
 mod error;
 mod freshness;
+mod invites;
 mod log;
 mod members;
 mod memberships;
@@ -34,6 +35,7 @@ pub use accounts::{Accounts, UserField};
 pub use buckets::{Bucket, Buckets};
 pub use error::StoreError;
 pub use freshness::{Freshness, Seen};
+pub use invites::Invites;
 pub use log::{Appended, History, Log, PAGE_MAX};
 use log::{repeated, shortened, within_bytes};
 pub use members::{LOOKED_THROUGH, Members};
@@ -73,7 +75,7 @@ pub type OnChange = Arc<dyn Fn(Change) + Send + Sync>;
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
 pub trait Store:
-    Log + Accounts + Sessions + Rooms + Memberships + Members + Mentions + Resets + Buckets
+    Log + Accounts + Sessions + Rooms + Memberships + Members + Mentions + Resets + Invites + Buckets
 {
     /// Whether other processes may write too, so that answers may lag behind theirs; see [`Freshness`].
     fn is_shared(&self) -> bool;

@@ -16,7 +16,8 @@ use crate::domain::{PasswordChange, SeenSession, Session, SessionId, SignIn, Use
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
 pub trait Sessions: Send + Sync {
-    /// Keeps a new session; `false`, and nothing is kept, when the password has been changed since it was checked.
+    /// Keeps a new session; `false`, and nothing is kept, when the password has been changed since it was checked, or the
+    /// account is deactivated.
     async fn add_session(&self, sign_in: SignIn) -> Result<bool, StoreError>;
 
     /// The sessions of a user that are neither revoked nor over, those used last first.
@@ -25,8 +26,9 @@ pub trait Sessions: Send + Sync {
     /// Notes that a session is used now, from this address.
     async fn note_seen(&self, id: SessionId, address: &str) -> Result<(), StoreError>;
 
-    /// Ends all sessions of a user but one; [`Change::SessionRevoked`] follows for each.
-    async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError>;
+    /// Ends all sessions of a user, or all but one; [`Change::SessionRevoked`] follows for each.
+    async fn revoke_sessions(&self, user: UserId, but: Option<SessionId>)
+    -> Result<(), StoreError>;
 
     /// Changes a password, and ends what was begun with the one before: the resets, and the sessions but one.
     /// False, and nothing done, where it is no more the one that was checked.

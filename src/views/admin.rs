@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::{Avatar, Field};
-use crate::domain::{AccountRole, User};
+use crate::domain::{Account, AccountRole, SignUpPolicy, User};
 
 /// `GET /admin`.
 #[derive(Template)]
@@ -11,10 +11,23 @@ use crate::domain::{AccountRole, User};
 pub struct AdminPage<'a> {
     /// The reader.
     pub user: &'a User,
+    /// The word that they are searched by.
+    pub query: &'a str,
     /// The people of this server, by name.
-    pub people: &'a [(User, AccountRole)],
+    pub people: &'a [Account],
     /// The address of the next page; `None` on the last.
     pub next: Option<String>,
+    /// Who may make an account.
+    pub sign_up: SignUpPolicy,
+}
+
+/// A policy of sign-ups in a word, and what it means in a line.
+fn explained(policy: &SignUpPolicy) -> (&'static str, &'static str) {
+    match policy {
+        SignUpPolicy::Open => ("Everybody", "who opens this server’s address."),
+        SignUpPolicy::Invite => ("By invitation", "Whoever has a link of an admin’s."),
+        SignUpPolicy::Closed => ("Nobody", "Links let in those who have an account."),
+    }
 }
 
 /// The answer to `POST /admin/people/{username}/reset`: the link is shown this once.

@@ -10,6 +10,7 @@ mod actions;
 mod admin;
 mod avatar;
 mod fragment_cache;
+mod invites;
 mod mentions;
 mod people;
 mod reacted;
@@ -33,6 +34,7 @@ pub use admin::{AdminPage, ResetLinkPage, ResetPage};
 use actions::{named_in_row, reactors};
 pub use avatar::Avatar;
 pub use fragment_cache::{CachedHtml, FragmentCache};
+pub use invites::{InviteForm, InvitePage, InviteRow, Invited, InvitesPage, JoinPage, QrCode};
 pub use mentions::MentionsPage;
 // The lists of rooms count them.
 use mentions::{count_of, mentions_of};
@@ -105,8 +107,14 @@ impl Field<'_> {
 pub struct SignUpPage<'a> {
     /// Name, address, password.
     pub fields: [Field<'a>; 3],
+    /// The form's address.
+    pub action: &'a str,
     /// The secret of the link that led here.
     pub invite: &'a str,
+    /// The invitation with it.
+    pub invited: Option<&'a Invited>,
+    /// Why nobody can sign up here; empty where they can.
+    pub closed: &'a str,
     /// Why signing up failed, where no field is to blame.
     pub error: Option<&'a str>,
 }

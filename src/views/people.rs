@@ -21,6 +21,8 @@ pub struct PeoplePage<'a> {
     pub people: &'a [PersonRow],
     /// The address of the next page; `None` on the last.
     pub next: Option<String>,
+    /// Whether the reader may invite to the room.
+    pub invites: bool,
     /// Whether the reader decides about the room: its owners do, and admins.
     pub decides: bool,
     /// The people who are kept out, where the reader decides.

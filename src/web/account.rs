@@ -176,7 +176,8 @@ pub(super) async fn end_session(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     if id == "others" {
-        app.store.revoke_others(user.id, session.id).await?;
+        let but = Some(session.id);
+        app.store.revoke_sessions(user.id, but).await?;
     } else {
         let id = SessionId::parse(&id).map_err(|_| AppError::NotFound)?;
         let own = app.store.sessions_of(user.id).await?;

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
@@ -14,22 +15,57 @@ use super::extract::SignedIn;
 use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
-use super::sessions;
+use super::seen::Seeing;
+use super::{invites, sessions};
 use crate::auth::password::NewPassword;
-use crate::domain::{Account, Email, Invalid, Login, Mentions, NewUser, User, UserId, Username};
-use crate::error::AppError;
+use crate::domain::{
+    Account, AccountRole, Email, Guest, Invalid, Invite, Login, Mentions, NewUser, Seq,
+    SignUpPolicy, User, UserId, Username,
+};
+use crate::error::{AppError, FieldErrors, field_errors};
 use crate::limits::{self, Limited};
 use crate::state::AppState;
 use crate::store::{StoreError, UserField};
-use crate::views::{Field, SignUpPage};
+use crate::views::{Field, Invited, SignUpPage};
 
 /// `GET /signup`.
-pub(super) async fn new(user: Option<SignedIn>, query: Query) -> Response {
-    let invite = query.find("invite").unwrap_or("");
-    match user {
-        Some(_) => Redirect::to("/rooms").into_response(),
-        None => respond::html(StatusCode::OK, &page("", "", invite, &[], None)),
+pub(super) async fn new(
+    State(app): State<AppState>,
+    user: Option<SignedIn>,
+    query: Query,
+) -> Result<Response, AppError> {
+    if user.is_some() {
+        return Ok(Redirect::to("/rooms").into_response());
     }
+    let door = Door {
+        action: "/signup",
+        invite: query.find("invite").unwrap_or(""),
+    };
+    show(&app, &door).await
+}
+
+/// The place of a sign-up.
+pub(super) struct Door<'a> {
+    /// The address of its form.
+    pub(super) action: &'a str,
+    /// The secret of the invitation that has led there, or of the link that the server prints while nobody is
+    /// here. Empty without.
+    pub(super) invite: &'a str,
+}
+
+/// The form, or why there is none.
+pub(super) async fn show(app: &AppState, door: &Door<'_>) -> Result<Response, AppError> {
+    let invited = invites::invited(app, door.invite).await?;
+    let sent = SignUp::default();
+    let mut page = page(&sent, door, invited.as_ref(), &[], None);
+    let closed = match admit(app, door.invite).await {
+        // The first of all is told when they send it.
+        Ok(_) | Err(AppError::NotInvited) => String::new(),
+        Err(refused @ (AppError::SignUpRefused(_) | AppError::InviteOver)) => refused.detail(),
+        Err(error) => return Err(error),
+    };
+    page.closed = &closed;
+    Ok(respond::html(StatusCode::OK, &page))
 }
 
 /// The fields of a sign-up.
@@ -39,117 +75,230 @@ pub(super) struct SignUp {
     username: String,
     email: String,
     password: String,
-    /// The secret of the link that the server has printed, while nobody is here.
+    /// See [`Door::invite`]; where that is not in the address.
     invite: String,
 }
 
 impl Input for SignUp {}
 
-/// `POST /signup`: makes an account and signs in to it.
+/// What a sign-up has to know of its request beside the fields.
+pub(super) struct Arrival {
+    client: IpAddr,
+    format: ResponseFormat,
+    cookies: SessionCookies,
+    device: Device,
+    seeing: Seeing,
+}
+
+impl FromRequestParts<AppState> for Arrival {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
+        let ClientAddress(client) = ClientAddress::from_request_parts(parts, app).await?;
+        let Ok(format) = ResponseFormat::from_request_parts(parts, app).await;
+        let Ok(cookies) = SessionCookies::from_request_parts(parts, app).await;
+        let Ok(device) = Device::from_request_parts(parts, app).await;
+        let Ok(seeing) = Seeing::from_request_parts(parts, app).await;
+        Ok(Self {
+            client,
+            format,
+            cookies,
+            device,
+            seeing,
+        })
+    }
+}
+
+/// `POST /signup`.
 pub(super) async fn create(
     State(app): State<AppState>,
-    ClientAddress(client): ClientAddress,
-    format: ResponseFormat,
-    (cookies, device): (SessionCookies, Device),
+    arrival: Arrival,
     Payload(sent): Payload<SignUp>,
 ) -> Result<Response, AppError> {
-    let SignUp {
-        username,
-        email,
-        password: typed_password,
-        invite,
-    } = &sent;
-    let refused = |errors: Vec<(&'static str, String)>| {
-        if format.is_html() {
-            let page = page(username, email, invite, &errors, None);
-            Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page))
-        } else {
-            Err(AppError::InvalidFields(errors))
-        }
+    let door = Door {
+        action: "/signup",
+        invite: &sent.invite,
     };
-    let put_off = |error: AppError| {
+    sign_up(&app, arrival, &sent, &door).await
+}
+
+/// Makes an account and signs in to it.
+pub(super) async fn sign_up(
+    app: &AppState,
+    arrival: Arrival,
+    sent: &SignUp,
+    door: &Door<'_>,
+) -> Result<Response, AppError> {
+    let invited = invites::invited(app, door.invite).await?;
+    let (format, client) = (arrival.format, arrival.client);
+    let refused = |error: AppError| {
         if !format.is_html() {
             return Err(error);
         }
-        let detail = error.detail();
-        let page = page(username, email, invite, &[], Some(&detail));
+        let (errors, detail) = match &error {
+            AppError::InvalidFields(errors) => (errors.as_slice(), None),
+            error => (&[][..], Some(error.detail())),
+        };
+        let page = page(sent, door, invited.as_ref(), errors, detail.as_deref());
         Ok(respond::html_error(&error, &page))
     };
-    let (name, address, password) = match (
-        Username::parse(username).and_then(not_reserved),
-        Email::parse(email),
-        NewPassword::parse(typed_password),
-    ) {
-        (Ok(name), Ok(address), Ok(password)) => (name, address, password),
-        (username, email, password) => {
-            let errors = [
-                ("username", username.err()),
-                ("email", email.err()),
-                ("password", password.err()),
-            ];
-            let wrong = |(name, error): (_, Option<Invalid>)| Some((name, error?.to_string()));
-            return refused(errors.into_iter().filter_map(wrong).collect());
-        }
+    let (user, email, password) = match parsed(sent) {
+        Ok(parsed) => parsed,
+        Err(errors) => return refused(AppError::InvalidFields(errors)),
     };
-    if is_closed_to_strangers(&app, &sent.invite).await? {
-        return put_off(AppError::NotInvited);
+    let again = |user, email| sign_up_again(app, user, email, client, &sent.password);
+    let added = match admit(app, door.invite).await {
+        Ok(invite) => {
+            let new = match hashed(app, client, user, email, password).await {
+                Ok(new) => new,
+                Err(error) => return refused(error),
+            };
+            match add(app, new.clone(), invite.as_ref()).await {
+                Ok((role, entered)) => Ok((account_of(new, role), invite, entered)),
+                Err(StoreError::Taken(field)) => Err((
+                    AppError::InvalidFields(vec![taken(field)]),
+                    new.user,
+                    new.email,
+                )),
+                Err(error) => return refused(error.into()),
+            }
+        }
+        // "Sign up" may have been clicked twice.
+        Err(AppError::InviteOver) => Err((AppError::InviteOver, user, email)),
+        Err(error) => return refused(error),
+    };
+    let (account, invite, entered) = match added {
+        Ok(added) => added,
+        Err((error, user, email)) => match again(&user.username, &email).await {
+            Ok(Some(account)) => (account, None, 0),
+            Ok(None) => return refused(error),
+            Err(error) => return refused(error),
+        },
+    };
+    let room = invite.and_then(|invite| invite.room);
+    // From here its owner gets in, whatever others try from elsewhere.
+    app.limits.trust_network(account.user.id, client).await?;
+    let signed_in = sessions::sign_in(app, &arrival.cookies, account, arrival.device).await?;
+    let (signed_in, kept) = signed_in.ok_or(AppError::BadCredentials)?;
+    let path = room.as_ref().map(|room| format!("/rooms/{room}"));
+    let answer = match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
+            Redirect::to(path.as_deref().unwrap_or("/rooms")).into_response()
+        }
+        ResponseFormat::Json | ResponseFormat::Ndjson => signed_in.json(StatusCode::CREATED),
+        ResponseFormat::Text => signed_in.text(StatusCode::CREATED),
+    };
+    let location = path.filter(|_| !format.is_html());
+    let location = location.map(|path| [(header::LOCATION, path)]);
+    let seen = room.map(|room| arrival.seeing.having_shown(&room, entered));
+    Ok((kept, location, seen, answer).into_response())
+}
+
+/// The fields as what they have to be, or what is wrong with them.
+fn parsed(sent: &SignUp) -> Result<(User, Email, NewPassword), FieldErrors> {
+    match (
+        Username::parse(&sent.username).and_then(not_reserved),
+        Email::parse(&sent.email),
+        NewPassword::parse(&sent.password),
+    ) {
+        (Ok(username), Ok(email), Ok(password)) => {
+            let id = UserId::new();
+            Ok((User { id, username }, email, password))
+        }
+        (username, email, password) => Err(field_errors([
+            ("username", username.err()),
+            ("email", email.err()),
+            ("password", password.err()),
+        ])),
     }
-    // Each costs a hash, and tells whether a name is taken.
+}
+
+/// Hashes the password, after it was counted: each costs a hash, and tells whether a name is taken.
+async fn hashed(
+    app: &AppState,
+    client: IpAddr,
+    user: User,
+    email: Email,
+    password: NewPassword,
+) -> Result<NewUser, AppError> {
     let counted: Vec<Limited> = limits::networks(client)
         .into_iter()
         .map(Limited::SignUpsFrom)
         .collect();
-    if let Err(limited) = app.limits.take_all(&counted).await {
-        return put_off(limited.into());
-    }
-
-    let user = User {
-        id: UserId::new(),
-        username: name,
-    };
-    let password_hash = match app.hasher.hash(password).await {
-        Ok(hash) => hash,
-        Err(error) => return put_off(error.into()),
-    };
-    let added = app.store.add_user(NewUser {
-        user: user.clone(),
-        email: address.clone(),
-        password_hash: password_hash.clone(),
-    });
-    let account = match added.await {
-        Ok(role) => Account {
-            user,
-            email: address,
-            role,
-            password_hash,
-        },
-        Err(StoreError::Taken(field)) => {
-            let again = sign_up_again(&app, &user.username, &address, client, typed_password);
-            match again.await {
-                Ok(Some(account)) => account,
-                Ok(None) => return refused(vec![taken(field)]),
-                Err(error) => return put_off(error),
-            }
-        }
-        Err(error) => return put_off(error.into()),
-    };
-    // From here its owner gets in, whatever others try from elsewhere.
-    app.limits.trust_network(account.user.id, client).await?;
-    let signed_in = sessions::sign_in(&app, &cookies, account, device).await?;
-    let (signed_in, kept) = signed_in.ok_or(AppError::BadCredentials)?;
-    let answer = match format {
-        ResponseFormat::Page | ResponseFormat::Fragment => Redirect::to("/rooms").into_response(),
-        ResponseFormat::Json | ResponseFormat::Ndjson => signed_in.json(StatusCode::CREATED),
-        ResponseFormat::Text => signed_in.text(StatusCode::CREATED),
-    };
-    Ok((kept, answer).into_response())
+    app.limits.take_all(&counted).await?;
+    let password_hash = app.hasher.hash(password).await?;
+    Ok(NewUser {
+        user,
+        email,
+        password_hash,
+    })
 }
 
-/// The first account is an admin's, so of a server that others reach it is made by whoever has the link that was
-/// printed at its start.
-async fn is_closed_to_strangers(app: &AppState, invite: &str) -> Result<bool, AppError> {
-    let is_open = app.config.bind_addr.ip().is_loopback() || invite == app.keys.first_invite();
-    Ok(!is_open && app.store.has_no_users().await?)
+/// Keeps the account, in one step with a use of the invitation; with how far one must see its room.
+async fn add(
+    app: &AppState,
+    new: NewUser,
+    invite: Option<&Invite>,
+) -> Result<(AccountRole, Seq), StoreError> {
+    let Some(invite) = invite else {
+        return Ok((app.store.add_user(new).await?, 0));
+    };
+    let spent = app.store.spend_invite(&invite.secret_hash, Guest::New(new));
+    Ok((AccountRole::Member, spent.await?))
+}
+
+fn account_of(new: NewUser, role: AccountRole) -> Account {
+    let NewUser {
+        user,
+        email,
+        password_hash,
+    } = new;
+    Account {
+        user,
+        email,
+        role,
+        is_deactivated: false,
+        password_hash,
+    }
+}
+
+/// The policy of sign-ups in force.
+pub(super) async fn sign_up_policy(app: &AppState) -> Result<SignUpPolicy, AppError> {
+    let chosen = app.store.sign_up_policy().await?;
+    Ok(chosen.unwrap_or(app.config.sign_up))
+}
+
+/// The invitation by which somebody may make an account; `None` where they need none. The first account is an
+/// admin's, so of a server that others reach it is made by whoever has the link that was printed at its start.
+async fn admit(app: &AppState, invite: &str) -> Result<Option<Invite>, AppError> {
+    let policy = sign_up_policy(app).await?;
+    let is_local = app.config.bind_addr.ip().is_loopback();
+    let is_first = invite == app.keys.first_invite();
+    let is_plain = is_local && policy == SignUpPolicy::Open && invite.is_empty();
+    if !is_plain && app.store.has_no_users().await? {
+        return match is_local || is_first {
+            true => Ok(None),
+            false => Err(AppError::NotInvited),
+        };
+    }
+    let found = match invite {
+        "" => None,
+        // Its time is over, and it leads nowhere else.
+        _ if is_first => None,
+        secret => Some(
+            invites::good(app, secret)
+                .await?
+                .ok_or(AppError::InviteOver)?,
+        ),
+    };
+    match policy {
+        SignUpPolicy::Open => Ok(found),
+        SignUpPolicy::Invite => match found {
+            Some(invite) if invites::is_to_server(app, &invite).await? => Ok(Some(invite)),
+            _ => Err(AppError::SignUpRefused(policy)),
+        },
+        SignUpPolicy::Closed => Err(AppError::SignUpRefused(policy)),
+    }
 }
 
 /// Nobody is called what stands for everybody.
@@ -195,9 +344,9 @@ fn taken(field: UserField) -> (&'static str, String) {
 }
 
 fn page<'a>(
-    username: &'a str,
-    email: &'a str,
-    invite: &'a str,
+    sent: &'a SignUp,
+    door: &'a Door<'_>,
+    invited: Option<&'a Invited>,
     errors: &'a [(&'static str, String)],
     error: Option<&'a str>,
 ) -> SignUpPage<'a> {
@@ -207,14 +356,17 @@ fn page<'a>(
     };
     SignUpPage {
         error,
-        invite,
+        action: door.action,
+        invite: door.invite,
+        invited,
+        closed: "",
         fields: [
             Field {
                 name: "username",
                 label: "Name",
                 kind: "text",
                 autocomplete: "username",
-                value: username,
+                value: &sent.username,
                 hint: "What others see: 2 to 32 letters, digits, “-”, “_” or “.”.",
                 error: error_at("username"),
                 is_first: true,
@@ -224,7 +376,7 @@ fn page<'a>(
                 label: "Email",
                 kind: "email",
                 autocomplete: "email",
-                value: email,
+                value: &sent.email,
                 hint: "To sign in with. Others don’t see it, and nothing is sent to it.",
                 error: error_at("email"),
                 is_first: false,

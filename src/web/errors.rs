@@ -229,7 +229,7 @@ fn page_before(path: &str) -> String {
         ["rooms", room, "messages", id, ..] => format!("/rooms/{room}/messages/{id}"),
         ["rooms", room, page @ ("people" | "settings"), ..] => format!("/rooms/{room}/{page}"),
         ["rooms", room, ..] => format!("/rooms/{room}"),
-        [page @ ("account" | "admin"), ..] => format!("/{page}"),
+        [page @ ("account" | "admin" | "invites"), ..] => format!("/{page}"),
         _ => path.to_owned(),
     }
 }

@@ -10,7 +10,7 @@ use super::device::Device;
 use super::query::Query;
 use crate::auth::headers;
 use crate::auth::token::{Claims, Verified};
-use crate::domain::{AccountRole, Posting, RoomId, Seq, Session, User, UserId};
+use crate::domain::{Account, AccountRole, Posting, RoomId, Seq, Session, User, UserId};
 use crate::error::{AppError, ReadOnly};
 use crate::in_flight::Ticket;
 use crate::limits::Limited;
@@ -142,18 +142,6 @@ fn no_member(relation: Relation, room: RoomId, user: User) -> AppError {
     }
 }
 
-/// Somebody who is signed in, the room of the path, and what they are to it.
-async fn related(
-    parts: &mut Parts,
-    app: &AppState,
-) -> Result<(SignedIn, RoomId, Relation), AppError> {
-    let signed_in =
-        <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
-    let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
-    let relation = app.store.relation(&room, &signed_in.user).await?;
-    Ok((signed_in, room, relation))
-}
-
 /// The refusal, after it is counted: guessing which rooms there are is slow.
 async fn refused(app: &AppState, relation: Relation, room: RoomId, user: User) -> AppError {
     match app.limits.take(&Limited::MissesOf(user.id)).await {
@@ -166,8 +154,10 @@ impl FromRequestParts<AppState> for RoomMember {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
-        let (signed_in, room, relation) = related(parts, app).await?;
-        match relation {
+        let signed_in =
+            <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
+        let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
+        match app.store.relation(&room, &signed_in.user).await? {
             Relation::Member { read } => Ok(Self {
                 signed_in,
                 room,
@@ -191,7 +181,8 @@ async fn administers(app: &AppState, room: &RoomId, user: UserId) -> Result<bool
 /// Whether somebody is an admin now.
 pub(super) async fn is_admin(app: &AppState, user: UserId) -> Result<bool, AppError> {
     let account = app.store.account(user).await?;
-    Ok(account.is_some_and(|account| account.role == AccountRole::Admin))
+    let is_admin = |account: Account| account.role == AccountRole::Admin && !account.is_deactivated;
+    Ok(account.is_some_and(is_admin))
 }
 
 /// Somebody who may see who is in the room of the path, and its settings: a member, or an admin.
@@ -206,24 +197,35 @@ impl FromRequestParts<AppState> for RoomViewer {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, AppError> {
-        let (SignedIn { user, .. }, room, relation) = related(parts, app).await?;
-        let is_member = matches!(relation, Relation::Member { .. });
-        let decides = match is_member {
-            true => decides(app, &room, user.id).await?,
-            // Of a hidden room, too, of which others hear nothing.
-            false => {
-                administers(app, &room, user.id).await?
-                    && app.store.settings(&room).await?.is_some()
-            }
-        };
-        match is_member || decides {
-            true => Ok(Self {
-                user,
-                room,
-                decides,
-            }),
-            false => Err(refused(app, relation, room, user).await),
+        let signed_in =
+            <SignedIn as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
+        let RoomPath(room) = RoomPath::from_request_parts(parts, app).await?;
+        viewer_of(app, signed_in.user, room).await
+    }
+}
+
+/// The same of a room that stands elsewhere.
+pub(super) async fn viewer_of(
+    app: &AppState,
+    user: User,
+    room: RoomId,
+) -> Result<RoomViewer, AppError> {
+    let relation = app.store.relation(&room, &user).await?;
+    let is_member = matches!(relation, Relation::Member { .. });
+    let decides = match is_member {
+        true => decides(app, &room, user.id).await?,
+        // Of a hidden room, too, of which others hear nothing.
+        false => {
+            administers(app, &room, user.id).await? && app.store.settings(&room).await?.is_some()
         }
+    };
+    match is_member || decides {
+        true => Ok(RoomViewer {
+            user,
+            room,
+            decides,
+        }),
+        false => Err(refused(app, relation, room, user).await),
     }
 }
 

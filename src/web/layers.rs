@@ -126,6 +126,7 @@ pub(super) async fn log(State(app): State<AppState>, request: Request, next: Nex
     // A secret in an address opens what is behind it.
     let path = match route.as_deref() {
         Some("/reset/{secret}") => "/reset/…".to_owned(),
+        Some("/join/{secret}") => "/join/…".to_owned(),
         _ => shortened(request.uri().path()),
     };
     let client = client::address(request.extensions(), request.headers(), &app.config);

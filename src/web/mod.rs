@@ -17,6 +17,8 @@ mod frame;
 mod handoff;
 mod health;
 mod in_flight;
+mod invites;
+mod joining;
 mod layers;
 mod lobby;
 mod log_range;
@@ -91,7 +93,17 @@ pub fn app(state: AppState) -> Router {
         .route("/admin", get(admin::index))
         .route("/admin/people/{username}/role", post(admin::set_role))
         .route("/admin/people/{username}/reset", post(resets::create))
+        .route(
+            "/admin/people/{username}/deactivate",
+            post(admin::deactivate),
+        )
+        .route("/admin/people/{username}/sign-out", post(admin::sign_out))
+        .route("/admin/sign-up", post(admin::set_sign_up))
         .route("/reset/{secret}", get(resets::show).post(resets::spend))
+        .route("/invites", get(invites::index).post(invites::create))
+        .route("/invites/{id}", delete(invites::revoke))
+        .route("/invites/{id}/revoke", post(invites::revoke))
+        .route("/join/{secret}", get(joining::show).post(joining::create))
         .route("/new", get(rooms::new))
         .route("/directs", get(directs::new).post(directs::create))
         .route(

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts::called;
 use super::extract::{RoomOwner, RoomViewer};
 use super::form::{Input, Payload};
+use super::invites::may_invite;
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
@@ -150,6 +151,7 @@ async fn page(
         query: typed,
         people: &people,
         next: next.map(|next| path_of(room, typed, &next)),
+        invites: may_invite(app, user, Some(room)).await?,
         decides: *decides,
         banned: &banned,
         typed: refused.map_or("", |(typed, _)| typed),

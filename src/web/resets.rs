@@ -8,14 +8,13 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::accounts::called;
+use super::admin::Subject;
 use super::client::ClientAddress;
-use super::extract::Admin;
 use super::form::{Input, Payload};
 use super::respond::{self, ResponseFormat};
 use crate::auth::password::NewPassword;
 use crate::config::Config;
-use crate::domain::{Reset, Timestamp, UserId};
+use crate::domain::{LinkSecret, Reset, Timestamp, UserId};
 use crate::error::AppError;
 use crate::limits::{self, Limited};
 use crate::state::AppState;
@@ -35,13 +34,9 @@ pub async fn new_reset<S: Resets + ?Sized>(
     config: &Config,
     user: UserId,
 ) -> Result<String, StoreError> {
-    let secret = format!(
-        "{}{}",
-        uuid::Uuid::new_v4().simple(),
-        uuid::Uuid::new_v4().simple()
-    );
+    let secret = LinkSecret::new();
     let reset = Reset {
-        secret_hash: Reset::hash(&secret),
+        secret_hash: secret.own_hash(),
         user,
         expires_at: Timestamp::now().after(GOOD_FOR),
     };
@@ -53,11 +48,11 @@ pub async fn new_reset<S: Resets + ?Sized>(
 pub(super) async fn create(
     State(app): State<AppState>,
     format: ResponseFormat,
-    Admin(user): Admin,
-    Path(name): Path<String>,
+    Subject {
+        admin: user,
+        user: other,
+    }: Subject,
 ) -> Result<Response, AppError> {
-    app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    let other = called(&app, &name).await?.ok_or(AppError::NotFound)?;
     let link = new_reset(&*app.store, &app.config, other.id).await?;
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
@@ -80,7 +75,7 @@ pub(super) async fn show(
     State(app): State<AppState>,
     Path(secret): Path<String>,
 ) -> Result<Response, AppError> {
-    let user = app.store.reset_for(&Reset::hash(&secret)).await?;
+    let user = app.store.reset_for(&LinkSecret::hash(&secret)).await?;
     let user = user.ok_or(AppError::ResetOver)?;
     let page = ResetPage::of(&user, &secret, None);
     Ok(respond::html(StatusCode::OK, &page))
@@ -105,7 +100,7 @@ pub(super) async fn spend(
     Path(secret): Path<String>,
     Payload(sent): Payload<NewOne>,
 ) -> Result<Response, AppError> {
-    let secret_hash = Reset::hash(&secret);
+    let secret_hash = LinkSecret::hash(&secret);
     let user = app.store.reset_for(&secret_hash).await?;
     let user = user.ok_or(AppError::ResetOver)?;
     let password = match NewPassword::parse(&sent.password) {

@@ -17,7 +17,7 @@ use crate::domain::{
     Access, Event, EventId, Invalid, Label, Posting, RoomId, RoomSettings, Roster, Seq, User,
     id_from_name,
 };
-use crate::error::{AppError, ROOM_TAKEN, ReadOnly};
+use crate::error::{AppError, FieldErrors, ROOM_TAKEN, ReadOnly, field_errors};
 use crate::limits::Limited;
 use crate::live::text_line;
 use crate::state::AppState;
@@ -61,7 +61,7 @@ impl NewRoom {
     }
 
     /// The settings of the room that is made, or what is wrong with them.
-    fn settings(&self) -> Result<RoomSettings, Vec<(&'static str, String)>> {
+    fn settings(&self) -> Result<RoomSettings, FieldErrors> {
         let access = match self.access.trim() {
             "" => Ok(Access::default()),
             access => Access::parse(access),
@@ -73,15 +73,11 @@ impl NewRoom {
                 topic,
                 ..RoomSettings::default()
             }),
-            (name, topic, access) => {
-                let errors = [
-                    ("name", name.err()),
-                    ("topic", topic.err()),
-                    ("access", access.err()),
-                ];
-                let wrong = |(name, error): (_, Option<Invalid>)| Some((name, error?.to_string()));
-                Err(errors.into_iter().filter_map(wrong).collect())
-            }
+            (name, topic, access) => Err(field_errors([
+                ("name", name.err()),
+                ("topic", topic.err()),
+                ("access", access.err()),
+            ])),
         }
     }
 

@@ -122,6 +122,9 @@ pub(super) async fn create(
         Ok(None) => return refused(AppError::BadCredentials),
         Err(error) => return refused(error),
     };
+    if account.is_deactivated {
+        return refused(AppError::Deactivated);
+    }
     let sessions = Limited::SessionsOf(account.user.id);
     if let Err(limited) = app.limits.take(&sessions).await {
         return refused(limited.into());

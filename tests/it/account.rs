@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlor::domain::{PasswordChange, Reset, Session, SessionId, Timestamp};
+use parlor::domain::{LinkSecret, PasswordChange, Reset, Session, SessionId, Timestamp};
 use reqwest::header::{ACCEPT, USER_AGENT};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -177,7 +177,7 @@ async fn a_reset_outlives_a_change_that_was_checked_before(backend: Backend) {
             expires_at: Timestamp::now().after(Duration::from_secs(60)),
         };
         assert!(store.add_session(sign_in(thief)).await.unwrap());
-        let secret_hash = Reset::hash(&format!("secret {round}"));
+        let secret_hash = LinkSecret::hash(&format!("secret {round}"));
         let reset = Reset {
             secret_hash: secret_hash.clone(),
             user: user.id,

@@ -1,18 +1,21 @@
 //! The first admin, and those after.
 
 use std::process::Command;
+use std::time::Duration;
 
-use parlor::domain::AccountRole;
+use parlor::domain::{AccountRole, Session, SessionId, Timestamp};
 use parlor::store::StoreError;
-use reqwest::StatusCode;
 use reqwest::header::ACCEPT;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::access::posts;
-use crate::store_contract::{new_user, open};
+use crate::access::{makes, posts, sends};
+use crate::store_contract::{new_user, open, sign_in};
 use crate::support::{
-    Backend, MongoDb, PASSWORD, Person, Server, assert_contains, assert_lacks, free_port,
+    Backend, MongoDb, PASSWORD, Person, Server, assert_contains, assert_lacks, eventually,
+    free_port,
 };
 
 on_both_stores!(
@@ -22,6 +25,9 @@ on_both_stores!(
     admins_decide_about_rooms,
     beyond_loopback_the_first_account_takes_a_link,
     the_command_line_makes_admins,
+    a_closed_account_is_out,
+    an_admin_who_may_sign_in_is_left,
+    admins_find_people_and_sign_them_out,
 );
 
 async fn the_first_account_is_an_admins(backend: Backend) {
@@ -44,9 +50,12 @@ async fn the_first_account_is_an_admins(backend: Backend) {
     }
     assert_eq!(admins.len(), 1);
     assert!(!store.has_no_users().await.unwrap());
-    let listed = store.users(String::new(), 100).await.unwrap();
+    let listed = store
+        .accounts(String::new(), String::new(), 100)
+        .await
+        .unwrap();
     assert_eq!(listed.len(), 30);
-    let names: Vec<String> = listed.iter().map(|(user, _)| user.username.key()).collect();
+    let names: Vec<String> = listed.iter().map(|one| one.user.username.key()).collect();
     assert!(names.is_sorted());
 }
 
@@ -76,8 +85,11 @@ async fn an_admin_is_always_left(backend: Backend) {
                 refused += 1;
             }
         }
-        let left = store.users(String::new(), 10).await.unwrap();
-        let left = left.iter().filter(|(_, role)| *role == AccountRole::Admin);
+        let left = store
+            .accounts(String::new(), String::new(), 10)
+            .await
+            .unwrap();
+        let left = left.iter().filter(|one| one.role == AccountRole::Admin);
         assert_eq!((refused, left.count()), (1, 1), "round {round}");
         for admin in &admins {
             store
@@ -300,4 +312,170 @@ async fn the_command_line_makes_admins(backend: Backend) {
     server.start_again().await;
     let ben = Person::sign_in(&server.base, "ben").await;
     assert_eq!(ben.get("/admin").await.status(), StatusCode::OK);
+}
+
+/// Invariant: within two seconds nothing of a closed account is signed in at any node, and nothing lets it in.
+async fn a_closed_account_is_out(backend: Backend) {
+    let server = Server::start(backend).await;
+    let other = server.another_node_on(backend).await;
+    let (admin, ana) = (server.person("admin").await, server.person("ana").await);
+    makes(&ana, &[("room", "tea"), ("access", "open")]).await;
+    ana.says("tea", "hello").await;
+    let there = ana.at(&other.as_ref().unwrap_or(&server).base);
+    let invite = sends(&ana, Method::POST, "/invites", &[("room", "tea")]).await;
+    let invite: Value = invite.json().await.unwrap();
+    let invite = invite["link"].as_str().unwrap().to_owned();
+    let invite = invite.strip_prefix(&server.base).unwrap();
+    let reset = sends(&admin, Method::POST, "/admin/people/ana/reset", &[]).await;
+    let reset: Value = reset.json().await.unwrap();
+    let reset = reset["link"].as_str().unwrap().to_owned();
+    let reset = reset.strip_prefix(&server.base).unwrap();
+    let mut streams = Vec::new();
+    for path in ["/rooms/tea/events", "/rooms/tea/live"] {
+        streams.push(there.get(path).await);
+    }
+    let waits = there.clone();
+    let waits = tokio::spawn(async move {
+        waits
+            .get_as("application/json", "/rooms?after=0&wait=30")
+            .await
+    });
+    let close = "/admin/people/ana/deactivate";
+    assert_eq!(posts(&ana, close, &[]).await, StatusCode::FORBIDDEN);
+    assert_eq!(posts(&admin, close, &[]).await, StatusCode::NO_CONTENT);
+    for stream in streams {
+        let end = timeout(Duration::from_secs(2), stream.text()).await;
+        end.expect("a stream goes on").unwrap();
+    }
+    waits.abort();
+    let is_out = async || there.get("/rooms").await.status() == StatusCode::SEE_OTHER;
+    eventually("the other node knows", Duration::from_secs(2), is_out).await;
+    let nobody = Person::nobody(&there.base);
+    let login = [("username", "ana"), ("password", PASSWORD)];
+    let refused = nobody.post("/login", &login).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert_contains(&refused.text().await.unwrap(), "has closed this account");
+    // Whose account it is hears only who knows its password.
+    let guess = [("username", "ana"), ("password", "not her password")];
+    assert_eq!(
+        nobody.post("/login", &guess).await.status(),
+        StatusCode::UNAUTHORIZED
+    );
+    for path in [invite, reset] {
+        assert_eq!(
+            nobody.get(path).await.status(),
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    let listed = admin.json("/admin?q=ana").await;
+    assert_eq!(listed["people"][0]["deactivated"], true);
+    // What she wrote stays, and so does her place.
+    admin.enters("tea").await;
+    let people = admin.json("/rooms/tea/people").await;
+    assert_eq!(people["people"][1]["username"], "ana");
+    assert_eq!(
+        posts(&admin, close, &[("on", "0")]).await,
+        StatusCode::NO_CONTENT
+    );
+    let again = Person::sign_in(&there.base, "ana").await;
+    assert_eq!(again.get("/rooms/tea").await.status(), StatusCode::OK);
+    let own = posts(&admin, "/admin/people/admin/deactivate", &[]).await;
+    assert_eq!(own, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+/// Invariant: however many admins close each other's accounts at once, one is left who may sign in, and nobody signs
+/// in to a closed account, however close the two come.
+async fn an_admin_who_may_sign_in_is_left(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    let mut admins = Vec::new();
+    for name in ["ana", "ben", "cleo", "dan"] {
+        let user = opened.user(name).await;
+        store
+            .set_account_role(user.id, AccountRole::Admin)
+            .await
+            .unwrap();
+        admins.push(user.id);
+    }
+    for round in 0..5 {
+        let mut all = JoinSet::new();
+        let mut signing_in = JoinSet::new();
+        for user in admins.clone() {
+            let closing = std::sync::Arc::clone(store);
+            all.spawn(async move { closing.set_deactivated(user, true).await });
+            let store = std::sync::Arc::clone(store);
+            signing_in.spawn(async move {
+                let now = Timestamp::now();
+                let session = Session {
+                    id: SessionId::new(),
+                    user,
+                    created_at: now,
+                    expires_at: now.after(Duration::from_secs(600)),
+                };
+                store.add_session(sign_in(session)).await.unwrap();
+                session
+            });
+        }
+        let refused = { all.join_all().await.into_iter() }.filter_map(Result::err);
+        let refused: Vec<StoreError> = refused.collect();
+        assert!(
+            matches!(refused[..], [StoreError::LastAdmin]),
+            "{refused:?}"
+        );
+        let sessions = signing_in.join_all().await;
+        for user in &admins {
+            let account = store.account(*user).await.unwrap().unwrap();
+            let own = sessions.iter().find(|session| session.user == *user);
+            let live = store.find_session(own.unwrap().id).await.unwrap();
+            if account.is_deactivated {
+                assert!(live.is_none(), "round {round}");
+            }
+            store.set_deactivated(*user, false).await.unwrap();
+        }
+    }
+}
+
+async fn admins_find_people_and_sign_them_out(backend: Backend) {
+    let server = Server::start(backend).await;
+    let (admin, ana) = (server.person("admin").await, server.person("ana").await);
+    for name in ["anabel", "ben.a", "cleo_1"] {
+        server.person(name).await;
+    }
+    let found = async |word: &str| {
+        let listed = admin.json(&format!("/admin?q={word}")).await;
+        let people = listed["people"].as_array().unwrap().clone();
+        let names = people
+            .iter()
+            .map(|one| one["username"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    for (word, names) in [
+        ("ana", "ana anabel"),
+        ("ANA", "ana anabel"),
+        ("ben.a%40exam", "ben.a"),
+        // Nothing is a pattern.
+        (".*", ""),
+        ("n.a", "ben.a"),
+        ("%25", ""),
+        ("_", "cleo_1"),
+        ("%5CE.*%5CQ", ""),
+        ("nobody", ""),
+    ] {
+        assert_eq!(found(word).await, names, "{word}");
+    }
+    let page = admin.get("/admin?q=nobody").await.text().await.unwrap();
+    assert_contains(&page, "Nobody has this in their name or address.");
+    let elsewhere = ana.signs_in_again().await;
+    let out = posts(&admin, "/admin/people/ana/sign-out", &[]).await;
+    assert_eq!(out, StatusCode::NO_CONTENT);
+    for session in [&ana, &elsewhere] {
+        assert_eq!(session.get("/rooms").await.status(), StatusCode::SEE_OTHER);
+    }
+    Person::sign_in(&server.base, "ana").await;
+    // Of one's own, all but the one that asks.
+    let other = admin.signs_in_again().await;
+    posts(&admin, "/admin/people/admin/sign-out", &[]).await;
+    assert_eq!(other.get("/rooms").await.status(), StatusCode::SEE_OTHER);
+    assert_eq!(admin.get("/admin").await.status(), StatusCode::OK);
 }

@@ -108,6 +108,9 @@ async fn lived_in(backend: Backend, dir: &Path) -> (Server, Vec<(&'static str, S
     ana.post("/rooms/made/settings", &set).await;
     let to_all = [("body", "more for @ana and @room"), ("confirm", "room")];
     ben.post("/rooms/tea/messages", &to_all).await;
+    ana.post("/admin/sign-up", &[("sign_up", "invite")]).await;
+    ana.post("/invites", &[]).await;
+    ana.post("/admin/sign-up", &[("sign_up", "open")]).await;
     // Revoked sessions stay behind.
     let gone = server.person("gone").await;
     gone.post("/logout", &[]).await;
@@ -115,6 +118,8 @@ async fn lived_in(backend: Backend, dir: &Path) -> (Server, Vec<(&'static str, S
     ana.post("/rooms/made/people", &[("username", "gone")])
         .await;
     ana.post("/rooms/made/people/gone/remove", &[]).await;
+    ana.post("/admin/people/gone/deactivate", &[]).await;
+    ana.post("/admin/sign-up", &[("sign_up", "closed")]).await;
     (server, settings, ana)
 }
 
@@ -190,8 +195,13 @@ async fn there_and_back(from: Backend, to: Backend) {
         ("username", "żaneta"),
         ("password", crate::support::PASSWORD),
     ];
-    let answer = Person::nobody(&moved.base).post("/login", &login).await;
+    let nobody = Person::nobody(&moved.base);
+    let answer = nobody.post("/login", &login).await;
     assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    let login = [("username", "gone"), ("password", crate::support::PASSWORD)];
+    let answer = nobody.post("/login", &login).await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert_eq!(ana.json("/admin").await["sign_up"], "closed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,8 +340,8 @@ async fn a_damaged_export_is_refused_whole() {
         (format!("{text}{{}}\n"), "cannot be read"),
         (not_json, "cannot be read"),
         (
-            text.replacen("\"version\":3", "\"version\":4", 1),
-            "is of version 4",
+            text.replacen("\"version\":4", "\"version\":5", 1),
+            "is of version 5",
         ),
     ]
     .into_iter()
@@ -364,8 +374,16 @@ async fn a_damaged_export_is_refused_whole() {
 
 /// The path of a link by which an admin may choose another password.
 async fn reset_link(admin: &Person) -> String {
-    let path = format!("/admin/people/{}/reset", admin.name);
-    let made = admin.request(Method::POST, &path);
+    link(admin, &format!("/admin/people/{}/reset", admin.name)).await
+}
+
+async fn invite_link(admin: &Person) -> String {
+    link(admin, "/invites").await
+}
+
+/// The path of the link that an admin makes there, which is good.
+async fn link(admin: &Person, made_at: &str) -> String {
+    let made = admin.request(Method::POST, made_at);
     let made = made.header(ACCEPT, "text/plain").send().await.unwrap();
     let link = made.text().await.unwrap();
     let path = link.trim().strip_prefix(&admin.base).unwrap().to_owned();
@@ -386,6 +404,7 @@ async fn a_restored_backup_is_a_new_epoch() {
         ana.says("tea", &format!("before {number}")).await;
     }
     let link = reset_link(&ana).await;
+    let invite = invite_link(&ana).await;
     run("backup old.db").went_well();
     run("backup old.db").failed_because("is there already");
     for number in 0..5 {
@@ -401,7 +420,9 @@ async fn a_restored_backup_is_a_new_epoch() {
     // A session revoked since the backup stays revoked, so everybody signs in again.
     let refused = ana.get_as("application/json", "/rooms").await;
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(ana.get(&link).await.status(), StatusCode::NOT_FOUND);
+    for over in [&link, &invite] {
+        assert_eq!(ana.get(over).await.status(), StatusCode::NOT_FOUND);
+    }
     let ana = ana.signs_in_again().await;
     for number in 0..20 {
         ana.says("tea", &format!("after {number}")).await;

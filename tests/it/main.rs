@@ -41,6 +41,7 @@ mod embedded;
 mod export_import;
 mod guessing;
 mod hostile;
+mod invites;
 mod kinds;
 mod leaving;
 mod limits;

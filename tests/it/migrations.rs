@@ -285,7 +285,7 @@ async fn a_file_is_copied_before_it_is_moved() {
             .unwrap();
         (version, rooms)
     };
-    assert_eq!(version(&file), (7, 1));
+    assert_eq!(version(&file), (8, 1));
     assert_eq!(version(&data.join("parlor.db.version-1")), (1, 1));
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlor::domain::{Reset, Timestamp};
+use parlor::domain::{LinkSecret, Reset, Timestamp};
 use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -29,7 +29,7 @@ async fn a_link_is_spent_once(backend: Backend) {
     let (ana, ben) = (opened.user("ana").await, opened.user("ben").await);
     let add = async |secret: &str, user: &parlor::domain::User, lasts: Duration| {
         let reset = Reset {
-            secret_hash: Reset::hash(secret),
+            secret_hash: LinkSecret::hash(secret),
             user: user.id,
             expires_at: Timestamp::now().after(lasts),
         };
@@ -41,7 +41,7 @@ async fn a_link_is_spent_once(backend: Backend) {
     add("bens", &ben, day).await;
     add("over", &opened.user("cleo").await, Duration::ZERO).await;
     let whose = async |secret: &str| {
-        let user = store.reset_for(&Reset::hash(secret)).await.unwrap();
+        let user = store.reset_for(&LinkSecret::hash(secret)).await.unwrap();
         user.map(|user| user.username.as_str().to_owned())
     };
     // Looking spends nothing; a newer one takes the place of the one before.
@@ -50,10 +50,13 @@ async fn a_link_is_spent_once(backend: Backend) {
     }
     for none in ["first", "over", "nothing", ""] {
         assert_eq!(whose(none).await, None, "{none}");
-        let spent = store.spend_reset(&Reset::hash(none), "x").await.unwrap();
+        let spent = store
+            .spend_reset(&LinkSecret::hash(none), "x")
+            .await
+            .unwrap();
         assert_eq!(spent, None, "{none}");
     }
-    let hash = Reset::hash("second");
+    let hash = LinkSecret::hash("second");
     assert_eq!(
         store.spend_reset(&hash, "new").await.unwrap(),
         Some(ana.clone())
@@ -69,7 +72,7 @@ async fn of_fifty_who_spend_a_link_one_does(backend: Backend) {
     let opened = open(backend).await;
     let store = &opened.store;
     let ana = opened.user("ana").await;
-    let hash = Reset::hash("secret");
+    let hash = LinkSecret::hash("secret");
     let reset = Reset {
         secret_hash: hash.clone(),
         user: ana.id,

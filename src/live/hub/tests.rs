@@ -93,7 +93,7 @@ impl Sessions for Fake {
         Ok(())
     }
 
-    async fn revoke_others(&self, _: UserId, _: SessionId) -> Result<(), StoreError> {
+    async fn revoke_sessions(&self, _: UserId, _: Option<SessionId>) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use unicode_security::GeneralSecurityProfile;
 use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
     Access, AccountRole, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody, Nonce,
-    Posting, Reactions, Role, RoomId, Seq, SessionId, UserId, Username,
+    Posting, Reactions, Role, RoomId, Seq, SessionId, SignUpPolicy, UserId, Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -68,7 +68,18 @@ impl Checker {
         }
         self.stage = stage;
         match record {
-            Record::Parlor { version, epoch } => {
+            Record::Parlor {
+                version,
+                epoch,
+                sign_up,
+            } => {
+                let sign_up = sign_up.as_deref();
+                ensure!(
+                    sign_up.is_none_or(
+                        |it| SignUpPolicy::parse(it).is_ok_and(|parsed| parsed.as_str() == it)
+                    ),
+                    "its policy of sign-ups is none"
+                );
                 ensure!(
                     (1..=VERSION).contains(version),
                     "this export is of version {version}; this parlor reads versions up to {VERSION}"
@@ -163,7 +174,11 @@ impl Checker {
                 password_hash,
                 created_at,
                 role,
+                deactivated_at,
             } => {
+                if let Some(at) = deactivated_at {
+                    is_moment(*at)?;
+                }
                 let role = role.as_deref();
                 ensure!(
                     role.is_none_or(|role| role == AccountRole::Admin.as_str()),

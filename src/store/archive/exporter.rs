@@ -1,7 +1,7 @@
 //! The exporter: records out, counted.
 
 use super::record::{Counts, Record, VERSION};
-use crate::domain::Epoch;
+use crate::domain::{Epoch, SignUpPolicy};
 
 /// Takes the records of an export one by one, counts them, and adds the end.
 pub struct Exporter<'a> {
@@ -19,10 +19,15 @@ impl<'a> Exporter<'a> {
     }
 
     /// Writes the first record.
-    pub(in crate::store) fn begin(&mut self, epoch: Epoch) -> anyhow::Result<()> {
+    pub(in crate::store) fn begin(
+        &mut self,
+        epoch: Epoch,
+        sign_up: Option<SignUpPolicy>,
+    ) -> anyhow::Result<()> {
         self.put(&Record::Parlor {
             version: VERSION,
             epoch,
+            sign_up: sign_up.map(|policy| policy.as_str().to_owned()),
         })
     }
 

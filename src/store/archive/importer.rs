@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::checker::Checker;
 use super::record::{Counts, Record};
-use crate::domain::Epoch;
+use crate::domain::{Epoch, SignUpPolicy};
 
 /// The most bytes of a line: a message of 4,000 characters, each escaped as a pair of surrogates, and
 /// everything else that an event has, twice over.
@@ -22,6 +22,8 @@ pub struct Importer<'a> {
     progress: &'a mut dyn FnMut(&Counts),
 }
 
+const NO_EXPORT: &str = "this is not what parlor export writes";
+
 impl<'a> Importer<'a> {
     /// Reads from `input`, telling `progress` of what was read.
     pub fn new(input: &'a mut dyn BufRead, progress: &'a mut dyn FnMut(&Counts)) -> Self {
@@ -34,14 +36,18 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// The first record: the epoch of the store that was exported.
-    pub(in crate::store) fn begin(&mut self) -> anyhow::Result<Epoch> {
-        match self.next_line()? {
-            Some(record @ Record::Parlor { epoch, .. }) => {
+    /// The first record: the epoch of the store that was exported, and the policy of sign-ups.
+    pub(in crate::store) fn begin(&mut self) -> anyhow::Result<(Epoch, Option<SignUpPolicy>)> {
+        let Some(record) = self.next_line()? else {
+            bail!(NO_EXPORT);
+        };
+        match &record {
+            Record::Parlor { epoch, sign_up, .. } => {
                 self.checker.check(&record)?;
-                Ok(epoch)
+                let sign_up = sign_up.as_deref().map(SignUpPolicy::parse).transpose()?;
+                Ok((*epoch, sign_up))
             }
-            _ => bail!("this is not what parlor export writes"),
+            _ => bail!(NO_EXPORT),
         }
     }
 

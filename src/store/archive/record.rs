@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{Epoch, EventKind, Seq, StoredKind, Timestamp};
 
 /// The format's number in [`Record::Parlor`]: one more for each change.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// One line. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub enum Record {
         version: u32,
         /// The store's, so that readers' places in the logs stay good.
         epoch: Epoch,
+        /// The policy of sign-ups that an admin has chosen.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        sign_up: Option<String>,
     },
     /// Somebody is in a room.
     Membership {
@@ -97,6 +100,9 @@ pub enum Record {
         /// `admin`, of who is one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         role: Option<String>,
+        /// Since when nobody may sign in to it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        deactivated_at: Option<i64>,
     },
     /// The end: an export that was cut off has none.
     End(Counts),

@@ -2,16 +2,17 @@
 
 use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
-use mongodb::options::ReadConcern;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
-use super::MongoStore;
 use super::collections::{Collections, Meta, find_linearizable};
 use super::errors::{duplicate_key, unreadable};
 use super::retry::{Backoff, attempt, retry};
+use super::task::in_task;
+use super::transaction::{begin, persist};
+use super::{MongoStore, sessions};
 use crate::domain::{Account, AccountRole, Email, Login, NewUser, User, UserId, Username};
-use crate::store::{Accounts, StoreError, UserField, deadline};
+use crate::store::{Accounts, Change, StoreError, UserField, deadline};
 
 pub(super) async fn add(
     collections: &Collections,
@@ -33,10 +34,7 @@ pub(super) async fn add(
     let Some(says) = duplicate_key(&error) else {
         return Err(error);
     };
-    let taken = match says.contains("index: email_key") {
-        true => UserField::Email,
-        false => UserField::Username,
-    };
+    let taken = taken(says);
     // It may be our own, from an attempt whose answer was lost.
     let own = doc! { "_id": new.user.id.to_string() };
     match find_linearizable("find a user", &collections.users, own).await? {
@@ -45,9 +43,17 @@ pub(super) async fn add(
     }
 }
 
+/// The field of an index that refused an account, by what MongoDB says of it.
+pub(super) fn taken(says: &str) -> UserField {
+    match says.contains("index: email_key") {
+        true => UserField::Email,
+        false => UserField::Username,
+    }
+}
+
 const ADD: &str = "add a user";
 
-fn document_of(new: &NewUser, role: AccountRole) -> Document {
+pub(super) fn document_of(new: &NewUser, role: AccountRole) -> Document {
     let username = &new.user.username;
     doc! {
         "_id": new.user.id.to_string(),
@@ -70,11 +76,7 @@ async fn add_first(
 ) -> Result<Option<AccountRole>, StoreError> {
     let note = || doc! { "_id": Meta::FirstAdmin.name(), "value": new.user.id.to_string() };
     let add = || async {
-        let mut session = collections.database.client().start_session().await?;
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .await?;
+        let mut session = begin(collections).await?;
         collections
             .meta
             .insert_one(note())
@@ -120,63 +122,85 @@ async fn has_no_users(collections: &Collections) -> Result<bool, StoreError> {
     Ok(retry("look for accounts", find).await?.is_none())
 }
 
-/// Gives a role in one transaction with a look at whether an admin is left. All that do so write the same document,
-/// so that none of them looks past another.
-async fn set_role(
+/// Changes an account in one transaction with a look at whether an admin is left, and, where it is to be left alone
+/// from then on, with the end of its sessions and resets. All that do so write the same document, so that none of
+/// them looks past another.
+async fn change(
     collections: &Collections,
     user: UserId,
-    role: AccountRole,
+    update: Document,
+    what: Changed,
 ) -> Result<(), StoreError> {
-    const OPERATION: &str = "give a role";
-    let set = || async {
-        let mut session = collections.database.client().start_session().await?;
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .await?;
+    const OPERATION: &str = "change an account";
+    let change = || async {
+        let mut session = begin(collections).await?;
         let by_id = doc! { "_id": user.to_string() };
-        let set = doc! { "$set": { "role": role.as_str() } };
         let users = &collections.users;
-        users.update_one(by_id, set).session(&mut session).await?;
+        let changed = users.update_one(by_id, update.clone());
+        changed.session(&mut session).await?;
+        if what == Changed::Deactivated {
+            let own = doc! { "user": user.to_string() };
+            let delete = collections.resets.delete_many(own);
+            delete.session(&mut session).await?;
+            sessions::revoke_in(collections, user, &mut session).await?;
+        }
         let turn = doc! { "$inc": { "value": 1_i64 } };
         let of_turns = doc! { "_id": Meta::RoleChanges.name() };
         let turns = collections.meta.update_one(of_turns, turn).upsert(true);
         turns.session(&mut session).await?;
-        let admin = doc! { "role": AccountRole::Admin.as_str() };
+        let mut admin = doc! { "role": AccountRole::Admin.as_str() };
+        admin.insert(DEACTIVATED_AT, doc! { "$exists": false });
         let has_admin = users.find_one(admin).session(&mut session).await?.is_some();
-        if has_admin || role == AccountRole::Admin {
+        if has_admin || what == Changed::Raised {
             session.commit_transaction().await?;
             return Ok(true);
         }
         session.abort_transaction().await?;
         Ok(false)
     };
-    let mut backoff = Backoff::new();
-    let until = deadline::current();
-    loop {
-        // Done twice, it is done once.
-        match attempt(OPERATION, set()).await {
-            Ok(true) => return Ok(()),
-            Ok(false) => return Err(StoreError::LastAdmin),
-            Err(failed) if Instant::now() >= until => return Err(failed),
-            Err(_) => backoff.pause().await,
-        }
+    // Done twice, it is done once.
+    match persist(OPERATION, change).await? {
+        true => Ok(()),
+        false => Err(StoreError::LastAdmin),
     }
 }
 
-async fn users(
+/// The kinds of change to an account.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    /// It may do more than before. A store that had no admin may stay without one who may sign in.
+    Raised,
+    /// It may do less.
+    Lowered,
+    /// Nobody may sign in to it.
+    Deactivated,
+}
+
+/// The field of an account that nobody may sign in to.
+const DEACTIVATED_AT: &str = "deactivated_at";
+
+async fn list(
     collections: &Collections,
+    word: &str,
     after: &str,
     limit: usize,
-) -> Result<Vec<(User, AccountRole)>, StoreError> {
-    let later = doc! { "username_key": { "$gt": after } };
-    let found = retry("list users", || async {
+) -> Result<Vec<Account>, StoreError> {
+    let mut later = doc! { "username_key": { "$gt": after } };
+    if !word.is_empty() {
+        // The word as it is, between marks that end its being read as a pattern.
+        let word = doc! { "$regex": format!("\\Q{}\\E", word.replace("\\E", "")) };
+        let either = [
+            doc! { "username_key": word.clone() },
+            doc! { "email_key": word },
+        ];
+        later.insert("$or", either.to_vec());
+    }
+    let found = retry("list accounts", || async {
         let found = collections.users.find(later.clone());
         let found = found.sort(doc! { "username_key": 1 }).limit(limit as i64);
         found.await?.collect::<Result<Vec<_>, _>>().await
     });
-    let user = |found: &Document| Ok((user_from(found)?, role_from(found)));
-    found.await?.iter().map(user).collect()
+    found.await?.iter().map(account_from).collect()
 }
 
 /// Of a version before this one everybody is a member.
@@ -246,6 +270,7 @@ fn account_from(account: &Document) -> Result<Account, StoreError> {
         user: user_from(account)?,
         email: Email::stored(text("email")?),
         role: role_from(account),
+        is_deactivated: account.contains_key(DEACTIVATED_AT),
         password_hash: text("password_hash")?.to_owned(),
     })
 }
@@ -275,15 +300,40 @@ impl Accounts for MongoStore {
     }
 
     async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError> {
-        set_role(&self.collections, user, role).await
+        let set = doc! { "$set": { "role": role.as_str() } };
+        let what = match role {
+            AccountRole::Admin => Changed::Raised,
+            AccountRole::Member => Changed::Lowered,
+        };
+        change(&self.collections, user, set, what).await
     }
 
-    async fn users(
+    async fn set_deactivated(&self, user: UserId, is_on: bool) -> Result<(), StoreError> {
+        let (collections, logs) = (self.collections.clone(), self.logs.clone());
+        in_task("deactivate an account", async move {
+            if !is_on {
+                let unset = doc! { "$unset": { DEACTIVATED_AT: "" } };
+                return change(&collections, user, unset, Changed::Raised).await;
+            }
+            let live = sessions::ids_of(&collections, user).await?;
+            let set = doc! { "$set": { DEACTIVATED_AT: DateTime::now() } };
+            change(&collections, user, set, Changed::Deactivated).await?;
+            for id in live {
+                logs.tell(Change::SessionRevoked(id));
+            }
+            // A sign-in may have been under way.
+            sessions::revoke_all(&collections, &logs, user, None).await
+        })
+        .await
+    }
+
+    async fn accounts(
         &self,
+        word: String,
         after: String,
         limit: usize,
-    ) -> Result<Vec<(User, AccountRole)>, StoreError> {
-        users(&self.collections, &after, limit).await
+    ) -> Result<Vec<Account>, StoreError> {
+        list(&self.collections, &word, &after, limit).await
     }
 
     async fn add_user(&self, user: NewUser) -> Result<AccountRole, StoreError> {

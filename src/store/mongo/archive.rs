@@ -12,7 +12,9 @@ use super::membership_document::{BANNED, ROLE, of_members};
 use super::refusal::plainly;
 use super::retry::retry;
 use super::{event_document, log, migrations, nodes};
-use crate::domain::{Access, AccountRole, Email, EventKind, Posting, RoomId, Seq, Username};
+use crate::domain::{
+    Access, AccountRole, Email, EventKind, Posting, RoomId, Seq, SignUpPolicy, Username,
+};
 use crate::store::PAGE_MAX;
 use crate::store::archive::{
     Counts, EventRecord, Exporter, Importer, ReactionRecord, Record, newer_epoch,
@@ -38,7 +40,10 @@ async fn export_from(
 ) -> anyhow::Result<Counts> {
     let collections = Collections::of(&connect(uri, wait).await?);
     migrations::refuse_newer(&collections).await?;
-    exporter.begin(collections.epoch().await?)?;
+    let chosen = collections.get(Meta::SignUp).await?;
+    let sign_up = chosen.as_ref().and_then(|chosen| chosen.as_str());
+    let sign_up = sign_up.and_then(|word| SignUpPolicy::parse(word).ok());
+    exporter.begin(collections.epoch().await?, sign_up)?;
 
     // In this order, so that what is read first mentions nothing that is not read later.
     let joined = of_members(doc! {});
@@ -108,6 +113,8 @@ async fn export_from(
             created_at: moment(&user, "created_at")?,
             role: { user.get_str("role").ok().map(str::to_owned) }
                 .filter(|role| role != AccountRole::Member.as_str()),
+            deactivated_at: { user.get_datetime("deactivated_at").ok() }
+                .map(|at| at.timestamp_millis()),
         })?;
     }
     exporter.end()
@@ -230,7 +237,7 @@ async fn import_into(
     let connected = connect(uri, wait).await?;
     ensure_replicated(&connected.hello)?;
     let collections = Collections::of(&connected);
-    let epoch = importer.begin()?;
+    let (epoch, sign_up) = importer.begin()?;
     migrations::refuse_newer(&collections).await?;
     collections.make_indexes().await?;
     ensure!(
@@ -259,6 +266,9 @@ async fn import_into(
         false => epoch,
     };
     collections.set(Meta::Epoch, epoch.cast_signed()).await?;
+    if let Some(policy) = sign_up {
+        collections.set(Meta::SignUp, policy.as_str()).await?;
+    }
 
     let mut batch = Batch::default();
     while let Some(record) = importer.next()? {
@@ -329,7 +339,7 @@ async fn ensure_unused(collections: &Collections) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the database one that has gone back in time: a new epoch, nobody signed in, and no link to reset a password.
+/// Makes the database one that has gone back in time: a new epoch, nobody signed in, and no link that lets anybody in.
 pub async fn start_new_epoch(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
     go_back(uri, wait).await.map_err(plainly)
 }
@@ -346,6 +356,8 @@ async fn go_back(uri: &str, wait: std::time::Duration) -> anyhow::Result<()> {
     // A link that was spent since must not open again.
     let delete = || collections.resets.delete_many(doc! {});
     retry("take back all resets", delete).await?;
+    let delete = || collections.invites.delete_many(doc! {});
+    retry("take back all invitations", delete).await?;
     let epoch = newer_epoch(newest).cast_signed();
     Ok(collections.set(Meta::Epoch, epoch).await?)
 }
@@ -441,22 +453,24 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             password_hash,
             created_at,
             role,
+            deactivated_at,
         } => {
             let (name, address) = (Username::stored(&username), Email::stored(&email));
-            (
-                &collections.users,
-                doc! {
-                    "_id": id,
-                    "username_key": name.key(),
-                    "username_shape": name.shape(),
-                    "username": username,
-                    "email_key": address.key(),
-                    "email": email,
-                    "password_hash": password_hash,
-                    "role": role.unwrap_or_else(|| AccountRole::Member.as_str().to_owned()),
-                    "created_at": at(created_at),
-                },
-            )
+            let mut user = doc! {
+                "_id": id,
+                "username_key": name.key(),
+                "username_shape": name.shape(),
+                "username": username,
+                "email_key": address.key(),
+                "email": email,
+                "password_hash": password_hash,
+                "role": role.unwrap_or_else(|| AccountRole::Member.as_str().to_owned()),
+                "created_at": at(created_at),
+            };
+            user.extend(
+                deactivated_at.map(|moment| ("deactivated_at".to_owned(), at(moment).into())),
+            );
+            (&collections.users, user)
         }
     }
 }

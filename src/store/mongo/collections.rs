@@ -27,6 +27,7 @@ pub(super) struct Collections {
     pub(super) users: Collection<Document>,
     pub(super) sessions: Collection<Document>,
     pub(super) resets: Collection<Document>,
+    pub(super) invites: Collection<Document>,
     pub(super) rooms: Collection<Document>,
     pub(super) memberships: Collection<Document>,
     pub(super) events: Collection<Document>,
@@ -57,6 +58,7 @@ impl Collections {
             users,
             sessions: database.collection("sessions"),
             resets: database.collection("resets"),
+            invites: database.collection("invites"),
             rooms: database.collection("rooms"),
             memberships: database.collection("memberships"),
             events,
@@ -105,6 +107,14 @@ impl Collections {
                 vec![
                     index(doc! { "expires_at": 1 }, "expiry", expiry.clone(), false),
                     plain("user", doc! { "user": 1 }, IndexOptions::default()),
+                ],
+            ),
+            (
+                &self.invites,
+                vec![
+                    index(doc! { "expires_at": 1 }, "expiry", expiry.clone(), false),
+                    unique("secret", doc! { "secret_hash": 1 }),
+                    plain("newest", doc! { "created_at": -1 }, IndexOptions::default()),
                 ],
             ),
             (
@@ -204,7 +214,8 @@ impl Collections {
         Ok(Some(number))
     }
 
-    pub(super) async fn set(&self, what: Meta, value: i64) -> Result<(), StoreError> {
+    pub(super) async fn set(&self, what: Meta, value: impl Into<Bson>) -> Result<(), StoreError> {
+        let value = value.into();
         self.update(what, doc! { "$set": { "value": value } }).await
     }
 
@@ -244,6 +255,8 @@ pub(super) enum Meta {
     FirstAdmin,
     /// Counts the changes of roles.
     RoleChanges,
+    /// The policy of sign-ups that an admin has chosen: a word.
+    SignUp,
 }
 
 impl Meta {
@@ -255,6 +268,7 @@ impl Meta {
             Self::Parlor => "parlor",
             Self::FirstAdmin => "first admin",
             Self::RoleChanges => "role changes",
+            Self::SignUp => "sign-up",
         }
     }
 }

@@ -22,7 +22,7 @@ async fn count(collections: &Collections, filter: Document) -> Result<u64, Store
 }
 
 /// Whether somebody may be in one more room of the kind of this one.
-async fn may_have_one_more(
+pub(super) async fn may_have_one_more(
     collections: &Collections,
     room: &RoomId,
     user: &User,
@@ -124,7 +124,7 @@ async fn set_role(
     set(user, role).await
 }
 
-async fn relation(
+pub(super) async fn relation(
     collections: &Collections,
     room: &RoomId,
     user: &User,
@@ -150,7 +150,7 @@ async fn relation(
 }
 
 impl MongoStore {
-    fn changing(&self, room: &RoomId, user: &User) -> Changing {
+    pub(super) fn changing(&self, room: &RoomId, user: &User) -> Changing {
         Changing {
             collections: self.collections.clone(),
             logs: self.logs.clone(),
@@ -159,7 +159,7 @@ impl MongoStore {
         }
     }
 
-    fn has_begun(&self, mark: ReadMark) -> Seq {
+    pub(super) fn has_begun(&self, mark: ReadMark) -> Seq {
         let (user, seq) = (mark.user, mark.seq);
         self.cache.apply(&mark.into());
         self.logs.tell(Change::Entered(user));

@@ -16,6 +16,7 @@ mod collections;
 mod connect;
 mod errors;
 mod event_document;
+mod invites;
 mod limits;
 mod liveness;
 mod log;
@@ -42,6 +43,7 @@ mod settings;
 mod states;
 mod tail;
 mod task;
+mod transaction;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
-use mongodb::options::ReadConcern;
 use tokio::time::Instant;
 
 use super::collections::{Collections, find_linearizable, insert_once};
@@ -10,6 +9,7 @@ use super::errors::unreadable;
 use super::log_writer::Logs;
 use super::retry::{Backoff, attempt, retry};
 use super::task::in_task;
+use super::transaction::begin;
 use super::{MongoStore, accounts, sessions};
 use crate::domain::{Reset, Timestamp, User, UserId};
 use crate::store::{Change, Resets, StoreError, deadline};
@@ -66,7 +66,7 @@ async fn spend(
         logs.tell(Change::SessionRevoked(id));
     }
     // A sign-in with the old password may have been under way.
-    sessions::revoke_others(collections, logs, user, None).await?;
+    sessions::revoke_all(collections, logs, user, None).await?;
     Ok(Some(user))
 }
 
@@ -77,11 +77,7 @@ async fn replace_password(
     password_hash: &str,
 ) -> Result<bool, StoreError> {
     let once = || async {
-        let mut session = collections.database.client().start_session().await?;
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .await?;
+        let mut session = begin(collections).await?;
         let by_id = doc! { "_id": secret_hash };
         let spent = collections
             .resets
@@ -96,10 +92,7 @@ async fn replace_password(
         let set = doc! { "$set": { "password_hash": password_hash } };
         let update = collections.users.update_one(by_id, set);
         update.session(&mut session).await?;
-        let live = doc! { "user": user.to_string(), "revoked_at": { "$exists": false } };
-        let now = doc! { "$set": { "revoked_at": DateTime::now() } };
-        let revoke = collections.sessions.update_many(live, now);
-        revoke.session(&mut session).await?;
+        sessions::revoke_in(collections, user, &mut session).await?;
         session.commit_transaction().await?;
         Ok(true)
     };

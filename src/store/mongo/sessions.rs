@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use mongodb::ClientSession;
 use mongodb::bson::{DateTime, Document, doc};
+use mongodb::error::Error;
 use tokio_stream::StreamExt;
 
 use super::batch_loader::BATCH_MAX;
@@ -14,7 +16,7 @@ use super::retry::{attempt, retry};
 use super::task::in_task;
 use super::{MongoStore, accounts};
 use crate::domain::{
-    PasswordChange, SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId,
+    Account, PasswordChange, SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId,
 };
 use crate::store::cache::Durable;
 use crate::store::{Change, Sessions, StoreError};
@@ -36,7 +38,10 @@ pub(super) async fn add(collections: &Collections, sign_in: &SignIn) -> Result<b
     let sessions = &collections.sessions;
     insert_once("add a session", sessions, by_id, document).await?;
     let account = accounts::by_id(collections, session.user).await?;
-    if account.is_some_and(|account| account.password_hash == sign_in.password_hash) {
+    let may_sign_in = |account: Account| {
+        account.password_hash == sign_in.password_hash && !account.is_deactivated
+    };
+    if account.is_some_and(may_sign_in) {
         return Ok(true);
     }
     revoke(collections, session.id).await?;
@@ -77,8 +82,8 @@ async fn of(collections: &Collections, user: UserId) -> Result<Vec<SeenSession>,
     Ok(sessions)
 }
 
-/// Ends all sessions of a user but one, and tells of each.
-pub(super) async fn revoke_others(
+/// Ends all sessions of a user, or all but one, and tells of each.
+pub(super) async fn revoke_all(
     collections: &Collections,
     logs: &Logs,
     user: UserId,
@@ -92,6 +97,18 @@ pub(super) async fn revoke_others(
         }
     }
     Ok(())
+}
+
+/// Ends all sessions of a user within a transaction.
+pub(super) async fn revoke_in(
+    collections: &Collections,
+    user: UserId,
+    transaction: &mut ClientSession,
+) -> Result<(), Error> {
+    let live = doc! { "user": user.to_string(), "revoked_at": { "$exists": false } };
+    let now = doc! { "$set": { "revoked_at": DateTime::now() } };
+    let revoke = collections.sessions.update_many(live, now);
+    revoke.session(transaction).await.map(drop)
 }
 
 /// The sessions of a user.
@@ -124,7 +141,7 @@ async fn set_password(
     let resets = doc! { "user": change.user.to_string() };
     let delete = || collections.resets.delete_many(resets.clone());
     retry(OPERATION, delete).await?;
-    revoke_others(collections, logs, change.user, Some(change.but)).await?;
+    revoke_all(collections, logs, change.user, Some(change.but)).await?;
     Ok(true)
 }
 
@@ -255,10 +272,14 @@ impl Sessions for MongoStore {
         retry("note a session", note).await.map(drop)
     }
 
-    async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError> {
+    async fn revoke_sessions(
+        &self,
+        user: UserId,
+        but: Option<SessionId>,
+    ) -> Result<(), StoreError> {
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
         in_task("revoke sessions", async move {
-            revoke_others(&collections, &logs, user, Some(but)).await
+            revoke_all(&collections, &logs, user, but).await
         })
         .await
     }

@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::SqliteStore;
+use super::{SqliteStore, sessions};
 use crate::domain::{
     Account, AccountRole, Email, Login, NewUser, Timestamp, User, UserId, Username,
 };
+use crate::store::cache::Durable;
 use crate::store::{Accounts, StoreError, UserField};
 
 pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<AccountRole, StoreError> {
@@ -84,6 +85,7 @@ fn account_from(row: &Row<'_>) -> rusqlite::Result<Account> {
         user: user_from(row)?,
         email: Email::stored(row.get_ref("email")?.as_str()?),
         role: AccountRole::stored(row.get_ref("role")?.as_str()?),
+        is_deactivated: row.get::<_, Option<i64>>("deactivated_at")?.is_some(),
         password_hash: row.get("password_hash")?,
     })
 }
@@ -104,30 +106,65 @@ pub(super) fn set_role(
         .prepare_cached("UPDATE users SET role = ?2 WHERE id = ?1")
         .and_then(|mut update| update.execute(params![user.to_string(), role.as_str()]))
         .map_err(failed)?;
+    match role {
+        // A store that had no admin before may stay without one who may sign in.
+        AccountRole::Admin => Ok(()),
+        AccountRole::Member => ensure_admin(connection),
+    }
+}
+
+/// Fails where no admin is left; the error undoes what was written before.
+fn ensure_admin(connection: &Connection) -> Result<(), StoreError> {
     let has_admin = connection
-        .prepare_cached("SELECT 1 FROM users WHERE role = 'admin' LIMIT 1")
+        .prepare_cached(
+            "SELECT 1 FROM users WHERE role = 'admin' AND deactivated_at IS NULL LIMIT 1",
+        )
         .and_then(|mut any| any.exists([]))
-        .map_err(failed)?;
-    // The error undoes the write above. A store that had no admin before may stay without one.
-    match has_admin || role == AccountRole::Admin {
+        .map_err(|error| StoreError::backend("look for an admin", error))?;
+    match has_admin {
         true => Ok(()),
         false => Err(StoreError::LastAdmin),
     }
 }
 
-pub(super) fn users(
+fn set_deactivated(
     connection: &Connection,
+    changes: &mut Vec<Durable>,
+    user: UserId,
+    is_on: bool,
+) -> Result<(), StoreError> {
+    let failed = |error| StoreError::backend(DEACTIVATE, error);
+    let at = is_on.then(|| Timestamp::now().as_millis());
+    connection
+        .prepare_cached("UPDATE users SET deactivated_at = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute(params![user.to_string(), at]))
+        .map_err(failed)?;
+    if !is_on {
+        return Ok(());
+    }
+    ensure_admin(connection)?;
+    connection
+        .prepare_cached("DELETE FROM resets WHERE user = ?1")
+        .and_then(|mut delete| delete.execute([user.to_string()]))
+        .map_err(failed)?;
+    sessions::revoke_all(connection, changes, user, None)
+}
+
+const DEACTIVATE: &str = "deactivate an account";
+
+fn list(
+    connection: &Connection,
+    word: &str,
     after: &str,
     limit: usize,
-) -> rusqlite::Result<Vec<(User, AccountRole)>> {
+) -> rusqlite::Result<Vec<Account>> {
     connection
         .prepare_cached(
-            "SELECT * FROM users WHERE username_key > ?1 ORDER BY username_key LIMIT ?2",
+            "SELECT * FROM users
+             WHERE username_key > ?1 AND (instr(username_key, ?3) OR instr(email_key, ?3))
+             ORDER BY username_key LIMIT ?2",
         )?
-        .query_map(params![after, limit as i64], |row| {
-            let account = account_from(row)?;
-            Ok((account.user, account.role))
-        })?
+        .query_map(params![after, limit as i64, word], account_from)?
         .collect()
 }
 
@@ -171,14 +208,23 @@ impl Accounts for SqliteStore {
             .await
     }
 
-    async fn users(
+    async fn set_deactivated(&self, user: UserId, is_on: bool) -> Result<(), StoreError> {
+        self.writer
+            .write(DEACTIVATE, move |connection, changes| {
+                set_deactivated(connection, changes, user, is_on)
+            })
+            .await
+    }
+
+    async fn accounts(
         &self,
+        word: String,
         after: String,
         limit: usize,
-    ) -> Result<Vec<(User, AccountRole)>, StoreError> {
+    ) -> Result<Vec<Account>, StoreError> {
         self.readers
-            .read("list users", move |connection| {
-                users(connection, &after, limit)
+            .read("list accounts", move |connection| {
+                list(connection, &word, &after, limit)
             })
             .await
     }

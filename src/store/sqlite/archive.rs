@@ -10,7 +10,7 @@ use super::epoch::{epoch, set_epoch, unsigned};
 use super::event_row::select_events;
 use super::lock::{ShutdownMarker, lock};
 use super::migrations::{NEWEST, migrate, version};
-use super::{DATABASE, make_data_dir, states};
+use super::{DATABASE, invites, make_data_dir, states};
 use crate::domain::{
     Access, AccountRole, Email, EventKind, Posting, Role, Seq, Timestamp, Username,
 };
@@ -40,7 +40,7 @@ pub(super) fn export_from(
 ) -> anyhow::Result<Counts> {
     // One reading transaction: all of it is of one moment.
     let snapshot = connection.transaction()?;
-    exporter.begin(epoch(&snapshot)?)?;
+    exporter.begin(epoch(&snapshot)?, invites::sign_up_policy(&snapshot)?)?;
     let now = Timestamp::now().as_millis();
     let mut put = |select: &str, record: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<Record>| {
         let mut select = snapshot.prepare(select)?;
@@ -155,6 +155,7 @@ pub(super) fn export_from(
             created_at: row.get("created_at")?,
             role: Some(row.get("role")?)
                 .filter(|role: &String| role != AccountRole::Member.as_str()),
+            deactivated_at: row.get("deactivated_at")?,
         })
     })?;
     exporter.end()
@@ -171,7 +172,7 @@ pub fn import(dir: &Path, mut importer: Importer<'_>, new_epoch: bool) -> anyhow
         ShutdownMarker::InUse(None).put(&mut lock, dir)?;
     }
     let mut connection = open_prepared(&path)?;
-    let epoch = importer.begin()?;
+    let (epoch, sign_up) = importer.begin()?;
     // Records refer to later ones; the importer sees to it that those do come.
     // SQLite would look through all of the first for each of the later.
     connection.pragma_update(None, "foreign_keys", false)?;
@@ -190,6 +191,9 @@ pub fn import(dir: &Path, mut importer: Importer<'_>, new_epoch: bool) -> anyhow
         &transaction,
         if new_epoch { newer_epoch(epoch) } else { epoch },
     )?;
+    if let Some(policy) = sign_up {
+        invites::set_sign_up_policy(&transaction, policy)?;
+    }
     while let Some(record) = importer.next()? {
         if !(new_epoch && matches!(record, Record::Session { .. })) {
             put(&transaction, &record)?;
@@ -282,12 +286,13 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             password_hash,
             created_at,
             role,
+            deactivated_at,
         } => {
             let (name, address) = (Username::stored(username), Email::stored(email));
             insert(
                 "INSERT INTO users (id, username, username_key, username_shape, email, email_key,
-                                    password_hash, created_at, role)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                                    password_hash, created_at, role, deactivated_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     id,
                     username,
@@ -298,6 +303,7 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
                     password_hash,
                     created_at,
                     role.as_deref().unwrap_or(AccountRole::Member.as_str()),
+                    deactivated_at,
                 ],
             )
         }

@@ -129,13 +129,14 @@ pub fn start_new_epoch(dir: &Path) -> anyhow::Result<()> {
     go_back(&connection, 0)
 }
 
-/// A new epoch, nobody signed in, and no link to reset a password.
+/// A new epoch, nobody signed in, and no link that lets anybody in.
 fn go_back(connection: &Connection, newest: Epoch) -> anyhow::Result<()> {
     let newest = epoch(connection)?.max(newest);
     ensure!(newest <= EPOCH_MAX, "its epoch is no number we gave");
     connection.execute("DELETE FROM sessions", [])?;
     // A link that was spent since must not open again.
     connection.execute("DELETE FROM resets", [])?;
+    connection.execute("DELETE FROM invites", [])?;
     set_epoch(connection, newer_epoch(newest))
 }
 

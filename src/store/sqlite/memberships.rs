@@ -151,11 +151,12 @@ fn join_direct(
     Ok((room, seq))
 }
 
-fn add(
+/// Makes somebody a member whom the room's access may keep out: who is added, or comes by an invitation.
+pub(super) fn add(
     connection: &Connection,
     changes: &mut Vec<Durable>,
     room: &RoomId,
-    by: &User,
+    by: Option<&User>,
     user: &User,
 ) -> Result<Seq, StoreError> {
     let is_banned = connection
@@ -165,7 +166,7 @@ fn add(
     if is_banned {
         return Err(StoreError::Banned);
     }
-    begin(connection, changes, room, user, Role::Member, Some(by))
+    begin(connection, changes, room, user, Role::Member, by)
 }
 
 /// Ends a membership, if there is one: its member leaves, or is removed.
@@ -366,7 +367,7 @@ impl Memberships for SqliteStore {
         let (room, by, user) = (room.clone(), by.clone(), user.clone());
         self.writer
             .write("add to a room", move |connection, changes| {
-                add(connection, changes, &room, &by, &user)
+                add(connection, changes, &room, Some(&by), &user)
             })
             .await
     }

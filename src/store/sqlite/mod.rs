@@ -11,6 +11,7 @@ mod connection;
 mod epoch;
 mod event_row;
 mod integrity;
+mod invites;
 mod limits;
 mod lock;
 mod log;

@@ -20,7 +20,8 @@ pub(super) fn add(connection: &Connection, sign_in: &SignIn) -> Result<bool, Sto
     connection
         .prepare_cached(
             "INSERT INTO sessions (id, user, created_at, expires_at, device, address, seen_at)
-             SELECT ?1, id, ?3, ?4, ?5, ?6, ?3 FROM users WHERE id = ?2 AND password_hash = ?7",
+             SELECT ?1, id, ?3, ?4, ?5, ?6, ?3 FROM users
+             WHERE id = ?2 AND password_hash = ?7 AND deactivated_at IS NULL",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -78,7 +79,7 @@ pub(super) fn revoke(
     Ok(())
 }
 
-fn revoke_others(
+pub(super) fn revoke_all(
     connection: &Connection,
     changes: &mut Vec<Durable>,
     user: UserId,
@@ -110,7 +111,7 @@ pub(super) fn replace_password(
         .prepare_cached("DELETE FROM resets WHERE user = ?1")
         .and_then(|mut delete| delete.execute([user.to_string()]))
         .map_err(failed)?;
-    revoke_others(connection, changes, user, but)
+    revoke_all(connection, changes, user, but)
 }
 
 fn set_password(
@@ -219,10 +220,14 @@ impl Sessions for SqliteStore {
             .await
     }
 
-    async fn revoke_others(&self, user: UserId, but: SessionId) -> Result<(), StoreError> {
+    async fn revoke_sessions(
+        &self,
+        user: UserId,
+        but: Option<SessionId>,
+    ) -> Result<(), StoreError> {
         self.writer
             .write("revoke sessions", move |connection, changes| {
-                revoke_others(connection, changes, user, Some(but))
+                revoke_all(connection, changes, user, but)
             })
             .await
     }

@@ -31,7 +31,12 @@ on_both_stores!(
     where_only_owners_write_others_read,
 );
 
-async fn sends(who: &Person, method: Method, path: &str, form: &[(&str, &str)]) -> Response {
+pub(crate) async fn sends(
+    who: &Person,
+    method: Method,
+    path: &str,
+    form: &[(&str, &str)],
+) -> Response {
     let request = who.request(method, path).header(ACCEPT, "application/json");
     request.form(form).send().await.unwrap()
 }
@@ -41,7 +46,7 @@ pub(crate) async fn posts(who: &Person, path: &str, form: &[(&str, &str)]) -> St
 }
 
 /// Makes a room with a program, and answers its id.
-async fn makes(who: &Person, form: &[(&str, &str)]) -> String {
+pub(crate) async fn makes(who: &Person, form: &[(&str, &str)]) -> String {
     let answer = sends(who, Method::POST, "/rooms", form).await;
     assert_eq!(answer.status(), StatusCode::CREATED);
     let room: Value = answer.json().await.unwrap();

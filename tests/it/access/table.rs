@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 58] = [
+const TABLE: [Route; 67] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -165,6 +165,30 @@ const TABLE: [Route; 58] = [
     ("POST", "/account/password", For::Own, &[]),
     ("DELETE", "/account/sessions/{id}", For::Own, &[]),
     ("POST", "/account/sessions/{id}/end", For::Own, &[]),
+    ("GET", "/invites", For::SignedIn, &[]),
+    ("POST", "/invites", For::Admins, &[]),
+    ("DELETE", "/invites/{id}", For::Own, &[]),
+    ("POST", "/invites/{id}/revoke", For::Own, &[]),
+    ("GET", "/join/{secret}", For::All, &[]),
+    ("POST", "/join/{secret}", For::All, &[]),
+    (
+        "POST",
+        "/admin/people/{username}/deactivate",
+        For::Admins,
+        &[("on", "0")],
+    ),
+    (
+        "POST",
+        "/admin/people/{username}/sign-out",
+        For::Admins,
+        &[],
+    ),
+    (
+        "POST",
+        "/admin/sign-up",
+        For::Admins,
+        &[("sign_up", "open")],
+    ),
     ("GET", "/reset/{secret}", For::All, &[]),
     ("POST", "/reset/{secret}", For::All, &[]),
     ("POST", "/admin/people/{username}/reset", For::Admins, &[]),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::changes::{EDIT_KEY, ENTER, ESCAPE};
 use super::looks::Look;
-use crate::support::{Backend, Browser, Server};
+use crate::support::{Backend, Browser, PASSWORD, Server};
 
 /// A page loads again within this, when somebody changes who may write.
 const RELOADED_WITHIN: Duration = Duration::from_millis(3_500);
@@ -43,7 +43,7 @@ async fn a_room_is_made_and_its_people_are_chosen() {
         .await;
     ana.clicks("main .primary").await;
     ana.is_following().await;
-    ana.sees("Only people whom you add can enter.").await;
+    ana.sees("Only people whom you add can enter").await;
     ana.until("document.title === 'Tea & cups – Parlor'").await;
 
     ana.clicks("#log .welcome a").await;
@@ -175,4 +175,76 @@ async fn two_people_talk_alone() {
     ana.clicks(".people li:nth-child(2) .acts button").await;
     ana.until("document.querySelectorAll('.tag.owner').length === 1")
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_comes_by_a_link() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ana = Browser::open().await;
+    let look = Look::with(&ana);
+    ana.signs_up(&server.base, "ana").await;
+    ana.goto(&format!("{}/admin", server.base)).await;
+    ana.clicks("input[value=invite]").await;
+    ana.clicks("main .primary").await;
+    ana.until("document.querySelector(':checked').value === 'invite'")
+        .await;
+    let nobody = Browser::open().await;
+    let door = Look::with(&nobody);
+    nobody.goto(&format!("{}/login", server.base)).await;
+    nobody.clicks("a[href=\"/signup\"]").await;
+    nobody
+        .sees("New people come to this server by invitation.")
+        .await;
+    door.at("sign-up-closed").await;
+
+    ana.goto(&format!("{}/rooms", server.base)).await;
+    ana.enters("tea").await;
+    ana.clicks("#log .welcome a[href*=invites]").await;
+    ana.sees("There are none.").await;
+    look.at("invites-empty").await;
+    ana.evaluate("document.querySelector('form.card').noValidate = true")
+        .await;
+    ana.types("#days", "400").await;
+    ana.clicks("main .primary").await;
+    ana.sees("A link is good for 1 to 365 days.").await;
+    look.at("invites-refused").await;
+    ana.evaluate("document.getElementById('days').value = '', 0")
+        .await;
+    ana.types("#days", "2").await;
+    ana.types("#uses", "3").await;
+    ana.clicks("main .primary").await;
+    ana.sees("for 3 people").await;
+    look.at("invite-link").await;
+    let link = ana.evaluate("document.querySelector('code.link').innerText");
+    let link = link.await.as_str().unwrap().to_owned();
+    nobody.goto(&link).await;
+    nobody.sees("ana invites you to tea.").await;
+    door.at("invited").await;
+    nobody.types("#username", "ben").await;
+    nobody.types("#email", "ben@example.org").await;
+    nobody.types("#password", PASSWORD).await;
+    nobody.clicks("main .primary").await;
+    nobody.is_following().await;
+    ana.goto(&format!("{}/rooms/tea", server.base)).await;
+    ana.sees("ben was added by ana").await;
+    ana.goto(&format!("{}/invites", server.base)).await;
+    ana.sees("for 2 people").await;
+    look.at("invites").await;
+
+    // Somebody with an account enters by it.
+    nobody
+        .goto(&format!("{}/rooms/tea/people", server.base))
+        .await;
+    nobody.clicks(".leave summary").await;
+    nobody.clicks(".leave button").await;
+    nobody.sees("You are in no room yet.").await;
+    nobody.goto(&link).await;
+    nobody.sees("You are ben here.").await;
+    door.at("invited-with-an-account").await;
+    nobody.clicks("main .primary").await;
+    nobody.is_following().await;
+    ana.goto(&format!("{}/invites", server.base)).await;
+    ana.sees("for one person").await;
+    ana.clicks(".people button").await;
+    ana.sees("There are none.").await;
 }

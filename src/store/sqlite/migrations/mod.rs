@@ -15,7 +15,7 @@ struct Migration {
     code: Option<fn(&Connection) -> anyhow::Result<()>>,
 }
 
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration {
         sql: include_str!("1_first.sql"),
         code: None,
@@ -42,6 +42,10 @@ const MIGRATIONS: [Migration; 7] = [
     },
     Migration {
         sql: include_str!("7_accounts.sql"),
+        code: None,
+    },
+    Migration {
+        sql: include_str!("8_invites.sql"),
         code: None,
     },
 ];

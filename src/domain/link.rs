@@ -1,0 +1,35 @@
+//! Links that let in whoever has them: their secrets, and the hashes by which a store knows them.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// The secret in the address of such a link. It is shown once and kept nowhere.
+pub struct LinkSecret(String);
+
+impl LinkSecret {
+    /// One that nobody can guess.
+    #[expect(clippy::new_without_default, reason = "a secret is never a default")]
+    pub fn new() -> Self {
+        let half = || Uuid::new_v4().simple();
+        Self(format!("{}{}", half(), half()))
+    }
+
+    /// Hashes a secret for the store. It is as long as a key, so nobody finds it by trying, and a quick hash will do.
+    pub fn hash(secret: &str) -> String {
+        let digest = Sha256::digest(secret);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// This one's hash.
+    pub fn own_hash(&self) -> String {
+        Self::hash(&self.0)
+    }
+}
+
+impl fmt::Display for LinkSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,43 @@
+//! Invitations, and who may sign up.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::domain::{Guest, Invite, InviteId, Seq, SignUpPolicy, UserId};
+
+/// The invitations. A caller that goes away does not stop one from being spent.
+///
+/// # Errors
+///
+/// [`StoreError::Backend`] from any method; the others where a method says so.
+#[async_trait]
+pub trait Invites: Send + Sync {
+    /// Keeps an invitation.
+    async fn add_invite(&self, invite: Invite) -> Result<(), StoreError>;
+
+    /// The invitation with this secret; `None` when it is unknown, used up or over.
+    async fn find_invite(&self, secret_hash: &str) -> Result<Option<Invite>, StoreError>;
+
+    /// The invitations of a user that are good, or everybody's: the newest first, at most `limit`.
+    async fn invites(&self, by: Option<UserId>, limit: usize) -> Result<Vec<Invite>, StoreError>;
+
+    /// Ends an invitation, of this user if one is named; `false` when there is none.
+    async fn revoke_invite(&self, id: InviteId, by: Option<UserId>) -> Result<bool, StoreError>;
+
+    /// Lets somebody in: one use is spent, and with it their account is made if they are new. Then they are a member
+    /// of the invitation's room, if it has one, whoever may enter that. Of somebody who is in there already, or
+    /// has been on the way, no use is spent. How far one must see the room to see it is answered; 0 for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InviteOver`] when it is unknown, used up or over: of those who race for the last use, one gets
+    /// it. [`StoreError::Taken`] as from [`add_user`](super::Accounts::add_user); [`StoreError::Banned`] from the
+    /// room; [`StoreError::TooManyRooms`]. Nothing is spent then.
+    async fn spend_invite(&self, secret_hash: &str, guest: Guest) -> Result<Seq, StoreError>;
+
+    /// The policy that an admin has chosen, if one has.
+    async fn sign_up_policy(&self) -> Result<Option<SignUpPolicy>, StoreError>;
+
+    /// Chooses one.
+    async fn set_sign_up_policy(&self, policy: SignUpPolicy) -> Result<(), StoreError>;
+}
