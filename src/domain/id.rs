@@ -62,6 +62,11 @@ uuid_id!(
     new_v4
 );
 uuid_id!(
+    /// Names an entry of the audit log. Version 7: later ones are greater.
+    AuditId,
+    now_v7
+);
+uuid_id!(
     /// Names an invitation where it is listed; it opens nothing.
     InviteId,
     new_v4

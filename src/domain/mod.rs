@@ -4,6 +4,7 @@
 //! a [`RoomId`] holds a valid one.
 
 mod account;
+mod audit;
 pub(crate) mod characters;
 mod email;
 mod event;
@@ -29,9 +30,10 @@ mod timestamp;
 mod username;
 
 pub use account::{Account, AccountRole, Login, NewUser, User};
+pub use audit::{Act, AuditEntry};
 pub use email::Email;
 pub use event::{Author, Epoch, Event, EventId, EventKind, Seq};
-pub use id::{InviteId, MembershipId, NodeId, SessionId, UserId};
+pub use id::{AuditId, InviteId, MembershipId, NodeId, SessionId, UserId};
 pub use invite::{Guest, Invite, SignUpPolicy};
 pub use link::LinkSecret;
 pub use mention::{Mentioned, Mentions};

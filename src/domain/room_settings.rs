@@ -239,6 +239,18 @@ impl Setting {
         }
     }
 
+    /// Which it is, and its value where that is a word: nothing that somebody wrote.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Name(_) => "its name".to_owned(),
+            Self::Topic(_) => "its topic".to_owned(),
+            Self::Access(access) => format!("access {}", access.as_str()),
+            Self::Posting(posting) => format!("posting {}", posting.as_str()),
+            Self::Archived(true) => "archived".to_owned(),
+            Self::Archived(false) => "taken out of the archive".to_owned(),
+        }
+    }
+
     /// The value as the stores keep it with the event; `None` when it was taken away.
     pub(crate) fn value(&self) -> Option<&str> {
         match self {

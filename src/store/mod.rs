@@ -1,7 +1,7 @@
 //! Where everything durable is kept: an interface for each noun, and two databases behind them.
 //!
 //! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Memberships`],
-//! [`Members`], [`Mentions`], [`Resets`], [`Invites`] and
+//! [`Members`], [`Mentions`], [`Resets`], [`Invites`], [`Audit`] and
 //! [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
 //! nothing of HTTP or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
 
@@ -13,6 +13,7 @@ use crate::domain::{Event, SessionId, UserId};
 
 mod accounts;
 pub mod archive;
+mod audit;
 mod buckets;
 mod cache;
 pub(crate) mod deadline;
@@ -32,6 +33,7 @@ pub mod sqlite;
 mod version;
 
 pub use accounts::{Accounts, UserField};
+pub use audit::Audit;
 pub use buckets::{Bucket, Buckets};
 pub use error::StoreError;
 pub use freshness::{Freshness, Seen};
@@ -75,7 +77,17 @@ pub type OnChange = Arc<dyn Fn(Change) + Send + Sync>;
 /// [`StoreError::Backend`] from any method; the others where a method says so.
 #[async_trait]
 pub trait Store:
-    Log + Accounts + Sessions + Rooms + Memberships + Members + Mentions + Resets + Invites + Buckets
+    Log
+    + Accounts
+    + Sessions
+    + Rooms
+    + Memberships
+    + Members
+    + Mentions
+    + Resets
+    + Invites
+    + Audit
+    + Buckets
 {
     /// Whether other processes may write too, so that answers may lag behind theirs; see [`Freshness`].
     fn is_shared(&self) -> bool;

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::{Avatar, Field};
-use crate::domain::{Account, AccountRole, SignUpPolicy, User};
+use crate::domain::{Account, AccountRole, AuditEntry, SignUpPolicy, User};
 
 /// `GET /admin`.
 #[derive(Template)]
@@ -28,6 +28,18 @@ fn explained(policy: &SignUpPolicy) -> (&'static str, &'static str) {
         SignUpPolicy::Invite => ("By invitation", "Whoever has a link of an admin’s."),
         SignUpPolicy::Closed => ("Nobody", "Links let in those who have an account."),
     }
+}
+
+/// `GET /admin/audit`.
+#[derive(Template)]
+#[template(path = "admin/audit.html")]
+pub struct AuditPage<'a> {
+    /// The reader.
+    pub user: &'a User,
+    /// The entries, the newest first.
+    pub entries: &'a [AuditEntry],
+    /// The address of the next page; `None` on the last.
+    pub next: Option<String>,
 }
 
 /// The answer to `POST /admin/people/{username}/reset`: the link is shown this once.

@@ -29,7 +29,7 @@ use crate::markup::{self, Mark, Part};
 
 pub use account::AccountPage;
 pub use actions::MessageActions;
-pub use admin::{AdminPage, ResetLinkPage, ResetPage};
+pub use admin::{AdminPage, AuditPage, ResetLinkPage, ResetPage};
 // The templates name those who reacted.
 use actions::{named_in_row, reactors};
 pub use avatar::Avatar;

@@ -8,12 +8,15 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{called, sign_up_policy};
+use super::audit::audited;
 use super::extract::{Admin, SignedIn};
 use super::form::{Input, Payload, flag};
 use super::memberships::NewRole;
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
-use crate::domain::{Account, AccountRole, Invalid, SignUpPolicy, User, UserId, Username};
+use crate::domain::{
+    Account, AccountRole, Act, AuditEntry, Invalid, SignUpPolicy, User, UserId, Username,
+};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -135,7 +138,9 @@ pub(super) async fn set_role(
     Payload(sent): Payload<NewRole>,
 ) -> Result<Response, AppError> {
     let role = AccountRole::parse(&sent.role)?;
-    app.store.set_account_role(user.id, role).await?;
+    let entry = AuditEntry::new(Some(&admin), Act::SetRole).about(&user);
+    let entry = entry.with(role.as_str());
+    audited(&app, entry, app.store.set_account_role(user.id, role)).await?;
     // Whoever has stepped down may not see that page.
     let leads_to = if user.id == admin.id && role == AccountRole::Member {
         "/rooms"
@@ -171,7 +176,9 @@ pub(super) async fn deactivate(
     if is_on && user.id == admin.id {
         return Err(Invalid("You cannot close your own account. Ask another admin.").into());
     }
-    app.store.set_deactivated(user.id, is_on).await?;
+    let act = if is_on { Act::Close } else { Act::Open };
+    let entry = AuditEntry::new(Some(&admin), act).about(&user);
+    audited(&app, entry, app.store.set_deactivated(user.id, is_on)).await?;
     Ok(done(&Method::POST, format, "/admin"))
 }
 
@@ -183,7 +190,8 @@ pub(super) async fn sign_out(
     Subject { admin, user }: Subject,
 ) -> Result<Response, AppError> {
     let but = (user.id == admin.id).then_some(session.id);
-    app.store.revoke_sessions(user.id, but).await?;
+    let entry = AuditEntry::new(Some(&admin), Act::SignOut).about(&user);
+    audited(&app, entry, app.store.revoke_sessions(user.id, but)).await?;
     Ok(done(&Method::POST, format, "/admin"))
 }
 
@@ -202,10 +210,11 @@ impl Input for NewPolicy {
 pub(super) async fn set_sign_up(
     State(app): State<AppState>,
     format: ResponseFormat,
-    Admin(_): Admin,
+    Admin(admin): Admin,
     Payload(sent): Payload<NewPolicy>,
 ) -> Result<Response, AppError> {
     let policy = SignUpPolicy::parse(&sent.sign_up)?;
-    app.store.set_sign_up_policy(policy).await?;
+    let entry = AuditEntry::new(Some(&admin), Act::SignUp).with(policy.as_str());
+    audited(&app, entry, app.store.set_sign_up_policy(policy)).await?;
     Ok(done(&Method::POST, format, "/admin"))
 }

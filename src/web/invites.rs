@@ -7,12 +7,14 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
+use super::audit::audited;
 use super::extract::{SignedIn, decides, is_admin, viewer_of};
 use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
 use crate::domain::{
-    Access, Invalid, Invite, InviteId, LinkSecret, RoomId, Timestamp, User, UserId, Username,
+    Access, Act, AuditEntry, Invalid, Invite, InviteId, LinkSecret, RoomId, Timestamp, User,
+    UserId, Username,
 };
 use crate::error::{AppError, field_errors};
 use crate::limits::Limited;
@@ -224,6 +226,13 @@ impl Input for NewInvite {
     const SCALARS: &'static [&'static str] = &["uses", "days"];
 }
 
+fn to_room(entry: AuditEntry, room: Option<&RoomId>) -> AuditEntry {
+    match room {
+        Some(room) => entry.in_room(room),
+        None => entry,
+    }
+}
+
 /// `POST /invites`: a link, shown once.
 pub(super) async fn create(
     State(app): State<AppState>,
@@ -277,7 +286,11 @@ pub(super) async fn create(
         created_at,
         expires_at: created_at.after(lasts),
     };
-    app.store.add_invite(invite.clone()).await?;
+    let entry = to_room(
+        AuditEntry::new(Some(&user), Act::Invite),
+        invite.room.as_ref(),
+    );
+    audited(&app, entry, app.store.add_invite(invite.clone())).await?;
     let link = format!("{}/join/{secret}", app.config.public_url);
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
@@ -314,8 +327,11 @@ pub(super) async fn revoke(
         true => None,
         false => Some(user.id),
     };
-    match app.store.revoke_invite(id, by).await? {
-        true => Ok(done(&method, format, "/invites")),
-        false => Err(AppError::NotFound),
+    let known = app.store.invites(by, LISTED).await?;
+    if known.iter().all(|invite| invite.id != id) {
+        return Err(AppError::NotFound);
     }
+    let entry = AuditEntry::new(Some(&user), Act::RevokeInvite);
+    audited(&app, entry, app.store.revoke_invite(id, by)).await?;
+    Ok(done(&method, format, "/invites"))
 }

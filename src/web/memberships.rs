@@ -7,11 +7,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::accounts::called;
+use super::audit::audited;
 use super::extract::{RoomOwner, RoomPath, SignedIn};
 use super::form::{Input, Payload, flag};
 use super::respond::{ResponseFormat, done};
 use super::seen::Seeing;
-use crate::domain::{Invalid, Role, RoomId, User};
+use crate::domain::{Act, AuditEntry, Invalid, Role, RoomId, User};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -60,6 +61,11 @@ impl FromRequestParts<AppState> for Target {
 const NOBODY: AppError = AppError::NotFound;
 
 impl Target {
+    fn entry(&self, act: Act) -> AuditEntry {
+        let entry = AuditEntry::new(Some(&self.owner), act);
+        entry.about(&self.user).in_room(&self.room)
+    }
+
     fn done(&self, method: &Method, format: ResponseFormat) -> Response {
         done(method, format, &format!("/rooms/{}/people", self.room))
     }
@@ -85,14 +91,13 @@ pub(super) async fn set_role(
     Payload(sent): Payload<NewRole>,
 ) -> Result<Response, AppError> {
     let role = Role::parse(&sent.role)?;
-    match app
-        .store
-        .set_role(&target.room, target.user.id, role)
-        .await?
-    {
-        true => Ok(target.done(&method, format)),
-        false => Err(NOBODY),
-    }
+    let set = async {
+        let is_set = app.store.set_role(&target.room, target.user.id, role);
+        is_set.await?.then_some(()).ok_or(NOBODY)
+    };
+    let entry = target.entry(Act::SetRoomRole).with(role.as_str());
+    audited(&app, entry, set).await?;
+    Ok(target.done(&method, format))
 }
 
 /// `POST /rooms/{room}/people/{username}/remove`, or `DELETE` without the last part.
@@ -106,7 +111,10 @@ pub(super) async fn remove(
     let Target { owner, room, user } = &target;
     let left = match user.id == owner.id {
         true => app.store.leave(room, user).await?,
-        false => app.store.remove(room, owner, user).await?,
+        false => {
+            let entry = target.entry(Act::Remove);
+            audited(&app, entry, app.store.remove(room, owner, user)).await?
+        }
     };
     let response = target.done(&method, format);
     Ok((seeing.having_shown(room, left), response).into_response())
@@ -144,9 +152,11 @@ pub(super) async fn ban(
         return Err(Invalid("You cannot keep yourself out. Leave the room instead.").into());
     }
     let left = if is_on {
-        app.store.ban(room, owner, user).await?
+        let entry = target.entry(Act::Ban);
+        audited(&app, entry, app.store.ban(room, owner, user)).await?
     } else {
-        app.store.unban(room, user).await?;
+        let entry = target.entry(Act::Unban);
+        audited(&app, entry, app.store.unban(room, user)).await?;
         0
     };
     let response = match method {

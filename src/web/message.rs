@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
+use super::audit::audited;
 use super::extract::{RoomMember, decides, read_only};
 use super::form::{Input, Payload};
 use super::log_range::PAGE;
@@ -15,8 +16,8 @@ use super::messages::{find, head, new_nonce, newer, older};
 use super::respond::{self, ResponseFormat, done};
 use super::seen::Seeing;
 use crate::domain::{
-    Author, Event, EventId, EventKind, MessageBody, NewChange, NewEvent, NewKind, Refusal, RoomId,
-    Seq, User,
+    Act, AuditEntry, Author, Event, EventId, EventKind, MessageBody, NewChange, NewEvent, NewKind,
+    Refusal, RoomId, Seq, User,
 };
 use crate::error::AppError;
 use crate::limits::Limited;
@@ -289,7 +290,9 @@ pub(super) async fn destroy(
     let deleted = match target.change(&app, by_author).await {
         Err(AppError::Refused(Refusal::NotAuthor)) if target.owns_room(&app).await? => {
             let by_owner = NewChange::Delete { as_owner: true };
-            target.change(&app, by_owner).await
+            let entry = AuditEntry::new(Some(&target.user), Act::DeleteMessage);
+            let entry = entry.in_room(&target.room).with(target.seq.to_string());
+            audited(&app, entry, target.change(&app, by_owner)).await
         }
         deleted => deleted,
     };

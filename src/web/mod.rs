@@ -4,6 +4,7 @@ mod account;
 mod accounts;
 mod admin;
 mod assets;
+mod audit;
 mod avatars;
 mod client;
 mod cookies;
@@ -98,6 +99,7 @@ pub fn app(state: AppState) -> Router {
             post(admin::deactivate),
         )
         .route("/admin/people/{username}/sign-out", post(admin::sign_out))
+        .route("/admin/audit", get(audit::index))
         .route("/admin/sign-up", post(admin::set_sign_up))
         .route("/reset/{secret}", get(resets::show).post(resets::spend))
         .route("/invites", get(invites::index).post(invites::create))

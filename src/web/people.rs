@@ -9,13 +9,16 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::called;
+use super::audit::audited;
 use super::extract::{RoomOwner, RoomViewer};
 use super::form::{Input, Payload};
 use super::invites::may_invite;
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
-use crate::domain::{Mentions, Role, RoomId, Timestamp, User, UserId, Username};
+use crate::domain::{
+    Act, AuditEntry, Mentions, Role, RoomId, Seq, Timestamp, User, UserId, Username,
+};
 use crate::error::AppError;
 use crate::state::AppState;
 use crate::store::{Freshness, Seen, StoreError};
@@ -241,6 +244,11 @@ impl Input for Addition {
     const RAW: Option<&'static str> = Some("username");
 }
 
+async fn add(app: &AppState, room: &RoomId, by: &User, user: &User) -> Result<Seq, StoreError> {
+    let entry = AuditEntry::new(Some(by), Act::AddToRoom).about(user);
+    audited(app, entry.in_room(room), app.store.add(room, by, user)).await
+}
+
 /// `POST /rooms/{room}/people`, by an owner: adds somebody to the room.
 pub(super) async fn create(
     State(app): State<AppState>,
@@ -250,7 +258,7 @@ pub(super) async fn create(
     Payload(sent): Payload<Addition>,
 ) -> Result<Response, AppError> {
     let added = match called(&app, &sent.username).await? {
-        Some(other) => match app.store.add(&room, &user, &other).await {
+        Some(other) => match add(&app, &room, &user, &other).await {
             Ok(seq) => Ok((other, seq)),
             Err(StoreError::Banned) => Err("They are kept out. Let them in again first."),
             Err(StoreError::TooManyRooms) => Err("They are in 1,000 rooms, which is the most."),

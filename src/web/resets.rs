@@ -9,12 +9,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::admin::Subject;
+use super::audit::audited;
 use super::client::ClientAddress;
 use super::form::{Input, Payload};
 use super::respond::{self, ResponseFormat};
 use crate::auth::password::NewPassword;
 use crate::config::Config;
-use crate::domain::{LinkSecret, Reset, Timestamp, UserId};
+use crate::domain::{Act, AuditEntry, LinkSecret, Reset, Timestamp, UserId};
 use crate::error::AppError;
 use crate::limits::{self, Limited};
 use crate::state::AppState;
@@ -53,7 +54,9 @@ pub(super) async fn create(
         user: other,
     }: Subject,
 ) -> Result<Response, AppError> {
-    let link = new_reset(&*app.store, &app.config, other.id).await?;
+    let entry = AuditEntry::new(Some(&user), Act::Reset).about(&other);
+    let making = new_reset(&*app.store, &app.config, other.id);
+    let link = audited(&app, entry, making).await?;
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let page = ResetLinkPage {

@@ -5,13 +5,17 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::audit::audited;
 use super::extract::{RoomOwner, RoomViewer};
 use super::form::{Input, Payload, flag, given};
 use super::respond::{self, ResponseFormat, done};
 use super::seen::Seeing;
-use crate::domain::{Access, Label, Posting, RoomId, RoomSettings, Setting, User};
+use crate::domain::{
+    Access, Act, AuditEntry, Label, Posting, RoomId, RoomSettings, Seq, Setting, User,
+};
 use crate::error::{AppError, Question};
 use crate::state::AppState;
+use crate::store::StoreError;
 use crate::views::{RoomForm, RoomSettingsPage};
 
 /// The settings as JSON.
@@ -165,7 +169,7 @@ pub(super) async fn update(
     }
     let mut seen = 0;
     for setting in settings {
-        match app.store.set(&room, &user, setting).await {
+        match set(&app, &room, &user, &now, setting).await {
             Ok(seq) => seen = seq.max(seen),
             Err(error) if format.is_html() => {
                 let error = AppError::from(error);
@@ -178,6 +182,24 @@ pub(super) async fn update(
     }
     let response = done(&Method::POST, format, &format!("/rooms/{room}"));
     Ok((seeing.having_shown(&room, seen), response).into_response())
+}
+
+/// Changes a setting; one that is so already is not noted.
+async fn set(
+    app: &AppState,
+    room: &RoomId,
+    by: &User,
+    now: &RoomSettings,
+    setting: Setting,
+) -> Result<Seq, StoreError> {
+    let is_new = now.with(&setting).is_some();
+    let entry = AuditEntry::new(Some(by), Act::SetRoom).in_room(room);
+    let entry = entry.with(setting.in_words());
+    let change = app.store.set(room, by, setting);
+    match is_new {
+        true => audited(app, entry, change).await,
+        false => change.await,
+    }
 }
 
 /// The question to an owner before a private room is opened.

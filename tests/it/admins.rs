@@ -28,6 +28,7 @@ on_both_stores!(
     a_closed_account_is_out,
     an_admin_who_may_sign_in_is_left,
     admins_find_people_and_sign_them_out,
+    what_admins_and_owners_do_is_noted,
 );
 
 async fn the_first_account_is_an_admins(backend: Backend) {
@@ -478,4 +479,169 @@ async fn admins_find_people_and_sign_them_out(backend: Backend) {
     posts(&admin, "/admin/people/admin/sign-out", &[]).await;
     assert_eq!(other.get("/rooms").await.status(), StatusCode::SEE_OTHER);
     assert_eq!(admin.get("/admin").await.status(), StatusCode::OK);
+}
+
+/// Invariant: whatever an admin or an owner does has an entry, and nothing else does.
+async fn what_admins_and_owners_do_is_noted(backend: Backend) {
+    let server = Server::start(backend).await;
+    let (admin, ana) = (server.person("admin").await, server.person("ana").await);
+    let ben = server.person("ben").await;
+    makes(&ana, &[("room", "den"), ("access", "private")]).await;
+    let tea = "/rooms/den";
+    posts(&ana, &format!("{tea}/people"), &[("username", "ben")]).await;
+    let said = ben.says("den", "something").await;
+    let own = ana.says("den", "mine").await;
+    for (who, path, form, entry) in [
+        (
+            &ana,
+            "/rooms/den/people/ben/role",
+            &[("role", "owner")][..],
+            "made ben owner of den",
+        ),
+        (
+            &ana,
+            "/rooms/den/people/ben/role",
+            &[("role", "member")],
+            "made ben member of den",
+        ),
+        (
+            &ana,
+            "/rooms/den/settings",
+            &[("topic", "a secret")],
+            "changed den: its topic",
+        ),
+        (
+            &ana,
+            "/rooms/den/settings",
+            &[("posting", "owners")],
+            "changed den: posting owners",
+        ),
+        (
+            &ana,
+            &format!("/rooms/den/messages/{said}/delete"),
+            &[],
+            &format!("deleted message {said} in den"),
+        ),
+        (
+            &ana,
+            "/rooms/den/people/ben/remove",
+            &[],
+            "removed ben from den",
+        ),
+        (
+            &ana,
+            "/rooms/den/people/ben/ban",
+            &[],
+            "keeps ben out of den",
+        ),
+        (
+            &ana,
+            "/rooms/den/people/ben/ban",
+            &[("on", "0")],
+            "lets ben into den again",
+        ),
+        (&ana, "/invites", &[("room", "den")], "made a link to den"),
+        (
+            &admin,
+            "/rooms/den/settings",
+            &[("archived", "1")],
+            "changed den: archived",
+        ),
+        (&admin, "/invites", &[], "made a link to this server"),
+        (
+            &admin,
+            "/admin/people/ben/role",
+            &[("role", "admin")],
+            "made ben admin",
+        ),
+        (
+            &admin,
+            "/admin/people/ben/reset",
+            &[],
+            "made a link to reset ben’s password",
+        ),
+        (
+            &admin,
+            "/admin/people/ben/sign-out",
+            &[],
+            "signed ben out everywhere",
+        ),
+        (
+            &admin,
+            "/admin/people/ben/deactivate",
+            &[],
+            "closed ben’s account",
+        ),
+        (
+            &admin,
+            "/admin/people/ben/deactivate",
+            &[("on", "0")],
+            "opened ben’s account",
+        ),
+        (
+            &admin,
+            "/admin/sign-up",
+            &[("sign_up", "invite")],
+            "chose who may sign up: invite",
+        ),
+    ] {
+        let status = posts(who, path, form).await;
+        assert!(status.is_success(), "{path}: {status}");
+        let log = admin.json("/admin/audit").await;
+        let last = &log["entries"][0];
+        assert_eq!(last["by"]["username"], who.name, "{path}");
+        let text = admin.get_as("text/plain", "/admin/audit").await;
+        let text = text.text().await.unwrap();
+        let line = text.lines().next().unwrap();
+        assert!(
+            line.ends_with(&format!("\t{}\t{entry}", who.name)),
+            "{line}"
+        );
+    }
+    let before = admin.get_as("text/plain", "/admin/audit").await;
+    let before = before.text().await.unwrap();
+    assert_eq!(before.lines().count(), 18);
+    assert_lacks(&before, "a secret");
+    // What is so already, what one does as anybody, and what is refused is no act.
+    posts(&ana, "/rooms/den/settings", &[("topic", "a secret")]).await;
+    posts(&ana, &format!("/rooms/den/messages/{own}/delete"), &[]).await;
+    posts(&ana, "/admin/sign-up", &[("sign_up", "open")]).await;
+    posts(&ana, "/rooms/den/leave", &[]).await;
+    ana.get("/admin/audit").await;
+    let after = admin.get_as("text/plain", "/admin/audit").await;
+    assert_eq!(after.text().await.unwrap(), before);
+    // Who is nobody's admin any more; and of an act that fails another entry says so.
+    posts(&admin, "/admin/people/ben/role", &[("role", "member")]).await;
+    let last = posts(&admin, "/admin/people/admin/role", &[("role", "member")]).await;
+    assert_eq!(last, StatusCode::CONFLICT);
+    let log = admin.json("/admin/audit").await;
+    assert_eq!(log["entries"][0]["failed"], true);
+    assert_eq!(log["entries"][1]["failed"], false);
+    let page = admin.get("/admin/audit").await.text().await.unwrap();
+    assert_contains(&page, "made admin member: it did not come to it");
+    let lines = admin.get_as("application/x-ndjson", "/admin/audit").await;
+    let lines = lines.text().await.unwrap();
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first, log["entries"][0]);
+    // From page to page, each once.
+    for _ in 0..200 {
+        posts(&admin, "/admin/people/ben/sign-out", &[]).await;
+    }
+    let mut seen = std::collections::HashSet::new();
+    let mut path = "/admin/audit".to_owned();
+    loop {
+        let page = admin.json(&path).await;
+        for entry in page["entries"].as_array().unwrap() {
+            assert!(seen.insert(entry["id"].as_str().unwrap().to_owned()));
+        }
+        match page["next"].as_str() {
+            Some(next) => path = format!("/admin/audit?before={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 221);
+    let wrong = admin
+        .get_as("application/json", "/admin/audit?before=x")
+        .await;
+    assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
 }

@@ -10,8 +10,8 @@ use unicode_security::GeneralSecurityProfile;
 
 use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
-    Access, AccountRole, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody, Nonce,
-    Posting, Reactions, Role, RoomId, Seq, SessionId, SignUpPolicy, UserId, Username,
+    Access, AccountRole, AuditId, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody,
+    Nonce, Posting, Reactions, Role, RoomId, Seq, SessionId, SignUpPolicy, UserId, Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -22,6 +22,12 @@ pub(in crate::store) const EPOCH_MAX: Epoch = MOMENT_MAX as u64 / 1_000;
 
 /// The longest address there is, in bytes (RFC 5321, 4.5.3.1).
 const EMAIL_BYTES_MAX: usize = 254;
+
+/// The last of the stages, which are the kinds of record in their order.
+const STAGE_OF_END: u8 = 9;
+
+/// The longest text of an entry in the audit log.
+const DETAIL_CHARS_MAX: usize = 200;
 
 /// The dearest password hash that is taken, some six times as dear as ours: of memory in KiB, of
 /// passes, of lanes. Each sign-in pays it.
@@ -54,10 +60,11 @@ impl Checker {
             Record::Membership { .. } => 2,
             Record::Ban { .. } => 3,
             Record::Session { .. } => 4,
-            Record::Room { .. } => 5,
-            Record::Event(_) => 6,
-            Record::User { .. } => 7,
-            Record::End(_) => 8,
+            Record::Audit { .. } => 5,
+            Record::Room { .. } => 6,
+            Record::Event(_) => 7,
+            Record::User { .. } => 8,
+            Record::End(_) => STAGE_OF_END,
         };
         ensure!(
             stage >= self.stage.max(2) || self.stage == 0,
@@ -129,6 +136,29 @@ impl Checker {
                 self.owes_user(user)?;
                 is_moment(*created_at)?;
                 is_moment(*expires_at)?;
+            }
+            // Whom and what it is about may be here no more.
+            Record::Audit {
+                id,
+                at,
+                by,
+                act,
+                user,
+                room,
+                detail,
+                failed: _,
+            } => {
+                is_written_like(id, &AuditId::parse(id)?)?;
+                self.follows(id.clone())?;
+                is_moment(*at)?;
+                for user in [by, user].into_iter().flatten() {
+                    is_written_like(user, &UserId::parse(user)?)?;
+                }
+                if let Some(room) = room {
+                    is_written_like(room, &RoomId::known(room)?)?;
+                }
+                let mut words = [Some(act), detail.as_ref()].into_iter().flatten();
+                ensure!(words.all(|word| are_words(word)), "its words are none");
             }
             Record::Room {
                 id,
@@ -207,7 +237,7 @@ impl Checker {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.stage == 8
+        self.stage == STAGE_OF_END
     }
 
     /// Records of a kind are sorted, so none comes twice.
@@ -372,6 +402,12 @@ fn is_name(name: &str) -> bool {
     let was_taken =
         (1..=Username::CHARS_MAX).contains(&name.chars().count()) && name.chars().all(is_plain);
     was_taken || Username::parse(name).is_ok_and(|parsed| parsed.as_str() == name)
+}
+
+/// Whether an act or its detail may be written so: words, ids and numbers.
+fn are_words(text: &str) -> bool {
+    let is_plain = |c: char| matches!(c, ' '..='~');
+    (1..=DETAIL_CHARS_MAX).contains(&text.len()) && text.chars().all(is_plain)
 }
 
 /// Whether an account may have this address: an earlier version may have taken more than this one.

@@ -61,6 +61,30 @@ pub enum Record {
         /// When it ends by itself.
         expires_at: i64,
     },
+    /// An entry of the audit log.
+    Audit {
+        /// Its id.
+        id: String,
+        /// When it was made.
+        at: i64,
+        /// By whom: an id. None of whoever runs the server.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        by: Option<String>,
+        /// What was done.
+        act: String,
+        /// The person whom it is about: an id.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        user: Option<String>,
+        /// The room that it is about.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        room: Option<String>,
+        /// The rest.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        detail: Option<String>,
+        /// Whether it did not come to it.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        failed: bool,
+    },
     /// A room.
     Room {
         /// Its id.
@@ -219,6 +243,8 @@ pub struct Counts {
     #[serde(default)]
     pub bans: u64,
     pub sessions: u64,
+    #[serde(default)]
+    pub audit: u64,
     pub rooms: u64,
     pub events: u64,
     pub users: u64,
@@ -231,6 +257,7 @@ impl Counts {
             Record::Ban { .. } => self.bans += 1,
             Record::Membership { .. } => self.memberships += 1,
             Record::Session { .. } => self.sessions += 1,
+            Record::Audit { .. } => self.audit += 1,
             Record::Room { .. } => self.rooms += 1,
             Record::Event(_) => self.events += 1,
             Record::User { .. } => self.users += 1,

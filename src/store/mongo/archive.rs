@@ -84,6 +84,20 @@ async fn export_from(
             expires_at: moment(&session, "expires_at")?,
         })?;
     }
+    let mut audit = all(&collections.audit, doc! {}, doc! { "_id": 1 }).await?;
+    while let Some(entry) = audit.try_next().await? {
+        let string = |key| entry.get_str(key).ok().map(str::to_owned);
+        exporter.put(&Record::Audit {
+            id: text(&entry, "_id")?,
+            at: moment(&entry, "at")?,
+            by: string("by"),
+            act: text(&entry, "act")?,
+            user: string("user"),
+            room: string("room"),
+            detail: string("detail"),
+            failed: entry.get_bool("failed").unwrap_or(false),
+        })?;
+    }
     let mut ids = Vec::new();
     let mut rooms = all(&collections.rooms, doc! {}, doc! { "_id": 1 }).await?;
     while let Some(room) = rooms.try_next().await? {
@@ -426,6 +440,22 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             doc! {
                 "_id": id, "user": user,
                 "created_at": at(created_at), "expires_at": at(expires_at),
+            },
+        ),
+        Record::Audit {
+            id,
+            at: moment,
+            by,
+            act,
+            user,
+            room,
+            detail,
+            failed,
+        } => (
+            &collections.audit,
+            doc! {
+                "_id": id, "at": at(moment), "by": by, "act": act, "user": user, "room": room,
+                "detail": detail, "failed": failed,
             },
         ),
         Record::Room {

@@ -9,6 +9,7 @@
 mod abandoned;
 mod accounts;
 pub mod archive;
+mod audit;
 mod batch_loader;
 mod change_stream;
 mod changes;

@@ -87,6 +87,18 @@ pub(super) fn export_from(
             })
         },
     )?;
+    put("SELECT * FROM audit ORDER BY id", &mut |row| {
+        Ok(Record::Audit {
+            id: row.get("id")?,
+            at: row.get("at")?,
+            by: row.get("by")?,
+            act: row.get("act")?,
+            user: row.get("user")?,
+            room: row.get("room")?,
+            detail: row.get("detail")?,
+            failed: row.get("failed")?,
+        })
+    })?;
     put("SELECT * FROM rooms ORDER BY id", &mut |row| {
         Ok(Record::Room {
             id: row.get("id")?,
@@ -254,6 +266,20 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
         } => insert(
             "INSERT INTO sessions (id, user, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
             params![id, user, created_at, expires_at],
+        ),
+        Record::Audit {
+            id,
+            at,
+            by,
+            act,
+            user,
+            room,
+            detail,
+            failed,
+        } => insert(
+            "INSERT INTO audit (id, at, by, act, user, room, detail, failed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![id, at, by, act, user, room, detail, failed],
         ),
         Record::Room {
             id,

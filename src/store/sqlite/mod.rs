@@ -6,6 +6,7 @@
 
 mod accounts;
 pub mod archive;
+mod audit;
 pub mod backup;
 mod connection;
 mod epoch;

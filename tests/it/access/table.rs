@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 67] = [
+const TABLE: [Route; 68] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -183,6 +183,7 @@ const TABLE: [Route; 67] = [
         For::Admins,
         &[],
     ),
+    ("GET", "/admin/audit", For::Admins, &[]),
     (
         "POST",
         "/admin/sign-up",

@@ -1,4 +1,4 @@
--- Version 8: links by which people come here, who may sign up, and accounts that may not sign in.
+-- Version 8: links by which people come here, who may sign up, accounts that may not sign in, an audit log.
 
 CREATE TABLE invites (
     id          TEXT PRIMARY KEY,
@@ -20,3 +20,16 @@ CREATE TABLE choices (
 ) STRICT, WITHOUT ROWID;
 
 ALTER TABLE users ADD COLUMN deactivated_at INTEGER;
+
+-- The acts of admins and owners, and of whoever runs the server (by nobody). Ids grow with time. An entry may be
+-- about somebody who is here no more.
+CREATE TABLE audit (
+    id     TEXT PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    by     TEXT,
+    act    TEXT NOT NULL,
+    user   TEXT,
+    room   TEXT,
+    detail TEXT,
+    failed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

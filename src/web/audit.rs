@@ -1,0 +1,87 @@
+//! The audit log: acts are noted in it, and admins read it.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::extract::Admin;
+use super::query::Query;
+use super::respond::{self, ResponseFormat};
+use crate::domain::{AuditEntry, AuditId, Invalid};
+use crate::error::AppError;
+use crate::json;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::views::AuditPage;
+
+/// How many entries a page has.
+const LISTED: usize = 200;
+
+/// Does something, after it was noted: nothing is done without an entry. Where it fails another entry says so.
+pub(super) async fn audited<T, E: From<StoreError>>(
+    app: &AppState,
+    entry: AuditEntry,
+    act: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    app.store.add_audit(&entry).await?;
+    let done = act.await;
+    if done.is_err() {
+        // It may fail for the same reason.
+        let _ = app.store.add_audit(&entry.failed()).await;
+    }
+    done
+}
+
+/// The entries as JSON.
+#[derive(Serialize)]
+struct Shape<'a> {
+    entries: &'a [AuditEntry],
+    /// The value of `before` that goes on from there; null at the end.
+    next: Option<AuditId>,
+}
+
+/// `GET /admin/audit?before=`: the newest entries first.
+pub(super) async fn index(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    Admin(user): Admin,
+    query: Query,
+) -> Result<Response, AppError> {
+    let before = query.find("before").filter(|before| !before.is_empty());
+    let before = before.map(AuditId::parse).transpose();
+    let before = before.map_err(|_| Invalid("before is the id of an entry."))?;
+    let mut entries = app.store.audit(before, LISTED + 1).await?;
+    let has_more = entries.len() > LISTED;
+    entries.truncate(LISTED);
+    let next = entries.last().filter(|_| has_more).map(|last| last.id);
+    let next_path = next.map(|next| format!("/admin/audit?before={next}"));
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
+            let page = AuditPage {
+                user: &user,
+                entries: &entries,
+                next: next_path,
+            };
+            respond::html(StatusCode::OK, &page)
+        }
+        ResponseFormat::Json => {
+            let entries = &entries;
+            respond::json(StatusCode::OK, &Shape { entries, next })
+        }
+        ResponseFormat::Ndjson => {
+            let lines = entries.iter().map(|entry| json::to_string(entry) + "\n");
+            let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
+            let lines = (content_type, lines.collect::<String>()).into_response();
+            respond::with_next(lines, next_path.as_deref())
+        }
+        ResponseFormat::Text => {
+            let line = |entry: &AuditEntry| {
+                let by = entry.by.as_ref().map_or("-", |by| by.username.as_str());
+                format!("{}\t{by}\t{}\n", entry.at, entry.says())
+            };
+            let text = respond::text(StatusCode::OK, entries.iter().map(line).collect());
+            respond::with_next(text, next_path.as_deref())
+        }
+    })
+}
