@@ -1,5 +1,4 @@
-//! The commands besides `serve`: exporting and importing a store, copying it and putting it back, and who is an
-//! admin.
+//! The commands that move a store: exporting and importing it, copying it and putting it back.
 
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::path::Path;
@@ -8,14 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::config::{Config, absolute};
-use crate::domain::{AccountRole, Login};
 use crate::files::{Part, is_new};
 use crate::store::archive::{Counts, Exporter, Importer};
 #[cfg(feature = "mongodb")]
 use crate::store::mongo;
 use crate::store::sqlite;
-use crate::store::{Store, StoreError};
-use crate::web::new_reset;
 
 /// `parlor export`: everything as lines of JSON, to a new file that only this user may read, or to
 /// standard output.
@@ -128,70 +124,6 @@ pub fn restore(config: &Config, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many users are read at a time.
-const USERS_AT_ONCE: usize = 1_000;
-
-/// `parlor user list`: everybody’s name and role, a line each, by name.
-///
-/// # Errors
-///
-/// One line for whoever called: the store or the output fails.
-pub async fn list_users(store: &dyn Store, as_json: bool) -> anyhow::Result<()> {
-    let mut output = io::stdout();
-    let mut after = String::new();
-    loop {
-        let accounts = store.accounts(String::new(), after, USERS_AT_ONCE).await?;
-        let Some(last) = accounts.last() else {
-            return Ok(());
-        };
-        after = last.user.username.key();
-        for account in &accounts {
-            let (name, role) = (&account.user.username, account.role);
-            let line = match as_json {
-                true => serde_json::json!({ "username": name, "role": role }).to_string(),
-                false => format!("{}\t{}", name.as_str(), role.as_str()),
-            };
-            writeln!(output, "{line}").context("cannot write the list")?;
-        }
-    }
-}
-
-/// `parlor user promote` and `demote`.
-///
-/// # Errors
-///
-/// One line for whoever called: there is no such user, or no other admin.
-pub async fn set_role(store: &dyn Store, name: &str, role: AccountRole) -> anyhow::Result<()> {
-    let account = store.find_account(&Login::named(name)).await?;
-    let account = account.with_context(|| format!("nobody is called {name}"))?;
-    match store.set_account_role(account.user.id, role).await {
-        Ok(()) => {}
-        Err(StoreError::LastAdmin) => {
-            anyhow::bail!("there would be no admin: promote another first")
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let name = account.user.username.as_str();
-    match role {
-        AccountRole::Admin => say(&format!("{name} is an admin now")),
-        AccountRole::Member => say(&format!("{name} is a member now")),
-    }
-    Ok(())
-}
-
-/// `parlor user reset`: a link by which somebody chooses another password, on standard output.
-///
-/// # Errors
-///
-/// One line for whoever called: there is no such user, or the store fails.
-pub async fn reset(store: &dyn Store, config: &Config, name: &str) -> anyhow::Result<()> {
-    let account = store.find_account(&Login::named(name)).await?;
-    let account = account.with_context(|| format!("nobody is called {name}"))?;
-    let link = new_reset(store, config, account.user.id).await?;
-    writeln!(io::stdout(), "{link}").context("cannot write the link")?;
-    Ok(())
-}
-
 fn ensure_embedded(config: &Config) -> anyhow::Result<()> {
     ensure!(
         config.mongodb_uri.is_none(),
@@ -199,6 +131,19 @@ fn ensure_embedded(config: &Config) -> anyhow::Result<()> {
          parlor export and parlor import"
     );
     Ok(())
+}
+
+/// Prints what a command is for.
+///
+/// # Errors
+///
+/// One line for whoever called: the output is gone.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = io::stdout();
+    let printed = output.write_all(text.as_bytes());
+    printed
+        .and_then(|()| output.flush())
+        .context("cannot write the output")
 }
 
 /// The most characters of one line: a file may be what is quoted.

@@ -15,6 +15,7 @@
 //! - [`logging`]: the log, which nothing waits for;
 //! - [`metrics`]: what can be watched from outside;
 //! - [`commands`]: moving a store, copying it and putting it back;
+//! - [`operator`]: what whoever runs a server asks of it;
 //! - [`files`], [`fnv`], [`lasting`], [`signals`]: private files, a hash, threads that come back, asked to end.
 //!
 //! Arrows point one way: `web` → `auth`, `views`, `live`, `store` → `domain`. The one exception:
@@ -38,6 +39,7 @@ pub mod logging;
 pub mod markup;
 pub mod metrics;
 pub mod noted_sessions;
+pub mod operator;
 pub mod server;
 pub mod signals;
 pub mod state;

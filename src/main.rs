@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use parlor::auth::password::Hasher;
 use parlor::auth::token::{Keys, kept_secret};
 use parlor::cluster::Cluster;
 use parlor::commands;
 use parlor::config::{Config, DotEnv, Secret, absolute};
-use parlor::domain::AccountRole;
 use parlor::files::give_up_parts;
 use parlor::in_flight::InFlight;
 use parlor::limits::Limits;
@@ -20,6 +19,8 @@ use parlor::live::{HubBuilder, Renderer};
 use parlor::logging;
 use parlor::metrics::Metrics;
 use parlor::noted_sessions::NotedSessions;
+use parlor::operator::socket::{self, OperatorSocket};
+use parlor::operator::{Operator, OperatorCommand};
 use parlor::server;
 use parlor::signals::Stop;
 use parlor::state::{AppState, Services};
@@ -49,6 +50,9 @@ const KNOWN_BEYOND_SESSION: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 #[derive(Parser)]
 #[command(name = "parlor", version)]
 struct Arguments {
+    /// Of user, invite and room: print JSON, a line for each thing
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -72,11 +76,8 @@ enum Command {
     /// server may be running
     #[command(alias = "went-back")]
     NewEpoch,
-    /// List people, or change what one may do; with the embedded database no server may be running
-    User {
-        #[command(subcommand)]
-        act: UserAct,
-    },
+    #[command(flatten)]
+    Operator(OperatorCommand),
     /// Copy the embedded database to a new file; a server may be running
     Backup {
         /// The file to make
@@ -86,31 +87,6 @@ enum Command {
     Restore {
         /// The file that a backup made
         file: PathBuf,
-    },
-}
-
-#[derive(Subcommand)]
-enum UserAct {
-    /// Print everybody’s name and role
-    List {
-        /// A line of JSON for each
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print a link by which somebody chooses another password, good once and for a day
-    Reset {
-        /// Their name
-        name: String,
-    },
-    /// Make somebody an admin
-    Promote {
-        /// Their name
-        name: String,
-    },
-    /// Make an admin a member
-    Demote {
-        /// Their name
-        name: String,
     },
 }
 
@@ -147,7 +123,8 @@ async fn run() -> anyhow::Result<ExitCode> {
     // On a thread that may be kept waiting, by a large file or by standard input, while this one
     // listens.
     let runtime = Handle::current();
-    let performing = spawn_blocking(move || runtime.block_on(perform(command, &config)));
+    let as_json = arguments.json;
+    let performing = spawn_blocking(move || runtime.block_on(perform(command, as_json, &config)));
     tokio::select! {
         performed = performing => {
             performed.context("a bug")??;
@@ -162,10 +139,13 @@ async fn run() -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn perform(command: Command, config: &Config) -> anyhow::Result<()> {
+async fn perform(command: Command, as_json: bool, config: &Config) -> anyhow::Result<()> {
+    if as_json && !matches!(command, Command::Operator(_)) {
+        bail!("--json is for user, invite and room");
+    }
     match command {
         Command::Serve => Ok(()),
-        Command::User { act } => users(config, act).await,
+        Command::Operator(command) => operate(command, as_json, config).await,
         Command::Export { file } => commands::export(config, file.as_deref()).await,
         Command::Import { new_epoch } => commands::import(config, new_epoch).await,
         Command::NewEpoch => commands::new_epoch(config).await,
@@ -174,22 +154,36 @@ async fn perform(command: Command, config: &Config) -> anyhow::Result<()> {
     }
 }
 
-async fn users(config: &Config, act: UserAct) -> anyhow::Result<()> {
-    let metrics = Metrics::default();
-    let renderer = Renderer {
-        row: views::event_row,
-        roster: views::here,
+/// Asks the running server, or, where there is none or it has its database to share, does it here.
+async fn operate(command: OperatorCommand, as_json: bool, config: &Config) -> anyhow::Result<()> {
+    let asked = match config.mongodb_uri {
+        Some(_) => None,
+        None => socket::ask(&config.data_dir, &command, as_json)?,
     };
-    let nobody_hears = HubBuilder::new(1, &metrics, renderer);
-    let (store, _) = open_store(config, &nobody_hears, &metrics).await?;
-    let done = match act {
-        UserAct::List { json } => commands::list_users(&*store, json).await,
-        UserAct::Reset { name } => commands::reset(&*store, config, &name).await,
-        UserAct::Promote { name } => commands::set_role(&*store, &name, AccountRole::Admin).await,
-        UserAct::Demote { name } => commands::set_role(&*store, &name, AccountRole::Member).await,
+    let outcome = match asked {
+        Some(outcome) => outcome,
+        None => {
+            let metrics = Metrics::default();
+            let renderer = Renderer {
+                row: views::event_row,
+                roster: views::here,
+            };
+            let nobody_hears = HubBuilder::new(1, &metrics, renderer);
+            let (store, _) = open_store(config, &nobody_hears, &metrics).await?;
+            let operator = Operator {
+                store: &*store,
+                config,
+                hasher: &Hasher::start()?,
+                as_json,
+            };
+            let done = operator.perform(command).await;
+            store.shutdown().await?;
+            done?
+        }
     };
-    store.shutdown().await?;
-    done
+    commands::print(&outcome.output)?;
+    outcome.said.iter().for_each(|said| commands::say(said));
+    Ok(())
 }
 
 async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
@@ -243,7 +237,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
             keys.first_invite()
         ));
     }
-    let app = parlor::app(AppState::new(Services {
+    let state = AppState::new(Services {
         keys,
         hasher: Hasher::start()?,
         limits: Limits::new(
@@ -257,7 +251,12 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
         in_flight: InFlight::new(config.requests_per_user),
         store: Arc::clone(&store),
         config: config.clone(),
-    }));
+    });
+    let operator = match config.mongodb_uri {
+        Some(_) => None,
+        None => operator_socket(&config, state.clone()),
+    };
+    let app = parlor::app(state);
 
     let data = match &config.mongodb_uri {
         Some(_) => "MongoDB (MONGODB_URI)".to_owned(),
@@ -273,6 +272,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
         stop.heard().await;
     };
     server::serve(listener, app, &hub, capacity, stop).await?;
+    drop(operator);
     match timeout(SHUTDOWN_MAX, store.shutdown()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(?error, "the store was not left in order"),
@@ -280,6 +280,18 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
     }
     tracing::info!("parlor is down");
     Ok(())
+}
+
+/// The socket for the command line. A server does without.
+fn operator_socket(config: &Config, state: AppState) -> Option<OperatorSocket> {
+    let serving = socket::serve(&config.data_dir, state);
+    let warn = |error| {
+        tracing::warn!(
+            ?error,
+            "parlor user, invite and room cannot reach this server"
+        )
+    };
+    serving.map_err(warn).ok()
 }
 
 #[cfg_attr(not(feature = "mongodb"), expect(unused_variables))]

@@ -43,7 +43,7 @@ pub use new_event::{NewEvent, NewKind, Nonce};
 pub use reaction::{Emoji, Reaction, ReactionKind, Reactions};
 pub use reset::Reset;
 pub use role::{Person, Role};
-pub use room::{OpenRoom, RoomId, RoomSummary};
+pub use room::{ListedRoom, RoomId, RoomSummary};
 pub use room_settings::{Access, Label, Posting, RoomSettings, Setting, id_from_name};
 pub use roster::Roster;
 pub use session::{PasswordChange, SeenSession, Session, SignIn};

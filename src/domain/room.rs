@@ -120,9 +120,9 @@ impl RoomSummary {
     }
 }
 
-/// A room that everybody may enter, as the lobby offers it.
+/// A room as lists for those who are not in it have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenRoom {
+pub struct ListedRoom {
     /// The room.
     pub room: RoomId,
     /// Its name and its topic.
@@ -131,7 +131,7 @@ pub struct OpenRoom {
     pub people: u64,
 }
 
-impl OpenRoom {
+impl ListedRoom {
     /// Whether its id, its name or its topic has a word, which is in lower case.
     pub fn has(&self, word: &str) -> bool {
         let labels = [&self.settings.name, &self.settings.topic];

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Freshness, StoreError};
 use crate::domain::{
-    Label, OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, Timestamp, User,
+    Label, ListedRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, Timestamp, User,
 };
 
 /// So many open rooms are offered.
@@ -31,7 +31,16 @@ pub trait Rooms: Send + Sync {
 
     /// The open rooms that are not archived and have people in them, by name: the first two thousand, as they were
     /// two seconds ago, or later.
-    async fn open_rooms(&self) -> Result<Arc<[OpenRoom]>, StoreError>;
+    async fn open_rooms(&self) -> Result<Arc<[ListedRoom]>, StoreError>;
+
+    /// The rooms that have a word, which is in lower case, in their id, name or topic, by id: at most `limit` of those
+    /// after this one. No conversations.
+    async fn all_rooms(
+        &self,
+        word: String,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<ListedRoom>, StoreError>;
 
     /// The rooms `user` is a member of, those with the newest message first.
     async fn rooms_of(
@@ -52,7 +61,7 @@ pub(super) fn newest_first(rooms: &mut [RoomSummary]) {
 }
 
 /// In the order of their names.
-pub(super) fn by_name(mut rooms: Vec<OpenRoom>) -> Arc<[OpenRoom]> {
+pub(super) fn by_name(mut rooms: Vec<ListedRoom>) -> Arc<[ListedRoom]> {
     rooms.sort_by_cached_key(|open| {
         let name = open.settings.name.as_ref().map(Label::as_str);
         name.unwrap_or(open.room.as_str()).to_lowercase()

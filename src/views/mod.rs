@@ -22,7 +22,7 @@ use askama::Template;
 
 use crate::assets;
 use crate::domain::{
-    Access, Event, EventId, Mentions, OpenRoom, RoomId, RoomSettings, RoomSummary, Roster, User,
+    Access, Event, EventId, ListedRoom, Mentions, RoomId, RoomSettings, RoomSummary, Roster, User,
     UserId, characters,
 };
 use crate::markup::{self, Mark, Part};
@@ -146,7 +146,7 @@ pub struct LobbyPage<'a> {
     /// How many unread mentions there are in all of them.
     pub mentions: usize,
     /// Open rooms to enter.
-    pub open: &'a [OpenRoom],
+    pub open: &'a [ListedRoom],
     /// Whether there are more.
     pub has_more: bool,
     /// The word they were searched by.

@@ -197,7 +197,7 @@ pub(super) async fn sign_up(
 /// The fields as what they have to be, or what is wrong with them.
 fn parsed(sent: &SignUp) -> Result<(User, Email, NewPassword), FieldErrors> {
     match (
-        Username::parse(&sent.username).and_then(not_reserved),
+        new_name(&sent.username),
         Email::parse(&sent.email),
         NewPassword::parse(&sent.password),
     ) {
@@ -301,8 +301,13 @@ async fn admit(app: &AppState, invite: &str) -> Result<Option<Invite>, AppError>
     }
 }
 
-/// Nobody is called what stands for everybody.
-fn not_reserved(name: Username) -> Result<Username, Invalid> {
+/// A name for a new account: nobody is called what stands for everybody.
+///
+/// # Errors
+///
+/// [`Invalid`] also when it breaks a rule of names.
+pub fn new_name(raw: &str) -> Result<Username, Invalid> {
+    let name = Username::parse(raw)?;
     let room = Username::parse(Mentions::ROOM)?;
     match name.key() == room.key() || name.shape() == room.shape() {
         true => Err(Invalid(

@@ -1,6 +1,7 @@
 //! Invitations: making links, listing them, and taking them back.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
@@ -12,6 +13,7 @@ use super::extract::{SignedIn, decides, is_admin, viewer_of};
 use super::form::{Input, Payload};
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
+use crate::config::Config;
 use crate::domain::{
     Access, Act, AuditEntry, Invalid, Invite, InviteId, LinkSecret, RoomId, Timestamp, User,
     UserId, Username,
@@ -19,7 +21,7 @@ use crate::domain::{
 use crate::error::{AppError, field_errors};
 use crate::limits::Limited;
 use crate::state::AppState;
-use crate::store::Relation;
+use crate::store::{Invites, Relation, StoreError};
 use crate::views::{InviteForm, InvitePage, InviteRow, Invited, InvitesPage, QrCode};
 
 /// How many of all links an admin is shown.
@@ -131,6 +133,33 @@ async fn title(app: &AppState, room: &RoomId) -> Result<String, AppError> {
     let settings = app.store.settings(room).await?.unwrap_or_default();
     // Of no conversation, so it is the same to all readers.
     Ok(settings.title(room, &UserId::new()).into_owned())
+}
+
+/// Makes an invitation with its link, which is known to nobody else: the store has its hash.
+///
+/// # Errors
+///
+/// When the store cannot keep it.
+pub async fn new_invite<S: Invites + ?Sized>(
+    store: &S,
+    config: &Config,
+    by: Option<&User>,
+    room: Option<RoomId>,
+    uses: u32,
+    lasts: Duration,
+) -> Result<(Invite, String), StoreError> {
+    let (secret, created_at) = (LinkSecret::new(), Timestamp::now());
+    let invite = Invite {
+        id: InviteId::new(),
+        secret_hash: secret.own_hash(),
+        by: by.cloned(),
+        room,
+        uses_left: uses,
+        created_at,
+        expires_at: created_at.after(lasts),
+    };
+    store.add_invite(invite.clone()).await?;
+    Ok((invite, format!("{}/join/{secret}", config.public_url)))
 }
 
 /// `GET /invites`: one's own, and those of others where one is an admin.
@@ -275,23 +304,9 @@ pub(super) async fn create(
     if own.len() >= Invite::PER_USER_MAX {
         return Err(Invalid("You have 100 links that are good. Take some back first.").into());
     }
-    let secret = LinkSecret::new();
-    let created_at = Timestamp::now();
-    let invite = Invite {
-        id: InviteId::new(),
-        secret_hash: secret.own_hash(),
-        by: Some(user.clone()),
-        room,
-        uses_left: uses,
-        created_at,
-        expires_at: created_at.after(lasts),
-    };
-    let entry = to_room(
-        AuditEntry::new(Some(&user), Act::Invite),
-        invite.room.as_ref(),
-    );
-    audited(&app, entry, app.store.add_invite(invite.clone())).await?;
-    let link = format!("{}/join/{secret}", app.config.public_url);
+    let entry = to_room(AuditEntry::new(Some(&user), Act::Invite), room.as_ref());
+    let making = new_invite(&*app.store, &app.config, Some(&user), room, uses, lasts);
+    let (invite, link) = audited(&app, entry, making).await?;
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let room = match &invite.room {

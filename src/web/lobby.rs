@@ -15,7 +15,7 @@ use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
 use super::room_labels::RoomLabels;
 use super::seen::Seeing;
-use crate::domain::{Event, Label, OpenRoom, RoomId, RoomSummary, Seq, User};
+use crate::domain::{Event, Label, ListedRoom, RoomId, RoomSummary, Seq, User};
 use crate::error::AppError;
 use crate::fnv::fnv1a;
 use crate::live::text_line;
@@ -57,7 +57,7 @@ struct Open<'a> {
     people: u64,
 }
 
-fn open_room(open: &OpenRoom) -> Open<'_> {
+fn open_room(open: &ListedRoom) -> Open<'_> {
     Open {
         room: &open.room,
         name: open.settings.name.as_ref(),
@@ -289,7 +289,7 @@ async fn open_rooms(
     rooms: &[RoomSummary],
     word: &str,
     limit: usize,
-) -> Result<Vec<OpenRoom>, AppError> {
+) -> Result<Vec<ListedRoom>, AppError> {
     let open = app.store.open_rooms().await?;
     let own: HashSet<&RoomId> = rooms.iter().map(|room| &room.room).collect();
     let word = word.trim().to_lowercase();

@@ -58,8 +58,10 @@ use tower_http::timeout::TimeoutLayer;
 use crate::error::AppError;
 use crate::state::AppState;
 
+pub use accounts::new_name;
 pub use client::Peer;
 pub use handoff::{HandedOff, HandoffSupported, OpenStream};
+pub use invites::new_invite;
 pub use resets::new_reset;
 
 /// The most bytes a request's body has: a message of 4,000 characters of four bytes, each byte

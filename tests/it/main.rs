@@ -52,6 +52,7 @@ mod messages;
 mod migrations;
 mod node_caches;
 mod nodes;
+mod operator;
 mod pages;
 mod process;
 mod proxies;

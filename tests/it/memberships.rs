@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parlor::domain::{
-    Access, Event, EventKind, Label, OpenRoom, Role, RoomId, RoomSettings, Seq, Setting, User,
+    Access, Event, EventKind, Label, ListedRoom, Role, RoomId, RoomSettings, Seq, Setting, User,
 };
 use parlor::store::{Freshness, Relation, Store, StoreError};
 use tokio::task::JoinSet;
@@ -322,7 +322,7 @@ async fn open_rooms_are_found_by_a_word(backend: Backend) {
     store.join(&room("tea"), &ben, None).await.unwrap();
     let shown = async || {
         let open = store.open_rooms().await.unwrap();
-        let shown = |open: &OpenRoom| format!("{} {}", open.room, open.people);
+        let shown = |open: &ListedRoom| format!("{} {}", open.room, open.people);
         open.iter().map(shown).collect::<Vec<_>>()
     };
     assert_eq!(shown().await, ["tea 2", "coffee 1"]);

@@ -26,7 +26,7 @@ use lru::LruCache;
 use self::rooms::{CachedRoom, Member, PAGE_BYTES_MAX, UserRooms};
 pub(super) use self::rooms::{LogEnd, Membership, NEWEST_MAX};
 use crate::domain::{
-    Event, EventKind, OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Session, SessionId,
+    Event, EventKind, ListedRoom, RoomId, RoomSettings, RoomSummary, Seq, Session, SessionId,
     Timestamp, User, UserId,
 };
 use crate::store::{Change, History};
@@ -83,7 +83,7 @@ struct State {
     /// The rooms whose newest page is kept.
     pages: LruCache<RoomId, Arc<CachedRoom>>,
     /// The open rooms, which every lobby offers.
-    open_rooms: Option<Arc<[OpenRoom]>>,
+    open_rooms: Option<Arc<[ListedRoom]>>,
     hasher: RandomState,
     changes: Changes,
     /// How often everything was forgotten.
@@ -286,11 +286,11 @@ impl ReadCache {
     }
 
     /// The open rooms; `None` when they must be read.
-    pub(super) fn open_rooms(&self) -> Option<Arc<[OpenRoom]>> {
+    pub(super) fn open_rooms(&self) -> Option<Arc<[ListedRoom]>> {
         self.state().open_rooms.clone()
     }
 
-    pub(super) fn keep_open_rooms(&self, token: &ReadToken, rooms: &Arc<[OpenRoom]>) {
+    pub(super) fn keep_open_rooms(&self, token: &ReadToken, rooms: &Arc<[ListedRoom]>) {
         let mut state = self.state();
         if state.is_current(token, &OPEN_ROOMS) {
             state.open_rooms = Some(Arc::clone(rooms));

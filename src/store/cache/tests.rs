@@ -269,7 +269,7 @@ fn who_has_left_is_forgotten_also_where_the_log_is_known_to_have_it() {
 #[test]
 fn open_rooms_that_were_read_while_somebody_entered_are_read_again() {
     let cache = ReadCache::default();
-    let rooms: Arc<[OpenRoom]> = Arc::new([]);
+    let rooms: Arc<[ListedRoom]> = Arc::new([]);
     cache.keep_open_rooms(&cache.token(), &rooms);
     assert!(cache.open_rooms().is_some());
     cache.apply(&Durable::Change(Change::Entered(UserId::new())));

@@ -18,7 +18,7 @@ use super::settings::settings;
 use super::task::in_task;
 use super::{MongoStore, event_document, log_ends, mentions};
 use crate::domain::{
-    Access, Author, MembershipId, NewEvent, NewKind, Nonce, OpenRoom, RoomId, RoomSettings,
+    Access, Author, ListedRoom, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSettings,
     RoomSummary, Seq, Setting, User, UserId,
 };
 use crate::store::cache::{CachedList, Durable, LogEnd, Membership, ReadCache};
@@ -215,8 +215,8 @@ async fn finish_set(
 
 const OPEN: &str = "list open rooms";
 
-async fn open_rooms(collections: &Collections) -> Result<Arc<[OpenRoom]>, StoreError> {
-    let mut rooms: Vec<OpenRoom> = Vec::new();
+async fn open_rooms(collections: &Collections) -> Result<Arc<[ListedRoom]>, StoreError> {
+    let mut rooms: Vec<ListedRoom> = Vec::new();
     let mut after = String::new();
     // Once, unless many of them are empty.
     loop {
@@ -259,12 +259,70 @@ async fn open_after(
     found.await?.iter().map(room).collect()
 }
 
+const ALL: &str = "list all rooms";
+
+async fn all_rooms(
+    collections: &Collections,
+    word: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<ListedRoom>, StoreError> {
+    let later = doc! { "_id": { "$gt": after }, "access": { "$ne": Access::Direct.as_str() } };
+    let found = retry(ALL, || async {
+        let rooms = collections.rooms.find(later.clone());
+        let mut rooms = rooms.sort(doc! { "_id": 1 }).await?;
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(room) = rooms.try_next().await?
+        {
+            let Some(id) = room
+                .get_str("_id")
+                .ok()
+                .and_then(|id| RoomId::known(id).ok())
+            else {
+                continue;
+            };
+            let listed = ListedRoom {
+                room: id,
+                settings: settings_from(&room),
+                people: 0,
+            };
+            if listed.has(word) {
+                found.push(listed);
+            }
+        }
+        Ok(found)
+    });
+    let mut rooms = found.await?;
+    let people = count_people(collections, rooms.iter().map(|room| &room.room)).await?;
+    for room in &mut rooms {
+        room.people = people.get(&room.room).copied().unwrap_or(0);
+    }
+    Ok(rooms)
+}
+
 /// Those with people in them: where nobody is, there is nobody to meet.
 async fn with_people(
     collections: &Collections,
     rooms: Vec<(RoomId, RoomSettings)>,
-) -> Result<Vec<OpenRoom>, StoreError> {
-    let ids: Vec<&str> = rooms.iter().map(|(room, _)| room.as_str()).collect();
+) -> Result<Vec<ListedRoom>, StoreError> {
+    let people = count_people(collections, rooms.iter().map(|(room, _)| room)).await?;
+    let open = rooms.into_iter().filter_map(|(room, settings)| {
+        Some(ListedRoom {
+            people: people.get(&room).copied()?,
+            room,
+            settings,
+        })
+    });
+    Ok(open.collect())
+}
+
+/// The number of people in each of these rooms where there are any.
+async fn count_people(
+    collections: &Collections,
+    rooms: impl Iterator<Item = &RoomId>,
+) -> Result<HashMap<RoomId, u64>, StoreError> {
+    let ids: Vec<&str> = rooms.map(RoomId::as_str).collect();
     let pipeline = [
         doc! { "$match": of_members(doc! { "room": { "$in": ids } }) },
         doc! { "$group": { "_id": "$room", "people": { "$sum": 1_i64 } } },
@@ -274,20 +332,11 @@ async fn with_people(
         counted.collect::<Result<Vec<Document>, _>>().await
     });
     let counted = counted.await?;
-    let people: HashMap<&str, u64> = { counted.iter() }
-        .filter_map(|counted| {
-            let people = counted.get_i64("people").ok()?.unsigned_abs();
-            Some((counted.get_str("_id").ok()?, people))
-        })
-        .collect();
-    let open = rooms.into_iter().filter_map(|(room, settings)| {
-        Some(OpenRoom {
-            people: people.get(room.as_str()).copied()?,
-            room,
-            settings,
-        })
+    let people = counted.iter().filter_map(|counted| {
+        let room = RoomId::known(counted.get_str("_id").ok()?).ok()?;
+        Some((room, counted.get_i64("people").ok()?.unsigned_abs()))
     });
-    Ok(open.collect())
+    Ok(people.collect())
 }
 
 /// Whether a list is new enough.
@@ -325,7 +374,7 @@ impl Rooms for MongoStore {
         .await
     }
 
-    async fn open_rooms(&self) -> Result<Arc<[OpenRoom]>, StoreError> {
+    async fn open_rooms(&self) -> Result<Arc<[ListedRoom]>, StoreError> {
         if let Some(kept) = self.trusted_cache().and_then(ReadCache::open_rooms) {
             return Ok(kept);
         }
@@ -333,6 +382,15 @@ impl Rooms for MongoStore {
         let rooms = open_rooms(&self.collections).await?;
         self.cache.keep_open_rooms(&token, &rooms);
         Ok(rooms)
+    }
+
+    async fn all_rooms(
+        &self,
+        word: String,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<ListedRoom>, StoreError> {
+        all_rooms(&self.collections, &word, &after, limit).await
     }
 
     async fn rooms_of(

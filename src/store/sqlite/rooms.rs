@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use super::event_row::room_from;
 use super::{SqliteStore, log, members, mentions, room_row};
 use crate::domain::{
-    Author, NewEvent, NewKind, OpenRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, User,
+    Author, ListedRoom, NewEvent, NewKind, RoomId, RoomSettings, RoomSummary, Seq, Setting, User,
     UserId,
 };
 use crate::store::cache::{CachedList, Durable, Membership};
@@ -99,7 +99,7 @@ fn set(
     Ok(log::append(connection, changes, room, event)?.event().seq)
 }
 
-fn open_rooms(connection: &Connection) -> rusqlite::Result<Arc<[OpenRoom]>> {
+fn open_rooms(connection: &Connection) -> rusqlite::Result<Arc<[ListedRoom]>> {
     let rooms = connection
         .prepare_cached(
             "SELECT * FROM rooms WHERE access = 'open' AND archived = 0
@@ -108,7 +108,7 @@ fn open_rooms(connection: &Connection) -> rusqlite::Result<Arc<[OpenRoom]>> {
         )?
         .query_map([OPEN_ROOMS_MAX as i64], |row| {
             let room = room_from(row, "id")?;
-            Ok(OpenRoom {
+            Ok(ListedRoom {
                 people: members::count_members(connection, &room)?,
                 settings: room_row::settings_from(row)?,
                 room,
@@ -116,6 +116,32 @@ fn open_rooms(connection: &Connection) -> rusqlite::Result<Arc<[OpenRoom]>> {
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(by_name(rooms))
+}
+
+fn all_rooms(
+    connection: &Connection,
+    word: &str,
+    after: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<ListedRoom>> {
+    let mut select = connection
+        .prepare_cached("SELECT * FROM rooms WHERE access != 'direct' AND id > ?1 ORDER BY id")?;
+    let mut rows = select.query([after])?;
+    let mut rooms = Vec::new();
+    while rooms.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let mut room = ListedRoom {
+            room: room_from(row, "id")?,
+            settings: room_row::settings_from(row)?,
+            people: 0,
+        };
+        if room.has(word) {
+            room.people = members::count_members(connection, &room.room)?;
+            rooms.push(room);
+        }
+    }
+    Ok(rooms)
 }
 
 #[async_trait]
@@ -145,7 +171,7 @@ impl Rooms for SqliteStore {
             .await
     }
 
-    async fn open_rooms(&self) -> Result<Arc<[OpenRoom]>, StoreError> {
+    async fn open_rooms(&self) -> Result<Arc<[ListedRoom]>, StoreError> {
         if let Some(kept) = self.cache.open_rooms() {
             return Ok(kept);
         }
@@ -153,6 +179,19 @@ impl Rooms for SqliteStore {
         let rooms = self.readers.read("list open rooms", open_rooms).await?;
         self.cache.keep_open_rooms(&token, &rooms);
         Ok(rooms)
+    }
+
+    async fn all_rooms(
+        &self,
+        word: String,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<ListedRoom>, StoreError> {
+        self.readers
+            .read("list all rooms", move |connection| {
+                all_rooms(connection, &word, &after, limit)
+            })
+            .await
     }
 
     async fn rooms_of(&self, user: &User, _: &Freshness) -> Result<Arc<[RoomSummary]>, StoreError> {
