@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -79,6 +79,22 @@ fn give(made: &File, like: &Metadata) -> io::Result<()> {
         return Ok(());
     }
     match fchown(made, Some(like.uid()), Some(like.gid())) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        given => given,
+    }
+}
+
+/// The same for what cannot be opened, like a socket: it goes to the owner of its folder. A link is not followed.
+///
+/// # Errors
+///
+/// The system's.
+pub fn give_to_folder(path: &Path) -> io::Result<()> {
+    let (ours, like) = (fs::symlink_metadata(path)?, fs::metadata(folder_of(path))?);
+    if (ours.uid(), ours.gid()) == (like.uid(), like.gid()) {
+        return Ok(());
+    }
+    match lchown(path, Some(like.uid()), Some(like.gid())) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         given => given,
     }

@@ -39,10 +39,12 @@ pub enum Act {
     SetRoom,
     /// Somebody else’s message was deleted: the detail is its number.
     DeleteMessage,
+    /// A room was deleted.
+    DeleteRoom,
 }
 
 impl Act {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::SetRole,
         Self::Reset,
         Self::Close,
@@ -59,6 +61,7 @@ impl Act {
         Self::SetRoomRole,
         Self::SetRoom,
         Self::DeleteMessage,
+        Self::DeleteRoom,
     ];
 
     /// The word for it.
@@ -80,6 +83,7 @@ impl Act {
             Self::SetRoomRole => "room-role",
             Self::SetRoom => "room-set",
             Self::DeleteMessage => "message-delete",
+            Self::DeleteRoom => "room-delete",
         }
     }
 
@@ -179,6 +183,7 @@ impl AuditEntry {
             Some(Act::Unban) => format!("lets {user} into {room} again"),
             Some(Act::SetRoomRole) => format!("made {user} {detail} of {room}"),
             Some(Act::SetRoom) => format!("changed {room}: {detail}"),
+            Some(Act::DeleteRoom) => format!("deleted {room}"),
             Some(Act::DeleteMessage) => format!("deleted message {detail} in {room}"),
             None => self.act.clone(),
         };

@@ -74,6 +74,7 @@ impl Shared {
             }
             Change::Entered(user) => self.waiters.wake_user(user),
             Change::SessionRevoked(session) => self.streams.end_session(session),
+            Change::RoomDeleted(room) => self.forget_room(&room),
             Change::Resync => self.resync.notify_one(),
             Change::Distrust => {
                 self.rooms().values().for_each(|room| room.forget());
@@ -109,6 +110,14 @@ impl Shared {
         if matches!(event.kind, EventKind::Left { .. }) {
             let _ = self.left.send((event.room.clone(), event.author.id));
         }
+    }
+
+    /// Ends the streams of a room that is no more, with what was kept for them.
+    fn forget_room(&self, id: &RoomId) {
+        let room = self.rooms().remove(id);
+        room.iter().for_each(|room| room.forget());
+        self.streams.end_room(id);
+        self.waiters.wake(id);
     }
 
     fn reaches(&self, room: &Arc<Room>, head: Seq) {

@@ -147,6 +147,13 @@ impl Streams {
         });
     }
 
+    /// Ends all streams of a room.
+    pub(super) fn end_room(&self, room: &RoomId) {
+        self.end_where(CloseReason::Removed, |_, handle| {
+            handle.room.as_ref() == Some(room)
+        });
+    }
+
     /// Ends all streams, and each that is opened from now on.
     pub fn shut_down(&self) {
         // Before the list is gone through: who opens one waits for the list and sees this then.

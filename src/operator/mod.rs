@@ -43,7 +43,7 @@ pub enum OperatorCommand {
         #[arg(long)]
         room: Option<String>,
     },
-    /// List rooms, or archive one
+    /// List rooms, archive or delete one
     Room {
         /// What is done.
         #[command(subcommand)]
@@ -108,6 +108,14 @@ pub enum RoomCommand {
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
     },
+    /// Delete a room with all that was written there
+    Delete {
+        /// Its id
+        room: String,
+        /// Its id once more, to say that you mean it
+        #[arg(long, value_name = "ROOM")]
+        confirm: String,
+    },
     /// Take a room out of the archive
     Reopen {
         /// Its id
@@ -155,6 +163,7 @@ impl Operator<'_> {
             OperatorCommand::Room { act } => match act {
                 RoomCommand::List => self.list_rooms().await,
                 RoomCommand::Archive { room, by } => self.archive(&room, by, true).await,
+                RoomCommand::Delete { room, confirm } => self.delete_room(&room, &confirm).await,
                 RoomCommand::Reopen { room, by } => self.archive(&room, by, false).await,
             },
         }
@@ -411,6 +420,18 @@ impl Operator<'_> {
             false => format!("{room} is out of the archive"),
         };
         Ok(self.done(said, json!({ "room": room, "archived": is_on })))
+    }
+
+    async fn delete_room(&self, room: &str, confirm: &str) -> anyhow::Result<Outcome> {
+        let room = self.room(room).await?;
+        if RoomId::parse(confirm).ok().as_ref() != Some(&room) {
+            bail!("nothing was deleted: --confirm takes the room’s id, {room}");
+        }
+        self.note(AuditEntry::new(None, Act::DeleteRoom).in_room(&room))
+            .await?;
+        self.store.delete_room(&room).await?;
+        let said = format!("{room} is gone, with all that was written there");
+        Ok(self.done(said, json!({ "room": room, "deleted": true })))
     }
 
     /// The admin of this name, or the first.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{Operator, OperatorCommand, Outcome};
+use crate::files::give_to_folder;
 use crate::lasting;
 use crate::state::AppState;
 use crate::store::deadline::with_db_deadline;
@@ -62,6 +63,7 @@ pub fn serve(dir: &Path, app: AppState) -> io::Result<OperatorSocket> {
     // Nobody else enters the directory, also before this.
     let listener = UnixListener::bind(&path)?;
     set_permissions(&path, Permissions::from_mode(0o600))?;
+    give_to_folder(&path)?;
     let runtime = Handle::current();
     lasting::thread("operator", move || {
         for connection in listener.incoming() {

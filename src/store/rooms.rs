@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+#[cfg(doc)]
+use super::Change;
 use super::{Freshness, StoreError};
 use crate::domain::{
     Label, ListedRoom, RoomId, RoomSettings, RoomSummary, Seq, Setting, Timestamp, User,
@@ -28,6 +30,11 @@ pub trait Rooms: Send + Sync {
     /// Gives a setting of a room that is there another value, and appends an event that says so; nothing
     /// where it is so already. How far one must see the room to see it is answered, 0 for nothing.
     async fn set(&self, room: &RoomId, by: &User, setting: Setting) -> Result<Seq, StoreError>;
+
+    /// Deletes a room that is no conversation: everybody in it is out, and all that was written there is gone.
+    /// [`Change::RoomDeleted`] follows, at once and when it is done. The id is nobody's from then on. `false` when
+    /// there is no such room.
+    async fn delete_room(&self, room: &RoomId) -> Result<bool, StoreError>;
 
     /// The open rooms that are not archived and have people in them, by name: the first two thousand, as they were
     /// two seconds ago, or later.

@@ -61,6 +61,8 @@ pub struct RoomSettingsPage<'a> {
     pub form: RoomForm<'a>,
     decides: bool,
     is_archived: bool,
+    /// What was typed to delete the room, and why that was not done.
+    pub not_deleted: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> RoomSettingsPage<'a> {
@@ -82,6 +84,7 @@ impl<'a> RoomSettingsPage<'a> {
             },
             decides,
             is_archived: settings.is_archived,
+            not_deleted: None,
         }
     }
 }

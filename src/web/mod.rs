@@ -33,6 +33,7 @@ mod reactions;
 mod read_markers;
 mod resets;
 mod respond;
+mod room_deletion;
 mod room_events;
 mod room_labels;
 mod room_settings;
@@ -136,6 +137,7 @@ pub fn app(state: AppState) -> Router {
                 .put(memberships::ban)
                 .delete(memberships::ban),
         )
+        .route("/rooms/{room}/delete", post(room_deletion::create))
         .route("/rooms/{room}/leave", post(memberships::leave))
         .route("/rooms/{room}/read", post(read_markers::create))
         .route("/rooms/{room}/typing", post(typing::create))

@@ -118,6 +118,44 @@ async fn who_has_left_is_out(backend: Backend) {
     );
 }
 
+/// The streams and the wait that somebody can have open in a room: the path of each, what it says, and its end.
+pub(crate) async fn opens_all_streams(
+    person: &Person,
+    room: &str,
+    ends: &mut JoinSet<(&'static str, String, Instant)>,
+) {
+    for (accept, path) in [
+        ("text/event-stream", "events?after=0"),
+        ("text/event-stream", "events?format=html&after=0"),
+        ("text/plain", "events?after=0"),
+        ("application/x-ndjson", "events?after=0"),
+        ("text/html", "live?after=0"),
+    ] {
+        let stream = person
+            .get_as(accept, &format!("/rooms/{room}/{path}"))
+            .await;
+        assert_eq!(stream.status(), StatusCode::OK, "{path}");
+        ends.spawn(async move {
+            let is_over = timeout(Duration::from_secs(20), stream.text()).await;
+            let said = is_over.unwrap_or_else(|_| panic!("{path} goes on"));
+            let said = said.unwrap();
+            if accept == "text/event-stream" {
+                assert_contains(&said, "event: removed\n");
+            }
+            (path, said, Instant::now())
+        });
+    }
+    let head = person.json(&format!("/rooms/{room}")).await["cursor"].clone();
+    let head = head.as_str().unwrap();
+    let poll = format!("/rooms/{room}/messages?after={head}&wait=25");
+    let person = person.clone();
+    ends.spawn(async move {
+        let answer = person.get_as("application/json", &poll).await;
+        let status = answer.status().to_string();
+        ("poll", status, Instant::now())
+    });
+}
+
 /// Invariant: within two seconds every stream and wait of a member who leaves is over, on every node; those
 /// of others go on.
 async fn every_stream_of_who_leaves_ends(backend: Backend) {
@@ -126,36 +164,8 @@ async fn every_stream_of_who_leaves_ends(backend: Backend) {
     let other = server.another_node_on(backend).await;
     let there = ana.at(&other.as_ref().unwrap_or(&server).base);
     let mut ends = JoinSet::new();
-    for person in [ana.clone(), there.clone()] {
-        for (accept, path) in [
-            ("text/event-stream", "/rooms/tea/events?after=0"),
-            ("text/event-stream", "/rooms/tea/events?format=html&after=0"),
-            ("text/plain", "/rooms/tea/events?after=0"),
-            ("application/x-ndjson", "/rooms/tea/events?after=0"),
-            ("text/html", "/rooms/tea/live?after=0"),
-        ] {
-            let stream = person.get_as(accept, path).await;
-            assert_eq!(stream.status(), StatusCode::OK, "{path}");
-            ends.spawn(async move {
-                let is_over = timeout(Duration::from_secs(20), stream.text()).await;
-                let said = is_over.unwrap_or_else(|_| panic!("{path} goes on"));
-                let said = said.unwrap();
-                if accept == "text/event-stream" {
-                    assert_contains(&said, "event: removed\n");
-                }
-                (path, said, Instant::now())
-            });
-        }
-        let head = person.json("/rooms/tea").await["cursor"].clone();
-        let poll = format!(
-            "/rooms/tea/messages?after={}&wait=25",
-            head.as_str().unwrap()
-        );
-        ends.spawn(async move {
-            let answer = person.get_as("application/json", &poll).await;
-            let status = answer.status().to_string();
-            ("poll", status, Instant::now())
-        });
+    for person in [&ana, &there] {
+        opens_all_streams(person, "tea", &mut ends).await;
     }
     let mut bens = ben.listens("tea", 0).await;
     bens.numbers(2).await;

@@ -59,6 +59,7 @@ mod proxies;
 mod readme;
 mod refusals;
 mod resets;
+mod room_deletion;
 mod rooms;
 mod settings;
 mod signals;

@@ -210,6 +210,14 @@ async fn links_and_rooms_are_an_operators_too(backend: Backend) {
     operated.does("room reopen tea --by ana");
     ana.says("tea", "hello").await;
     operated.refuses("room archive nowhere", "there is no room nowhere");
+    operated.refuses(
+        "room delete tea --confirm coffee",
+        "takes the room’s id, tea",
+    );
+    operated.does("room delete tea --confirm tea");
+    let gone = ana.get_as("application/json", "/rooms/tea").await;
+    assert_eq!(gone.status(), StatusCode::NOT_FOUND);
+    operated.refuses("room delete tea --confirm tea", "there is no room tea");
     operated.refuses("export --json", "--json is for user, invite and room");
 }
 

@@ -24,7 +24,7 @@ pub(in crate::store) const EPOCH_MAX: Epoch = MOMENT_MAX as u64 / 1_000;
 const EMAIL_BYTES_MAX: usize = 254;
 
 /// The last of the stages, which are the kinds of record in their order.
-const STAGE_OF_END: u8 = 9;
+const STAGE_OF_END: u8 = 10;
 
 /// The longest text of an entry in the audit log.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -62,8 +62,9 @@ impl Checker {
             Record::Session { .. } => 4,
             Record::Audit { .. } => 5,
             Record::Room { .. } => 6,
-            Record::Event(_) => 7,
-            Record::User { .. } => 8,
+            Record::DeletedRoom { .. } => 7,
+            Record::Event(_) => 8,
+            Record::User { .. } => 9,
             Record::End(_) => STAGE_OF_END,
         };
         ensure!(
@@ -195,6 +196,14 @@ impl Checker {
                 is_moment(*created_at)?;
                 self.owed.remove(&format!("room {id}"));
                 self.rooms.insert(id.clone(), 0);
+            }
+            // Of a store in use somebody may have been in it a moment before.
+            Record::DeletedRoom { id } => {
+                is_written_like(id, &RoomId::parse(id)?)?;
+                self.follows(id.clone())?;
+                ensure!(!self.rooms.contains_key(id), "it is there, and was deleted");
+                self.owed.remove(&format!("room {id}"));
+                self.read.remove(id);
             }
             Record::Event(event) => self.check_event(event)?,
             Record::User {

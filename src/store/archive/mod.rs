@@ -2,7 +2,7 @@
 //! reads, whichever database is behind it.
 //!
 //! The order is fixed, so that equal stores have equal exports: a head, then memberships, bans, sessions,
-//! the audit log, rooms, events and users, each sorted by its key, then an end with the counts. Records refer
+//! the audit log, rooms, deleted rooms, events and users, each sorted by its key, then an end with the counts. Records refer
 //! to later ones and never the other way round. So an export of a store in use is
 //! whole: it has every user whom it mentions, and of each room a part of the log without gaps.
 

@@ -107,6 +107,11 @@ pub enum Record {
         #[serde(skip_serializing_if = "std::ops::Not::not", default)]
         archived: bool,
     },
+    /// A room that was deleted, whose id is nobody's.
+    DeletedRoom {
+        /// Its id.
+        id: String,
+    },
     /// An event of a room's log.
     Event(Box<EventRecord>),
     /// An account.
@@ -246,6 +251,8 @@ pub struct Counts {
     #[serde(default)]
     pub audit: u64,
     pub rooms: u64,
+    #[serde(default)]
+    pub deleted_rooms: u64,
     pub events: u64,
     pub users: u64,
 }
@@ -259,6 +266,7 @@ impl Counts {
             Record::Session { .. } => self.sessions += 1,
             Record::Audit { .. } => self.audit += 1,
             Record::Room { .. } => self.rooms += 1,
+            Record::DeletedRoom { .. } => self.deleted_rooms += 1,
             Record::Event(_) => self.events += 1,
             Record::User { .. } => self.users += 1,
         }

@@ -65,9 +65,13 @@ pub(super) enum Durable {
 }
 
 impl Durable {
-    /// Whether a message was deleted.
+    /// Whether texts were deleted.
     pub(super) fn is_deletion(&self) -> bool {
-        matches!(self, Self::Change(Change::Appended(event)) if event.kind.is_deletion())
+        match self {
+            Self::Change(Change::Appended(event)) => event.kind.is_deletion(),
+            Self::Change(Change::RoomDeleted(_)) => true,
+            _ => false,
+        }
     }
 }
 
@@ -167,6 +171,8 @@ impl ReadCache {
             }
             // Of a membership that its event was told of before.
             Durable::Change(Change::Entered(_)) => state.forget_open_rooms(),
+            // Rooms are not deleted often.
+            Durable::Change(Change::RoomDeleted(_)) => state.forget_all(),
             Durable::Change(_) => {}
             #[cfg(feature = "mongodb")]
             Durable::Memberships => {

@@ -11,6 +11,7 @@ use super::errors::is_only_repeated;
 use super::membership_document::{BANNED, ROLE, of_members};
 use super::refusal::plainly;
 use super::retry::retry;
+use super::room_deletion::{DELETED, deleted_document};
 use super::{event_document, log, migrations, nodes};
 use crate::domain::{
     Access, AccountRole, Email, EventKind, Posting, RoomId, Seq, SignUpPolicy, Username,
@@ -99,7 +100,8 @@ async fn export_from(
         })?;
     }
     let mut ids = Vec::new();
-    let mut rooms = all(&collections.rooms, doc! {}, doc! { "_id": 1 }).await?;
+    let live = doc! { DELETED: { "$exists": false } };
+    let mut rooms = all(&collections.rooms, live, doc! { "_id": 1 }).await?;
     while let Some(room) = rooms.try_next().await? {
         let id = text(&room, "_id")?;
         let string = |key| room.get_str(key).ok().map(str::to_owned);
@@ -114,8 +116,19 @@ async fn export_from(
         })?;
         ids.push(RoomId::known(&id)?);
     }
-    for room in ids {
-        export_log(&collections.events, &room, &mut exporter).await?;
+    let deleted = deleted_rooms(&collections).await?;
+    let of_now = |id: &&String| !ids.iter().any(|room| room.as_str() == **id);
+    for id in deleted.iter().filter(of_now) {
+        exporter.put(&Record::DeletedRoom { id: id.clone() })?;
+    }
+    for room in &ids {
+        export_log(&collections.events, room, &mut exporter).await?;
+    }
+    for id in deleted_rooms(&collections).await? {
+        ensure!(
+            ids.iter().all(|room| room.as_str() != id),
+            "the room {id} was deleted meanwhile: export once more"
+        );
     }
     let mut users = all(&collections.users, doc! {}, doc! { "_id": 1 }).await?;
     while let Some(user) = users.try_next().await? {
@@ -132,6 +145,17 @@ async fn export_from(
         })?;
     }
     exporter.end()
+}
+
+/// The ids of the rooms that were deleted.
+async fn deleted_rooms(collections: &Collections) -> anyhow::Result<Vec<String>> {
+    let deleted = doc! { DELETED: true };
+    let mut found = all(&collections.rooms, deleted, doc! { "_id": 1 }).await?;
+    let mut ids = Vec::new();
+    while let Some(room) = found.try_next().await? {
+        ids.push(text(&room, "_id")?);
+    }
+    Ok(ids)
 }
 
 /// In pages of their own, so that no cursor grows old, and up to where the log was at first.
@@ -297,6 +321,12 @@ async fn import_into(
             ban(&collections, user, room, *at, by).await?;
             continue;
         }
+        if let Record::DeletedRoom { id } = &record {
+            batch.insert().await?;
+            let of_room = doc! { "room": id };
+            let memberships = &collections.memberships;
+            retry("import", || memberships.delete_many(of_room.clone())).await?;
+        }
         let (collection, document) = document_of(&collections, record);
         if batch.documents.len() >= BATCH_MAX || batch.is_for_another(collection) {
             batch.insert().await?;
@@ -458,6 +488,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
                 "detail": detail, "failed": failed,
             },
         ),
+        Record::DeletedRoom { id } => (&collections.rooms, deleted_document(&id)),
         Record::Room {
             id,
             created_at,

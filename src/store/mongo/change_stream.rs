@@ -20,6 +20,7 @@ use super::membership_document::JOINING;
 use super::nodes::Nodes;
 use super::read_marks::ReadMark;
 use super::retry::Backoff;
+use super::room_deletion::DELETED;
 use super::tail::{Batch, Tail};
 use crate::cluster::PeerChange;
 use crate::domain::{Event, RoomId, SessionId, UserId};
@@ -256,7 +257,10 @@ impl ChangeStream {
                 let key = change.get_document("documentKey").map_err(&missing)?;
                 let room = RoomId::known(key.get_str("_id").map_err(&missing)?);
                 let room = room.map_err(|error| StoreError::backend("read a change", error))?;
-                Some(Heard::Cached(Durable::Settings(room), None))
+                Some(match was_deleted(change) {
+                    true => Heard::Store(Change::RoomDeleted(room)),
+                    false => Heard::Cached(Durable::Settings(room), None),
+                })
             }
             "presence" => match change.get_document("fullDocument") {
                 Ok(shown) => {
@@ -304,6 +308,13 @@ fn has_entered(change: &Document) -> Option<UserId> {
     removed.find(|field| field.as_str() == Some(JOINING))?;
     let mark = ReadMark::of(updated.get_document("updatedFields").ok()?)?;
     Some(mark.user)
+}
+
+/// Whether an update of a room is its deletion.
+fn was_deleted(change: &Document) -> bool {
+    let updated = change.get_document("updateDescription");
+    let fields = updated.and_then(|updated| updated.get_document("updatedFields"));
+    fields.is_ok_and(|fields| fields.contains_key(DELETED))
 }
 
 /// The session that an update of its document revoked, or that was deleted.

@@ -8,6 +8,7 @@ use super::log_writer::Logs;
 use super::membership_document::{BANNED, BY, JOINING, LEAVING, ROLE, by_from, of_members};
 use super::read_marks::ReadMark;
 use super::retry::retry;
+use super::room_deletion::{DELETED, erase, was_deleted};
 use super::room_document::{MAKING, settings_fields, settings_from};
 use crate::domain::{
     Author, MembershipId, NewEvent, NewKind, Nonce, Role, RoomId, RoomSettings, Seq, User, UserId,
@@ -67,6 +68,9 @@ impl Changing {
         let room = room.unwrap_or_default();
         let settings = settings_from(&room);
         let is_making = room.get_str(MAKING).is_ok_and(|making| making == maker);
+        if room.contains_key(DELETED) {
+            return Err(StoreError::RoomTaken);
+        }
         let is_other = made.as_ref().is_some_and(|made| *made != settings);
         if is_other || made.is_some() && !is_making {
             return Err(StoreError::RoomTaken);
@@ -112,7 +116,13 @@ impl Changing {
             } else if begun.contains_key(BANNED) {
                 return Err(StoreError::Banned);
             } else {
-                return self.finish_begin(&begun).await;
+                let mark = self.finish_begin(&begun).await?;
+                // Whoever deletes the room ends memberships after it is out of reach, so one of the two sees the other.
+                if mark.seq > 0 && was_deleted(&self.collections, &self.room).await? {
+                    erase(&self.collections, &self.room).await?;
+                    return Err(StoreError::RoomTaken);
+                }
+                return Ok(mark);
             }
         }
     }

@@ -37,6 +37,7 @@ mod read_marks;
 mod refusal;
 mod resets;
 mod retry;
+mod room_deletion;
 mod room_document;
 mod rooms;
 mod sessions;
@@ -153,6 +154,8 @@ impl MongoStore {
         }));
         let living = nodes.clone();
         tasks.spawn(lasting::task("the beat", move || living.clone().live()));
+        // Of nodes that died in the midst of it.
+        tasks.spawn(room_deletion::erase_late(collections.clone()));
         let of = collections.clone();
         let find_sessions = move |ids| sessions::find_some(of.clone(), ids);
         let of = collections.clone();

@@ -13,6 +13,7 @@ use super::log_writer::Logs;
 use super::membership_document::{BANNED, JOINING, LEAVING, is_member, of_members, read_from};
 use super::read_marks::ReadMark;
 use super::retry::retry;
+use super::room_deletion::DELETED;
 use super::room_document::{SETTING, settings_fields, settings_from};
 use super::settings::settings;
 use super::task::in_task;
@@ -132,7 +133,7 @@ async fn set(
     let mut seq = 0;
     loop {
         let found = find_linearizable(SET, &collections.rooms, by_id.clone()).await?;
-        let Some(found) = found else {
+        let Some(found) = found.filter(|found| !found.contains_key(DELETED)) else {
             return Ok(0);
         };
         if let Ok(other) = found.get_document(SETTING) {
@@ -153,6 +154,7 @@ async fn set(
         fields.insert(SETTING, note.clone());
         let mut as_found = by_id.clone();
         as_found.insert(SETTING, doc! { "$exists": false });
+        as_found.insert(DELETED, doc! { "$exists": false });
         // Another may have been made and told since; null is found where there is nothing.
         for key in settings_fields(&settings).keys() {
             as_found.insert(key, found.get(key).cloned().unwrap_or_default());
@@ -267,7 +269,10 @@ async fn all_rooms(
     after: &str,
     limit: usize,
 ) -> Result<Vec<ListedRoom>, StoreError> {
-    let later = doc! { "_id": { "$gt": after }, "access": { "$ne": Access::Direct.as_str() } };
+    let later = doc! {
+        "_id": { "$gt": after }, "access": { "$ne": Access::Direct.as_str() },
+        DELETED: { "$exists": false },
+    };
     let found = retry(ALL, || async {
         let rooms = collections.rooms.find(later.clone());
         let mut rooms = rooms.sort(doc! { "_id": 1 }).await?;
@@ -372,6 +377,10 @@ impl Rooms for MongoStore {
             set(&collections, &logs, &cache, &room, &by, &setting).await
         })
         .await
+    }
+
+    async fn delete_room(&self, room: &RoomId) -> Result<bool, StoreError> {
+        self.delete(room).await
     }
 
     async fn open_rooms(&self) -> Result<Arc<[ListedRoom]>, StoreError> {

@@ -8,6 +8,7 @@ use tokio_stream::StreamExt;
 
 use super::collections::Collections;
 use super::retry::retry;
+use super::room_deletion::DELETED;
 use super::room_document::settings_from;
 use crate::domain::{Author, RoomId, RoomSettings, UserId, Username};
 use crate::store::{ROOMS_PER_USER_MAX, StoreError};
@@ -33,7 +34,7 @@ pub(super) async fn settings_of(
     let found = retry(OPERATION, || async {
         let found = collections
             .rooms
-            .find(doc! { "_id": { "$in": ids.clone() } });
+            .find(doc! { "_id": { "$in": ids.clone() }, DELETED: { "$exists": false } });
         let found = found.batch_size(2 * ROOMS_PER_USER_MAX as u32 + 1).await?;
         found.collect::<Result<Vec<Document>, _>>().await
     });

@@ -99,18 +99,24 @@ pub(super) fn export_from(
             failed: row.get("failed")?,
         })
     })?;
-    put("SELECT * FROM rooms ORDER BY id", &mut |row| {
-        Ok(Record::Room {
-            id: row.get("id")?,
-            created_at: row.get("created_at")?,
-            access: Some(row.get("access")?)
-                .filter(|access: &String| access != Access::default().as_str()),
-            name: row.get("name")?,
-            topic: row.get("topic")?,
-            posting: Some(row.get("posting")?)
-                .filter(|posting: &String| posting != Posting::default().as_str()),
-            archived: row.get("archived")?,
-        })
+    put(
+        "SELECT * FROM rooms WHERE id NOT IN (SELECT id FROM deleted_rooms) ORDER BY id",
+        &mut |row| {
+            Ok(Record::Room {
+                id: row.get("id")?,
+                created_at: row.get("created_at")?,
+                access: Some(row.get("access")?)
+                    .filter(|access: &String| access != Access::default().as_str()),
+                name: row.get("name")?,
+                topic: row.get("topic")?,
+                posting: Some(row.get("posting")?)
+                    .filter(|posting: &String| posting != Posting::default().as_str()),
+                archived: row.get("archived")?,
+            })
+        },
+    )?;
+    put("SELECT * FROM deleted_rooms ORDER BY id", &mut |row| {
+        Ok(Record::DeletedRoom { id: row.get("id")? })
     })?;
     let mut reactions = snapshot.prepare(
         "SELECT seq, emoji, user FROM reactions WHERE room = ?1 AND message = ?2 ORDER BY seq",
@@ -125,39 +131,45 @@ pub(super) fn export_from(
         });
         rows?.collect::<rusqlite::Result<Vec<_>>>()
     };
-    put(select_events!("events", "ORDER BY room, seq"), &mut |row| {
-        let (room, seq) = (row.get::<_, String>("room")?, unsigned(row.get("seq")?));
-        let number = |column| row.get::<_, Option<i64>>(column).map(|it| it.map(unsigned));
-        let changed = number("changed")?;
-        let mentions = row
-            .get::<_, Option<String>>("mentions")?
-            .unwrap_or_default();
-        Ok(Record::Event(Box::new(EventRecord {
-            reactions: match changed {
-                Some(_) => reactions_to(&room, seq)?,
-                None => Vec::new(),
-            },
-            target: number("target")?,
-            emoji: row.get("emoji")?,
-            on: row.get("is_on")?,
-            reply_to: number("reply_to")?,
-            rev: number("rev")?,
-            edited_at: row.get("edited_at")?,
-            deleted_at: row.get("deleted_at")?,
-            mentions: mentions.split_terminator(' ').map(str::to_owned).collect(),
-            changed,
-            room,
-            seq,
-            at: row.get("at")?,
-            r#type: row.get("kind")?,
-            author: row.get("author")?,
-            author_name: row.get("author_name")?,
-            body: row.get("body")?,
-            actor: row.get("actor")?,
-            nonce: row.get("nonce")?,
-            messages: unsigned(row.get("messages")?),
-        })))
-    })?;
+    put(
+        select_events!(
+            "events",
+            "WHERE room NOT IN (SELECT id FROM deleted_rooms) ORDER BY room, seq"
+        ),
+        &mut |row| {
+            let (room, seq) = (row.get::<_, String>("room")?, unsigned(row.get("seq")?));
+            let number = |column| row.get::<_, Option<i64>>(column).map(|it| it.map(unsigned));
+            let changed = number("changed")?;
+            let mentions = row
+                .get::<_, Option<String>>("mentions")?
+                .unwrap_or_default();
+            Ok(Record::Event(Box::new(EventRecord {
+                reactions: match changed {
+                    Some(_) => reactions_to(&room, seq)?,
+                    None => Vec::new(),
+                },
+                target: number("target")?,
+                emoji: row.get("emoji")?,
+                on: row.get("is_on")?,
+                reply_to: number("reply_to")?,
+                rev: number("rev")?,
+                edited_at: row.get("edited_at")?,
+                deleted_at: row.get("deleted_at")?,
+                mentions: mentions.split_terminator(' ').map(str::to_owned).collect(),
+                changed,
+                room,
+                seq,
+                at: row.get("at")?,
+                r#type: row.get("kind")?,
+                author: row.get("author")?,
+                author_name: row.get("author_name")?,
+                body: row.get("body")?,
+                actor: row.get("actor")?,
+                nonce: row.get("nonce")?,
+                messages: unsigned(row.get("messages")?),
+            })))
+        },
+    )?;
     put("SELECT * FROM users ORDER BY id", &mut |row| {
         Ok(Record::User {
             id: row.get("id")?,
@@ -302,6 +314,11 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
                 archived,
             ],
         ),
+        Record::DeletedRoom { id } => {
+            insert("DELETE FROM memberships WHERE room = ?1", params![id])
+                .and_then(|_| insert("DELETE FROM bans WHERE room = ?1", params![id]))
+                .and_then(|_| insert("INSERT INTO deleted_rooms (id) VALUES (?1)", params![id]))
+        }
         Record::Event(event) => put_event(connection, event)
             .and_then(|put| end_membership(connection, event).map(|()| put))
             .context(TAKES_NOT),

@@ -95,6 +95,12 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Empties the write-ahead log, where a text may still stand whose deletion was cut off by a kill. A reader that is in
+/// the way, a backup say, is left alone.
+pub(super) fn empty_wal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
 pub(super) fn checkpointer(path: &Path) -> anyhow::Result<Connection> {
     let connection = Connection::open(path).context("cannot open the database")?;
     configure(&connection)?;

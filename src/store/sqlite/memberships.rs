@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rooms::memberships;
-use super::{SqliteStore, accounts, log, room_row};
+use super::{SqliteStore, accounts, log, room_deletion, room_row};
 use crate::domain::{
     Access, Author, MembershipId, NewEvent, NewKind, Nonce, Role, RoomId, RoomSettings, Seq,
     Timestamp, User, UserId,
@@ -37,6 +37,9 @@ pub(super) fn join(
     let failed = |error| StoreError::backend(JOIN, error);
     let settings = room_row::settings(connection, room).map_err(failed)?;
     let role = match settings {
+        None if room_deletion::was_deleted(connection, room).map_err(failed)? => {
+            return Err(StoreError::RoomTaken);
+        }
         None => {
             let made = made.cloned().unwrap_or_default();
             execute(

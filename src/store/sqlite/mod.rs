@@ -23,6 +23,7 @@ mod mentions;
 mod migrations;
 mod readers;
 mod resets;
+mod room_deletion;
 mod room_row;
 mod rooms;
 mod schema;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use async_trait::async_trait;
 
-use self::connection::{checkpointer, open_prepared, open_reader};
+use self::connection::{checkpointer, empty_wal, open_prepared, open_reader};
 use self::lock::{Marking, Marks, ShutdownMarker, lock, log_beside};
 use self::readers::Readers;
 use self::writer::Writer;
@@ -93,6 +94,9 @@ impl SqliteStore {
                 .and_then(|()| schema::has_ours(&connection))
                 .with_context(cannot_use)?;
         }
+        room_deletion::finish_all(&connection)
+            .and_then(|()| empty_wal(&connection))
+            .with_context(cannot_use)?;
         let epoch = epoch::epoch(&connection).with_context(cannot_use)?;
         if marker == ShutdownMarker::New || !log_is_known {
             ShutdownMarker::InUse(Some(Marks::of(&path))).put(&mut lock, dir)?;

@@ -29,7 +29,10 @@ pub(super) fn settings(
     room: &RoomId,
 ) -> rusqlite::Result<Option<RoomSettings>> {
     let mut settings = connection
-        .prepare_cached("SELECT * FROM rooms WHERE id = ?1")?
+        .prepare_cached(
+            "SELECT * FROM rooms
+             WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM deleted_rooms WHERE id = ?1)",
+        )?
         .query_row([room.as_str()], settings_from)
         .optional()?;
     if let Some(settings) = &mut settings

@@ -124,8 +124,11 @@ fn all_rooms(
     after: &str,
     limit: usize,
 ) -> rusqlite::Result<Vec<ListedRoom>> {
-    let mut select = connection
-        .prepare_cached("SELECT * FROM rooms WHERE access != 'direct' AND id > ?1 ORDER BY id")?;
+    let mut select = connection.prepare_cached(
+        "SELECT * FROM rooms
+         WHERE access != 'direct' AND id > ?1 AND id NOT IN (SELECT id FROM deleted_rooms)
+         ORDER BY id",
+    )?;
     let mut rows = select.query([after])?;
     let mut rooms = Vec::new();
     while rooms.len() < limit
@@ -169,6 +172,10 @@ impl Rooms for SqliteStore {
                 set(connection, changes, &room, &by, setting)
             })
             .await
+    }
+
+    async fn delete_room(&self, room: &RoomId) -> Result<bool, StoreError> {
+        self.delete(room).await
     }
 
     async fn open_rooms(&self) -> Result<Arc<[ListedRoom]>, StoreError> {

@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 68] = [
+const TABLE: [Route; 69] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -161,6 +161,8 @@ const TABLE: [Route; 68] = [
         &[],
     ),
     ("DELETE", "/rooms/{room}/messages/{seq}", For::Owners, &[]),
+    // Without its id typed nothing is deleted.
+    ("POST", "/rooms/{room}/delete", For::Owners, &[]),
     ("GET", "/account", For::SignedIn, &[]),
     ("POST", "/account/password", For::Own, &[]),
     ("DELETE", "/account/sessions/{id}", For::Own, &[]),
@@ -347,6 +349,7 @@ async fn whoever_was_signed_out_gets_back_to_a_page(backend: Backend) {
 /// The status of a refusal; `None` where there is none.
 fn expected(method: &str, whom: For, name: &str, access: &str, path: &str) -> Option<StatusCode> {
     let is_direct = access == "direct";
+    let is_room_deletion = path.ends_with("/delete") && !path.contains("/messages/");
     let is_outside = ["admin", "outsider", "removed", "banned"].contains(&name);
     match whom {
         For::All => None,
@@ -359,6 +362,9 @@ fn expected(method: &str, whom: For, name: &str, access: &str, path: &str) -> Op
         For::Own => Some(StatusCode::NOT_FOUND),
         For::Admins if name == "admin" => None,
         For::Admins => Some(StatusCode::FORBIDDEN),
+        For::Owners if name == "admin" && !is_direct && is_room_deletion => {
+            Some(StatusCode::UNPROCESSABLE_ENTITY)
+        }
         // They decide about rooms, and read what is written there once they are seen to enter.
         For::Owners if name == "admin" && !is_direct && !path.contains("/messages") => None,
         For::Members
@@ -380,6 +386,7 @@ fn expected(method: &str, whom: For, name: &str, access: &str, path: &str) -> Op
         // Nobody owns it; what one wrote is still one's own.
         For::Owners if is_direct && !path.contains("/messages/") => Some(StatusCode::FORBIDDEN),
         For::Owners if name == "member" => Some(StatusCode::FORBIDDEN),
+        For::Owners if is_room_deletion => Some(StatusCode::UNPROCESSABLE_ENTITY),
         For::Owners => None,
     }
 }

@@ -1,14 +1,13 @@
 //! Promise 8: deleted is gone.
 
-use std::fs;
-
-use ::mongodb::bson::{Document, doc};
-use futures_util::TryStreamExt;
+use ::mongodb::bson::doc;
 use reqwest::header::{ACCEPT, HeaderMap};
 use reqwest::{Method, StatusCode};
 
 use super::{at_tea, delete, edit, react};
-use crate::support::{Backend, MongoDb, Person, Server, assert_contains, assert_lacks};
+use crate::support::{
+    Backend, MongoDb, NONE, Person, Server, assert_contains, assert_lacks, copies,
+};
 
 on_both_stores!(
     a_deleted_text_is_nowhere,
@@ -99,32 +98,11 @@ async fn a_deleted_text_is_nowhere(backend: Backend) {
         assert_lacks(&all_answers(person, first).await, "SECRET");
     }
 
-    match backend {
-        Backend::Sqlite => {
-            // Neither while it runs nor after its end.
-            for is_running in [true, false] {
-                if !is_running {
-                    server.terminate();
-                }
-                for file in fs::read_dir(server.dir().join("data")).unwrap() {
-                    let file = file.unwrap().path();
-                    let bytes = fs::read(&file).unwrap();
-                    let held = bytes.windows(6).filter(|bytes| bytes == b"SECRET").count();
-                    assert_eq!(held, 0, "{}", file.display());
-                }
-            }
-        }
-        Backend::MongoDb => {
-            let client = ::mongodb::Client::with_uri_str(server.mongodb_uri())
-                .await
-                .unwrap();
-            let database = client.default_database().unwrap();
-            for name in database.list_collection_names().await.unwrap() {
-                let all = database.collection::<Document>(&name).find(doc! {}).await;
-                let all: Vec<Document> = all.unwrap().try_collect().await.unwrap();
-                assert_lacks(&format!("{all:?}"), "SECRET");
-            }
-        }
+    assert_eq!(copies(&server, backend, "SECRET").await, NONE);
+    if backend == Backend::Sqlite {
+        // Neither while it runs nor after its end.
+        server.terminate();
+        assert_eq!(copies(&server, backend, "SECRET").await, NONE);
     }
 }
 

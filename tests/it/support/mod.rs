@@ -1,6 +1,7 @@
 //! The words that the stories are told with.
 
 mod browser;
+mod erased;
 mod mongo;
 mod person;
 mod proxy;
@@ -11,6 +12,7 @@ mod tools;
 use std::time::Duration;
 
 pub use browser::{Browser, IN_FRAME};
+pub use erased::{NONE, copies};
 pub use mongo::{MongoDb, free_port};
 pub use person::Person;
 pub use proxy::{Mood, Proxy};

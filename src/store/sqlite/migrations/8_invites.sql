@@ -1,4 +1,5 @@
--- Version 8: links by which people come here, who may sign up, accounts that may not sign in, an audit log.
+-- Version 8: links by which people come here, who may sign up, accounts that may not sign in, an audit log,
+-- and the ids of rooms that were deleted.
 
 CREATE TABLE invites (
     id          TEXT PRIMARY KEY,
@@ -32,4 +33,9 @@ CREATE TABLE audit (
     room   TEXT,
     detail TEXT,
     failed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The ids of rooms that were deleted, which nobody gets again: pages and programs have places in their logs.
+CREATE TABLE deleted_rooms (
+    id TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

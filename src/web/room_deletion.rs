@@ -1,0 +1,48 @@
+//! Deleting a room, whose owner types its id to say that they mean it.
+
+use axum::extract::State;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::audit::audited;
+use super::extract::RoomOwner;
+use super::form::{Input, Payload};
+use super::respond::{self, ResponseFormat, done};
+use crate::domain::{Act, AuditEntry};
+use crate::error::AppError;
+use crate::state::AppState;
+use crate::views::RoomSettingsPage;
+
+/// The id of the room that is meant.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Deletion {
+    confirm: String,
+}
+
+impl Input for Deletion {
+    const RAW: Option<&'static str> = Some("confirm");
+}
+
+/// `POST /rooms/{room}/delete`, by an owner: everything of it is gone.
+pub(super) async fn create(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    RoomOwner { user, room }: RoomOwner,
+    Payload(sent): Payload<Deletion>,
+) -> Result<Response, AppError> {
+    if !sent.confirm.trim().eq_ignore_ascii_case(room.as_str()) {
+        let why = format!("To delete this room, type its id here: {room}");
+        if !format.is_html() {
+            return Err(AppError::InvalidFields(vec![("confirm", why)]));
+        }
+        let settings = app.store.settings(&room).await?.unwrap_or_default();
+        let mut page = RoomSettingsPage::of(&user, &room, &settings, true);
+        page.not_deleted = Some((&sent.confirm, &why));
+        return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
+    }
+    let entry = AuditEntry::new(Some(&user), Act::DeleteRoom).in_room(&room);
+    audited(&app, entry, app.store.delete_room(&room)).await?;
+    Ok(done(&Method::POST, format, "/rooms"))
+}
