@@ -31,6 +31,8 @@ pub enum Limited {
     SignUpsFrom(IpNet),
     /// Rooms entered, and so perhaps made, by one user.
     JoinsOf(UserId),
+    /// How often one user is called otherwise.
+    RenamesOf(UserId),
     /// New conversations that somebody starts: each is there for its other people, too.
     DirectsOf(UserId),
     /// Rooms that one user asked for and is not in: guesses at what rooms there are.
@@ -55,6 +57,7 @@ impl Limited {
             Self::SignUpsFrom(network) if is_site(network) => (120, Duration::from_secs(5)),
             Self::SignUpsFrom(_) => (40, Duration::from_secs(15)),
             Self::JoinsOf(_) => (60, Duration::from_secs(1)),
+            Self::RenamesOf(_) => (2, Duration::from_hours(15 * 24)),
             Self::DirectsOf(_) => (60, Duration::from_mins(2)),
             Self::MissesOf(_) => (60, Duration::from_secs(1)),
             Self::ReadingOf(_) => (30, Duration::from_millis(500)),
@@ -73,6 +76,7 @@ impl Limited {
                 | Self::SignInsToFrom(..)
                 | Self::SignInsToFromAfar(_)
                 | Self::SignUpsFrom(_)
+                | Self::RenamesOf(_)
         )
     }
 
@@ -86,6 +90,7 @@ impl Limited {
             Self::SessionsOf(user) => format!("sessions of {user}"),
             Self::SignUpsFrom(network) => format!("sign-ups from {network}"),
             Self::JoinsOf(user) => format!("entries of {user}"),
+            Self::RenamesOf(user) => format!("renames of {user}"),
             Self::DirectsOf(user) => format!("conversations of {user}"),
             Self::MissesOf(user) => format!("misses of {user}"),
             Self::ReadingOf(user) => format!("reading of {user}"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use icu_properties::CodePointMapData;
 use icu_properties::props::{GeneralCategory, JoiningType, Script};
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{canonical_combining_class, is_combining_mark};
 use unicode_security::general_security_profile::IdentifierType;
@@ -88,6 +89,19 @@ impl Username {
     pub fn shape(&self) -> String {
         let seen = self.without_joiners();
         skeleton(&seen).collect::<String>().to_lowercase()
+    }
+
+    /// What nobody else may have: hashes of the key and of the shape. They stay a user's when they are called
+    /// otherwise, and say nothing of the name of who is here no more.
+    pub fn claims(&self) -> [String; 2] {
+        let hash = |kind: &str, text: &str| {
+            let digest = Sha256::new_with_prefix(kind).chain_update(text).finalize();
+            digest[..16]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        };
+        [hash("key ", &self.key()), hash("shape ", &self.shape())]
     }
 
     /// A joiner changes how letters are drawn, and hardly how a name is read.

@@ -74,6 +74,10 @@ impl Shared {
             }
             Change::Entered(user) => self.waiters.wake_user(user),
             Change::SessionRevoked(session) => self.streams.end_session(session),
+            Change::Renamed(user) => {
+                self.rooms().values().for_each(|room| room.forget());
+                self.presence.rename(&user);
+            }
             Change::RoomDeleted(room) => self.forget_room(&room),
             Change::Resync => self.resync.notify_one(),
             Change::Distrust => {

@@ -131,6 +131,25 @@ impl Presence {
         }
     }
 
+    /// Somebody is called otherwise, wherever they are shown.
+    pub(super) fn rename(&self, user: &User) {
+        let mut state = locked(&self.0);
+        let mut shown_in = Vec::new();
+        for (room, people) in &mut state.rooms {
+            if let Some(person) = people.here.get_mut(&user.id) {
+                person.user = user.clone();
+                people.shown = Arc::new(people.present());
+                shown_in.push((room.clone(), user.id));
+            }
+        }
+        for place in shown_in {
+            state.dirty.insert(place.0.clone());
+            if state.announced.remove(&place) {
+                state.unannounced.insert(place);
+            }
+        }
+    }
+
     /// From now on there are other nodes to tell.
     pub(super) fn announce_to_others(&self) {
         locked(&self.0).has_others = true;

@@ -2,8 +2,10 @@
 
 use async_trait::async_trait;
 
+#[cfg(doc)]
+use super::Change;
 use super::StoreError;
-use crate::domain::{Account, AccountRole, Login, NewUser, UserId};
+use crate::domain::{Account, AccountRole, Email, Login, NewUser, UserId, Username};
 
 /// The fields of an account that must be unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub trait Accounts: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Taken`] when another has its name or address; of two racing for one, one.
+    /// [`StoreError::Taken`] when another has its name, or had it, or has its address; of two racing for one, one.
     async fn add_user(&self, user: NewUser) -> Result<AccountRole, StoreError>;
 
     /// Whether there is no account yet.
@@ -40,6 +42,21 @@ pub trait Accounts: Send + Sync {
     ///
     /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in; of two who step down at once, one stays.
     async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError>;
+
+    /// Calls a user otherwise, wherever they are shown. Their earlier names are given to nobody else.
+    /// [`Change::Renamed`] follows.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Taken`] when another has this name, or had it; of two racing for one, one gets it.
+    async fn rename(&self, user: UserId, username: Username) -> Result<(), StoreError>;
+
+    /// Gives an account another address.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Taken`] when another has it.
+    async fn set_email(&self, user: UserId, email: Email) -> Result<(), StoreError>;
 
     /// Lets nobody sign in to an account, and ends its sessions, its resets and the sign-ins under way; or lets its
     /// user in again.

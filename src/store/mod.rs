@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::{Event, RoomId, SessionId, UserId};
+use crate::domain::{Event, RoomId, SessionId, User, UserId};
 
 mod accounts;
 pub mod archive;
@@ -59,6 +59,8 @@ pub enum Change {
     Entered(UserId),
     /// A session was revoked: its streams must end.
     SessionRevoked(SessionId),
+    /// A user is called so now: whatever keeps names must forget the one before.
+    Renamed(User),
     /// A room was deleted: its streams must end, and nothing of it may be kept.
     RoomDeleted(RoomId),
     /// Changes may have been missed: whatever follows the logs should read them.

@@ -5,51 +5,117 @@ use askama::Template;
 use super::{Field, focused};
 use crate::domain::{Account, AccountRole, SeenSession, SessionId, User};
 
+/// What is wrong with a form of the page.
+#[derive(Debug, Clone, Copy)]
+pub enum AccountErrors<'a> {
+    /// Nothing.
+    None,
+    /// With a name or an address, as typed.
+    Profile {
+        /// The name.
+        username: Option<&'a str>,
+        /// The address.
+        email: Option<&'a str>,
+        /// By field.
+        errors: &'a [(&'static str, String)],
+    },
+    /// With a password.
+    Password(&'a [(&'static str, String)]),
+}
+
+impl<'a> AccountErrors<'a> {
+    /// The error of a field of the name or the address.
+    fn of_profile(self, name: &str) -> Option<&'a str> {
+        match self {
+            Self::Profile { errors, .. } => find(errors, name),
+            Self::None | Self::Password(_) => None,
+        }
+    }
+
+    fn of_password(self, name: &str) -> Option<&'a str> {
+        match self {
+            Self::Password(errors) => find(errors, name),
+            Self::None | Self::Profile { .. } => None,
+        }
+    }
+}
+
+fn find<'a>(errors: &'a [(&'static str, String)], name: &str) -> Option<&'a str> {
+    let wrong = errors.iter().find(|(wrong, _)| *wrong == name);
+    wrong.map(|(_, says)| says.as_str())
+}
+
 /// `GET /account`, and again with errors.
 #[derive(Template)]
 #[template(path = "account/show.html")]
 pub struct AccountPage<'a> {
     user: &'a User,
-    email: &'a str,
     role: AccountRole,
     sessions: &'a [SeenSession],
     current: SessionId,
     said: &'a str,
-    fields: [Field<'a>; 2],
+    name: Field<'a>,
+    email: Field<'a>,
+    /// What is wrong with the password that another address takes.
+    not_proved: Option<&'a str>,
+    passwords: [Field<'a>; 2],
 }
 
 impl<'a> AccountPage<'a> {
-    /// As it is, with what was just done or what is wrong with the passwords.
+    /// As it is, with what was just done or what is wrong.
     pub fn of(
         account: &'a Account,
         sessions: &'a [SeenSession],
         current: SessionId,
         said: &'a str,
-        errors: &'a [(&'static str, String)],
+        errors: AccountErrors<'a>,
     ) -> Self {
-        let field = |name, label, autocomplete, hint| {
-            let wrong = errors.iter().find(|(wrong, _)| *wrong == name);
-            Field {
-                name,
-                label,
-                kind: "password",
-                autocomplete,
-                value: "",
-                hint,
-                error: wrong.map(|(_, says)| says.as_str()),
-                is_first: false,
-            }
+        let password = |name, label, autocomplete, hint| Field {
+            name,
+            label,
+            kind: "password",
+            autocomplete,
+            value: "",
+            hint,
+            error: errors.of_password(name),
+            is_first: false,
+        };
+        let (username, email) = match errors {
+            AccountErrors::Profile {
+                username, email, ..
+            } => (username, email),
+            AccountErrors::None | AccountErrors::Password(_) => (None, None),
         };
         Self {
             user: &account.user,
-            email: account.email.as_str(),
             role: account.role,
             sessions,
             current,
             said,
-            fields: [
-                field("current", "Your password now", "current-password", ""),
-                field(
+            name: Field {
+                name: "username",
+                label: "Name",
+                kind: "text",
+                autocomplete: "username",
+                value: username.unwrap_or(account.user.username.as_str()),
+                hint: "What others see. It changes everywhere at once, twice a month at most.",
+                error: errors.of_profile("username"),
+                is_first: false,
+            },
+            email: Field {
+                name: "email",
+                label: "Email",
+                kind: "email",
+                autocomplete: "email",
+                value: email.unwrap_or(account.email.as_str()),
+                hint: "To sign in with. Others don’t see it.",
+                error: errors.of_profile("email"),
+                is_first: false,
+            },
+            not_proved: errors.of_profile("current"),
+            passwords: [
+                password("current", "Your password now", "current-password", ""),
+                password(
                     "password",
                     "Another one",
                     "new-password",
@@ -60,6 +126,7 @@ impl<'a> AccountPage<'a> {
     }
 
     fn focused(&self) -> Option<&'static str> {
-        focused(&self.fields)
+        let [current, password] = self.passwords;
+        focused(&[self.name, self.email, current, password])
     }
 }

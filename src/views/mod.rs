@@ -27,7 +27,7 @@ use crate::domain::{
 };
 use crate::markup::{self, Mark, Part};
 
-pub use account::AccountPage;
+pub use account::{AccountErrors, AccountPage};
 pub use actions::MessageActions;
 pub use admin::{AdminPage, AuditPage, ResetLinkPage, ResetPage};
 // The templates name those who reacted.

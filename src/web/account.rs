@@ -1,23 +1,29 @@
 //! One's own account: what it is, its password, and its sessions.
 
+use std::net::IpAddr;
+
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::{Deserialize, Serialize};
 
+use super::accounts::{new_name, taken};
 use super::client::ClientAddress;
 use super::extract::SignedIn;
-use super::form::{Input, Payload};
+use super::form::{Input, Payload, given};
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
 use super::sessions::check_password;
 use crate::auth::password::NewPassword;
 use crate::domain::{
-    AccountRole, Login, PasswordChange, SeenSession, SessionId, Timestamp, Username,
+    AccountRole, Email, Invalid, Login, PasswordChange, SeenSession, SessionId, Timestamp, User,
+    Username,
 };
 use crate::error::AppError;
+use crate::limits::{Limited, RateLimited};
 use crate::state::AppState;
-use crate::views::AccountPage;
+use crate::store::StoreError;
+use crate::views::{AccountErrors, AccountPage};
 
 /// The account as JSON.
 #[derive(Serialize)]
@@ -56,10 +62,11 @@ pub(super) async fn show(
                 Some("password") => {
                     "Your password is changed, and everybody else who was signed in with it is out."
                 }
+                Some("saved") => "It is saved.",
                 Some("session") => "That session is over.",
                 _ => "",
             };
-            page(&app, &signed_in, StatusCode::OK, said, &[]).await
+            page(&app, &signed_in, StatusCode::OK, said, AccountErrors::None).await
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let sessions = app.store.sessions_of(account.user.id).await?;
@@ -100,7 +107,7 @@ async fn page(
     signed_in: &SignedIn,
     status: StatusCode,
     said: &str,
-    errors: &[(&'static str, String)],
+    errors: AccountErrors<'_>,
 ) -> Result<Response, AppError> {
     let account = app.store.account(signed_in.user.id).await?;
     let account = account.ok_or(AppError::SignedOut)?;
@@ -108,6 +115,112 @@ async fn page(
     let page = AccountPage::of(&account, &sessions, signed_in.session.id, said, errors);
     Ok(respond::html(status, &page))
 }
+
+/// Another name, or another address.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Profile {
+    #[serde(deserialize_with = "given")]
+    username: Option<String>,
+    #[serde(deserialize_with = "given")]
+    email: Option<String>,
+    /// The password, for another address: links to choose another one may be sent there.
+    current: String,
+}
+
+impl Input for Profile {}
+
+/// `POST /account`: from then on one is called so wherever one is shown, or signs in with another address.
+pub(super) async fn update(
+    State(app): State<AppState>,
+    ClientAddress(address): ClientAddress,
+    format: ResponseFormat,
+    signed_in: SignedIn,
+    Payload(sent): Payload<Profile>,
+) -> Result<Response, AppError> {
+    let refused = match change_profile(&app, &signed_in.user, address, &sent).await {
+        Ok(()) => {
+            let account = app.store.account(signed_in.user.id).await?;
+            let account = account.ok_or(AppError::SignedOut)?;
+            let (username, email) = (&account.user.username, account.email.as_str());
+            return Ok(match format {
+                ResponseFormat::Page | ResponseFormat::Fragment => {
+                    Redirect::to("/account?said=saved").into_response()
+                }
+                ResponseFormat::Json | ResponseFormat::Ndjson => {
+                    let profile = serde_json::json!({ "username": username, "email": email });
+                    respond::json(StatusCode::OK, &profile)
+                }
+                ResponseFormat::Text => StatusCode::NO_CONTENT.into_response(),
+            });
+        }
+        Err(refused) => refused,
+    };
+    let AppError::InvalidFields(errors) = &refused else {
+        return Err(refused);
+    };
+    match format.is_html() {
+        true => {
+            let wrong = AccountErrors::Profile {
+                username: sent.username.as_deref(),
+                email: sent.email.as_deref(),
+                errors,
+            };
+            page(&app, &signed_in, refused.status(), "", wrong).await
+        }
+        false => Err(refused),
+    }
+}
+
+async fn change_profile(
+    app: &AppState,
+    user: &User,
+    address: IpAddr,
+    sent: &Profile,
+) -> Result<(), AppError> {
+    let wrong = |field, says: String| AppError::InvalidFields(vec![(field, says)]);
+    let invalid = |field| move |invalid: Invalid| wrong(field, invalid.to_string());
+    let name = sent.username.as_deref().map(new_name).transpose();
+    let name = name.map_err(invalid("username"))?;
+    let email = sent.email.as_deref().map(Email::parse).transpose();
+    let email = email.map_err(invalid("email"))?;
+    if let Some(email) = email {
+        // Counted like a sign-in: whoever finds an open browser guesses no faster than others.
+        let login = Login::Username(user.username.key());
+        let checked = check_password(app, Some(login), address, &sent.current).await?;
+        if checked.is_none_or(|account| account.user.id != user.id) {
+            return Err(wrong("current", NOT_YOUR_PASSWORD.to_owned()));
+        }
+        set(app.store.set_email(user.id, email).await)?;
+    }
+    let Some(name) = name.filter(|name| *name != user.username) else {
+        return Ok(());
+    };
+    let limited = Limited::RenamesOf(user.id);
+    if let Err(error) = app.limits.take(&limited).await {
+        return Err(match error {
+            RateLimited::TooMany(_) => wrong("username", RENAMED_TWICE.to_owned()),
+            error => error.into(),
+        });
+    }
+    let renamed = set(app.store.rename(user.id, name).await);
+    if renamed.is_err() {
+        app.limits.refund(&[limited]).await?;
+    }
+    renamed
+}
+
+/// With the field of a name or an address that somebody else has.
+fn set(done: Result<(), StoreError>) -> Result<(), AppError> {
+    done.map_err(|error| match error {
+        StoreError::Taken(field) => AppError::InvalidFields(vec![taken(field)]),
+        error => error.into(),
+    })
+}
+
+const NOT_YOUR_PASSWORD: &str = "This is not your password.";
+
+const RENAMED_TWICE: &str = "You can be called otherwise twice a month. Wait some days.";
 
 /// A new password, with the one there is.
 #[derive(Deserialize, Default)]
@@ -136,7 +249,7 @@ pub(super) async fn set_password(
     let login = Login::Username(user.username.key());
     let checked = check_password(&app, Some(login), address, &sent.current).await?;
     let checked = checked.filter(|account| account.user.id == user.id);
-    let not_yours = || vec![("current", "This is not your password.".to_owned())];
+    let not_yours = || vec![("current", NOT_YOUR_PASSWORD.to_owned())];
     let refused = match (password, checked) {
         (Ok(password), Some(account)) => {
             let change = PasswordChange {
@@ -161,7 +274,14 @@ pub(super) async fn set_password(
     match format.is_html() {
         true => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            page(&app, &signed_in, status, "", &refused).await
+            page(
+                &app,
+                &signed_in,
+                status,
+                "",
+                AccountErrors::Password(&refused),
+            )
+            .await
         }
         false => Err(AppError::InvalidFields(refused)),
     }

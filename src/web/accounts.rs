@@ -334,7 +334,7 @@ async fn sign_up_again(
     sessions::check_password(app, Some(login), client, password).await
 }
 
-fn taken(field: UserField) -> (&'static str, String) {
+pub(super) fn taken(field: UserField) -> (&'static str, String) {
     let (name, says) = match field {
         UserField::Username => (
             "username",

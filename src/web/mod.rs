@@ -90,7 +90,7 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms", get(lobby::index).post(rooms::create))
         .route("/rooms/{room}", get(rooms::show))
         .route("/mentions", get(mentions::index))
-        .route("/account", get(account::show))
+        .route("/account", get(account::show).post(account::update))
         .route("/account/password", post(account::set_password))
         .route("/account/sessions/{id}", delete(account::end_session))
         .route("/account/sessions/{id}/end", post(account::end_session))

@@ -495,7 +495,8 @@ async fn a_hostile_backup_is_refused() {
             "is not whole",
         ),
         (
-            "UPDATE events SET author_name = 'a' || char(27) || '[2J' WHERE seq = 3",
+            "UPDATE names SET hash = 'a' || char(27) || '[2J'
+             WHERE hash = (SELECT min(hash) FROM names)",
             "name",
         ),
         ("UPDATE events SET nonce = 'a b' WHERE seq = 3", "nonce"),
@@ -661,7 +662,10 @@ async fn a_hostile_export_is_refused() {
             "username",
         ),
         (
-            replaced("\"author_name\":\"ana\"", "\"author_name\":\"a\\u0000\""),
+            replaced(
+                "\"type\":\"message\"",
+                "\"type\":\"message\",\"author_name\":\"a\\u0000\"",
+            ),
             "name",
         ),
         (

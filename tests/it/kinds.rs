@@ -20,8 +20,8 @@ async fn append_unknown(server: &Server, backend: Backend, by: &Person, kinds: &
                 file.execute("INSERT INTO texts (body) VALUES (?1)", [body])
                     .unwrap();
                 file.execute(
-                    "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text)
-                     VALUES ('tea', ?1, 1, 1000, ?2, ?3, 'ana', last_insert_rowid())",
+                    "INSERT INTO events (room, seq, messages, at, kind, author, text)
+                     VALUES ('tea', ?1, 1, 1000, ?2, ?3, last_insert_rowid())",
                     params![seq.cast_signed(), kind, by.id],
                 )
                 .unwrap();
@@ -36,7 +36,7 @@ async fn append_unknown(server: &Server, backend: Backend, by: &Person, kinds: &
                 let event = doc! {
                     "room": "tea", "seq": seq.cast_signed(), "messages": 1_i64,
                     "at": DateTime::from_millis(1_000), "kind": *kind,
-                    "author": &by.id, "author_name": "ana", "body": body,
+                    "author": &by.id, "body": body,
                 };
                 events.insert_one(event).await.unwrap();
             }

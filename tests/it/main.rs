@@ -58,6 +58,7 @@ mod process;
 mod proxies;
 mod readme;
 mod refusals;
+mod renames;
 mod resets;
 mod room_deletion;
 mod rooms;

@@ -95,8 +95,8 @@ async fn large_store() -> Server {
     for seq in 2..20_002 {
         let insert = "INSERT INTO texts (body) VALUES (?1)";
         adding.execute(insert, ["x".repeat(3_900)]).unwrap();
-        let insert = "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text)
-                      VALUES ('tea', ?1, ?2, 1763800000000, 'message', ?3, 'ana', last_insert_rowid())";
+        let insert = "INSERT INTO events (room, seq, messages, at, kind, author, text)
+                      VALUES ('tea', ?1, ?2, 1763800000000, 'message', ?3, last_insert_rowid())";
         adding
             .execute(insert, params![seq, seq - 1, author])
             .unwrap();

@@ -213,8 +213,10 @@ impl Checker {
                 password_hash,
                 created_at,
                 role,
+                names,
                 deactivated_at,
             } => {
+                ensure!(names.iter().all(|it| is_claim(it)), "its names are none");
                 if let Some(at) = deactivated_at {
                     is_moment(*at)?;
                 }
@@ -268,7 +270,8 @@ impl Checker {
         if let Some(actor) = &event.actor {
             self.owes_user(actor)?;
         }
-        ensure!(is_name(&event.author_name), "its author’s name is none");
+        let author_name = event.author_name.as_deref();
+        ensure!(author_name.is_none_or(is_name), "its author’s name is none");
         is_moment(event.at)?;
         // Kinds of another version are kept; their names are as short and plain as ours.
         let is_plain = event.r#type.bytes().all(|b| b.is_ascii_graphic());
@@ -411,6 +414,11 @@ fn is_name(name: &str) -> bool {
     let was_taken =
         (1..=Username::CHARS_MAX).contains(&name.chars().count()) && name.chars().all(is_plain);
     was_taken || Username::parse(name).is_ok_and(|parsed| parsed.as_str() == name)
+}
+
+/// Whether it is the hash of a name.
+fn is_claim(hash: &str) -> bool {
+    hash.len() == 32 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether an act or its detail may be written so: words, ids and numbers.

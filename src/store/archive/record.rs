@@ -129,6 +129,9 @@ pub enum Record {
         /// `admin`, of who is one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         role: Option<String>,
+        /// The hashes of all names that its user has had.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        names: Vec<String>,
         /// Since when nobody may sign in to it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deactivated_at: Option<i64>,
@@ -151,8 +154,9 @@ pub struct EventRecord {
     pub r#type: String,
     /// Its author's id.
     pub author: String,
-    /// Their name then.
-    pub author_name: String,
+    /// Their name then. Of an export before version 4; nobody keeps it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub author_name: Option<String>,
     /// The text, or a setting's value.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub body: Option<String>,

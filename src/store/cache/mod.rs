@@ -171,8 +171,8 @@ impl ReadCache {
             }
             // Of a membership that its event was told of before.
             Durable::Change(Change::Entered(_)) => state.forget_open_rooms(),
-            // Rooms are not deleted often.
-            Durable::Change(Change::RoomDeleted(_)) => state.forget_all(),
+            // Neither happens often.
+            Durable::Change(Change::RoomDeleted(_) | Change::Renamed(_)) => state.forget_all(),
             Durable::Change(_) => {}
             #[cfg(feature = "mongodb")]
             Durable::Memberships => {

@@ -1,12 +1,13 @@
 //! Accounts: the collection of users.
 
 use async_trait::async_trait;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
 use super::collections::{Collections, Meta, find_linearizable};
 use super::errors::{duplicate_key, unreadable};
+use super::log_writer::Logs;
 use super::retry::{Backoff, attempt, retry};
 use super::task::in_task;
 use super::transaction::{begin, persist};
@@ -60,6 +61,7 @@ pub(super) fn document_of(new: &NewUser, role: AccountRole) -> Document {
         "username": username.as_str(),
         "username_key": username.key(),
         "username_shape": username.shape(),
+        "names": username.claims().to_vec(),
         "email": new.email.as_str(),
         "email_key": new.email.key(),
         "password_hash": &new.password_hash,
@@ -209,6 +211,89 @@ fn role_from(user: &Document) -> AccountRole {
         .map_or(AccountRole::default(), AccountRole::stored)
 }
 
+async fn rename(
+    collections: &Collections,
+    logs: &Logs,
+    user: UserId,
+    name: &Username,
+) -> Result<(), StoreError> {
+    let by_id = doc! { "_id": user.to_string() };
+    let update = doc! {
+        "$set": {
+            "username": name.as_str(), "username_key": name.key(), "username_shape": name.shape(),
+        },
+        "$addToSet": { "names": { "$each": name.claims().to_vec() } },
+    };
+    set_unique("rename a user", collections, by_id, update).await?;
+    collections.states.forget_name(Some(user));
+    let username = name.clone();
+    logs.tell(Change::Renamed(User { id: user, username }));
+    Ok(())
+}
+
+/// Updates an account's fields that must be nobody else's. Done twice, it is done once.
+async fn set_unique(
+    operation: &'static str,
+    collections: &Collections,
+    by_id: Document,
+    update: Document,
+) -> Result<(), StoreError> {
+    let users = &collections.users;
+    let set = || users.update_one(by_id.clone(), update.clone());
+    match retry(operation, set).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match duplicate_key(&error) {
+            Some(says) => StoreError::Taken(taken(says)),
+            None => error,
+        }),
+    }
+}
+
+/// Makes the names of all users theirs for good. Of two who have one, it is the first's.
+pub(super) async fn claim_names(collections: &Collections) -> anyhow::Result<()> {
+    let unclaimed = doc! { "names": { "$exists": false } };
+    let find = || async {
+        let users = collections.users.find(unclaimed.clone()).await?;
+        users.collect::<Result<Vec<_>, _>>().await
+    };
+    for user in retry("read the names", find).await? {
+        let user = user_from(&user)?;
+        let by_id = doc! { "_id": user.id.to_string() };
+        let claims = doc! { "$set": { "names": user.username.claims().to_vec() } };
+        match set_unique("claim a name", collections, by_id, claims).await {
+            Ok(()) | Err(StoreError::Taken(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Takes the names out of events that versions before this one wrote there, some at a time.
+pub(super) async fn forget_author_names(collections: &Collections) -> anyhow::Result<()> {
+    const AT_ONCE: i64 = 5_000;
+    let events = &collections.events;
+    let mut after = Bson::MinKey;
+    loop {
+        let later = doc! { "_id": { "$gt": after.clone() } };
+        let find = || async {
+            let found = events.find(later.clone()).projection(doc! { "_id": 1 });
+            let found = found.sort(doc! { "_id": 1 }).limit(AT_ONCE);
+            found.await?.collect::<Result<Vec<_>, _>>().await
+        };
+        let found = retry("read events", find).await?;
+        let Some(last) = found.last().and_then(|last| last.get("_id")).cloned() else {
+            return Ok(());
+        };
+        let among = doc! { "_id": { "$gt": after, "$lte": last.clone() } };
+        let unset = doc! { "$unset": { "author_name": "" } };
+        retry("forget names in events", || {
+            events.update_many(among.clone(), unset.clone())
+        })
+        .await?;
+        after = last;
+    }
+}
+
 /// Gives addresses beyond ASCII the key of this version, under which all spellings of a domain are one.
 /// One that two accounts would share stays with whoever has it. Any node may do this again.
 pub(super) async fn renew_email_keys(collections: &Collections) -> anyhow::Result<()> {
@@ -306,6 +391,21 @@ impl Accounts for MongoStore {
             AccountRole::Member => Changed::Lowered,
         };
         change(&self.collections, user, set, what).await
+    }
+
+    async fn rename(&self, user: UserId, username: Username) -> Result<(), StoreError> {
+        let (collections, logs) = (self.collections.clone(), self.logs.clone());
+        in_task("rename a user", async move {
+            rename(&collections, &logs, user, &username).await
+        })
+        .await
+    }
+
+    async fn set_email(&self, user: UserId, email: Email) -> Result<(), StoreError> {
+        const OPERATION: &str = "give an account another address";
+        let by_id = doc! { "_id": user.to_string() };
+        let set = doc! { "$set": { "email": email.as_str(), "email_key": email.key() } };
+        set_unique(OPERATION, &self.collections, by_id, set).await
     }
 
     async fn set_deactivated(&self, user: UserId, is_on: bool) -> Result<(), StoreError> {

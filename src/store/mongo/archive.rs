@@ -140,11 +140,29 @@ async fn export_from(
             created_at: moment(&user, "created_at")?,
             role: { user.get_str("role").ok().map(str::to_owned) }
                 .filter(|role| role != AccountRole::Member.as_str()),
+            names: names_of(&user),
             deactivated_at: { user.get_datetime("deactivated_at").ok() }
                 .map(|at| at.timestamp_millis()),
         })?;
     }
     exporter.end()
+}
+
+/// The hashes of the names that somebody has had.
+fn names_of(user: &Document) -> Vec<String> {
+    let names = user.get_array("names").into_iter().flatten();
+    let names = names.filter_map(|name| name.as_str().map(str::to_owned));
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    names
+}
+
+/// Those of an export with the one they have now.
+fn all_names(mut names: Vec<String>, now: &Username) -> Vec<String> {
+    names.extend(now.claims());
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// The ids of the rooms that were deleted.
@@ -212,7 +230,7 @@ fn record_of(document: &Document, head: Seq) -> anyhow::Result<EventRecord> {
         at: moment(document, "at")?,
         r#type: text(document, "kind")?,
         author: text(document, "author")?,
-        author_name: text(document, "author_name")?,
+        author_name: None,
         body: string("body"),
         actor: string("actor"),
         nonce: string("nonce"),
@@ -514,6 +532,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             password_hash,
             created_at,
             role,
+            names,
             deactivated_at,
         } => {
             let (name, address) = (Username::stored(&username), Email::stored(&email));
@@ -521,6 +540,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
                 "_id": id,
                 "username_key": name.key(),
                 "username_shape": name.shape(),
+                "names": all_names(names, &name),
                 "username": username,
                 "email_key": address.key(),
                 "email": email,
@@ -545,7 +565,6 @@ fn event_document(event: EventRecord) -> Document {
         "at": DateTime::from_millis(event.at),
         "kind": event.r#type,
         "author": event.author,
-        "author_name": event.author_name,
     };
     let number = |seq: Seq| Bson::from(seq.cast_signed());
     let moment = |at| Bson::from(DateTime::from_millis(at));

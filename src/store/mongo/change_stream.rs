@@ -11,6 +11,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 use tokio::time::{Instant, sleep};
 
+use super::accounts;
 use super::collections::Collections;
 use super::errors::unreadable;
 use super::event_document;
@@ -23,7 +24,7 @@ use super::retry::Backoff;
 use super::room_deletion::DELETED;
 use super::tail::{Batch, Tail};
 use crate::cluster::PeerChange;
-use crate::domain::{Event, RoomId, SessionId, UserId};
+use crate::domain::{Event, RoomId, SessionId, User, UserId};
 use crate::metrics::Metrics;
 use crate::store::cache::{Durable, ReadCache};
 use crate::store::{Change, OnChange, StoreError};
@@ -127,6 +128,7 @@ impl ChangeStream {
             { "ns.coll": "sessions", "operationType": { "$in": ["update", "delete"] } },
             { "ns.coll": "memberships", "operationType": { "$ne": "insert" } },
             { "ns.coll": "rooms", "operationType": "update" },
+            { "ns.coll": "users", "operationType": "update" },
             { "ns.coll": "presence", "operationType": { "$in": ["insert", "delete"] } },
             { "ns.coll": "typing", "operationType": { "$in": ["insert", "replace"] } },
         ] };
@@ -184,12 +186,9 @@ impl ChangeStream {
         all.into_iter().for_each(|heard| self.pass_on(heard));
     }
 
-    /// Reads what events show of others: the states of messages, and names.
+    /// Reads what events show beside what stands in them: the states of messages, and names.
     async fn complete(&self, all: &mut Vec<Heard>) -> Result<(), StoreError> {
-        let is_bare = |heard: &Heard| match heard {
-            Heard::Store(Change::Appended(event)) => event.shows_more(),
-            _ => false,
-        };
+        let is_bare = |heard: &Heard| matches!(heard, Heard::Store(Change::Appended(_)));
         let mut bare = Vec::new();
         for heard in all.iter().filter(|heard| is_bare(heard)) {
             if let Heard::Store(Change::Appended(event)) = heard {
@@ -217,6 +216,7 @@ impl ChangeStream {
 
     /// Nothing that is kept is sure to be as it is now.
     fn distrust(&self) {
+        self.collections.states.forget_name(None);
         self.cache.forget_all();
         (self.on_change)(Change::Distrust);
     }
@@ -262,6 +262,10 @@ impl ChangeStream {
                     false => Heard::Cached(Durable::Settings(room), None),
                 })
             }
+            "users" => renamed(change).map(|user| {
+                self.collections.states.forget_name(Some(user.id));
+                Heard::Store(Change::Renamed(user))
+            }),
             "presence" => match change.get_document("fullDocument") {
                 Ok(shown) => {
                     let arrived = self.nodes.arrived(shown)?;
@@ -308,6 +312,16 @@ fn has_entered(change: &Document) -> Option<UserId> {
     removed.find(|field| field.as_str() == Some(JOINING))?;
     let mark = ReadMark::of(updated.get_document("updatedFields").ok()?)?;
     Some(mark.user)
+}
+
+/// The user whose name an update has changed.
+fn renamed(change: &Document) -> Option<User> {
+    let updated = change.get_document("updateDescription").ok()?;
+    let fields = updated.get_document("updatedFields").ok()?;
+    let username = fields.get_str("username").ok()?;
+    let key = change.get_document("documentKey").ok()?;
+    let id = UserId::parse(key.get_str("_id").ok()?).ok()?;
+    Some(accounts::user_of(id, username))
 }
 
 /// Whether an update of a room is its deletion.

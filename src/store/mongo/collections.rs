@@ -80,6 +80,9 @@ impl Collections {
         let mentions = IndexOptions::builder()
             .partial_filter_expression(doc! { "mentions": { "$exists": true } })
             .build();
+        let names = IndexOptions::builder()
+            .partial_filter_expression(doc! { "names": { "$exists": true } })
+            .build();
         let owners = IndexOptions::builder()
             .partial_filter_expression(doc! { "role": { "$exists": true } })
             .build();
@@ -95,6 +98,8 @@ impl Collections {
                     unique("username_key", doc! { "username_key": 1 }),
                     unique("username_shape", doc! { "username_shape": 1 }),
                     unique("email_key", doc! { "email_key": 1 }),
+                    // The names that somebody has had, too.
+                    index(doc! { "names": 1 }, "names", names, true),
                 ],
             ),
             (

@@ -37,7 +37,6 @@ pub(super) fn document_from(
         "at": DateTime::from_millis(event.at.as_millis()),
         "kind": kind.name,
         "author": event.author.id.to_string(),
-        "author_name": &*event.author.username,
     };
     let mut set = |key: &str, value: Option<Bson>| {
         if let Some(value) = value {
@@ -117,7 +116,7 @@ pub(super) fn place_from(document: &Document) -> Result<MentionPlace, StoreError
     })
 }
 
-/// An event from its document alone: see [`super::states::States::complete`].
+/// An event from its document alone, without anybody’s name: see [`super::states::States::complete`].
 pub(super) fn event_from(document: &Document) -> Result<Event, StoreError> {
     const OPERATION: &str = "read an event";
     let missing = unreadable(OPERATION);
@@ -139,7 +138,7 @@ pub(super) fn event_from(document: &Document) -> Result<Event, StoreError> {
         author: Author {
             id: UserId::parse(text("author")?)
                 .map_err(|error| StoreError::backend(OPERATION, error))?,
-            username: text("author_name")?.into(),
+            username: "".into(),
         },
         kind: kind_from(text("kind")?, document),
     })

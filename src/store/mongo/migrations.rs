@@ -24,7 +24,12 @@ const MIGRATIONS: [(u64, Step); 3] = [
     // banned for a member, so it is not to start on it.
     (7, |_| Box::pin(std::future::ready(Ok(())))),
     // Nor is one that lets everybody sign up, and those sign in who may not.
-    (8, |_| Box::pin(std::future::ready(Ok(())))),
+    (8, |collections| {
+        Box::pin(async {
+            accounts::claim_names(collections).await?;
+            accounts::forget_author_names(collections).await
+        })
+    }),
 ];
 
 /// The schema's version that this program writes.

@@ -26,8 +26,14 @@ const NAMES_MAX: NonZero<usize> = NonZero::new(10_000).expect("not zero");
 pub(super) struct States {
     events: Collection<Document>,
     users: Collection<Document>,
-    /// Nobody is renamed, so these are good for ever.
-    names: Arc<Mutex<LruCache<UserId, Arc<str>>>>,
+    /// Forgotten when somebody is renamed.
+    names: Arc<Mutex<Names>>,
+}
+
+struct Names {
+    kept: LruCache<UserId, Arc<str>>,
+    /// How often some were forgotten: what was read before is not kept.
+    generation: u64,
 }
 
 type Place = (RoomId, Seq);
@@ -37,7 +43,10 @@ impl States {
         Self {
             events,
             users,
-            names: Arc::new(Mutex::new(LruCache::new(NAMES_MAX))),
+            names: Arc::new(Mutex::new(Names {
+                kept: LruCache::new(NAMES_MAX),
+                generation: 0,
+            })),
         }
     }
 
@@ -51,7 +60,8 @@ impl States {
         let mut targets = self.find(targets.collect()).await?;
         let shown = events.iter().chain(targets.values());
         let quoted: HashSet<Place> = shown.filter_map(Event::quoted_place).collect();
-        let quoted = self.find(quoted).await?;
+        let mut quoted = self.find(quoted).await?;
+        self.name_people(quoted.values_mut()).await?;
         let quoted: HashMap<Place, Arc<Event>> = { quoted.into_iter() }
             .map(|(place, event)| (place, Arc::new(event)))
             .collect();
@@ -112,14 +122,16 @@ impl States {
         found.iter().map(event).collect()
     }
 
-    /// Fills in the names of those who reacted to messages or are mentioned in them, or who added or removed
-    /// somebody.
+    /// Fills in the names of authors, of those who reacted to messages or are mentioned in them, and of those who
+    /// added or removed somebody.
     pub(super) async fn name_people(
         &self,
         events: impl Iterator<Item = &mut Event>,
     ) -> Result<(), StoreError> {
         let (mut messages, mut memberships) = (Vec::new(), Vec::new());
+        let mut authors = Vec::new();
         for event in events {
+            authors.push(&mut event.author);
             if event.kind.by().is_some() {
                 memberships.push(&mut event.kind);
             } else if let EventKind::Message(message) = &mut event.kind
@@ -133,9 +145,14 @@ impl States {
             mentioned.chain(Reactions::to_name(message.reactions.all()))
         });
         let by = memberships.iter().filter_map(|kind| kind.by());
-        let names = self
-            .names(users.chain(by.map(|by| by.id)).collect())
-            .await?;
+        let by = by.map(|by| by.id);
+        let wrote = authors.iter().map(|author| author.id);
+        let names = self.names(users.chain(by).chain(wrote).collect()).await?;
+        for author in authors {
+            if let Some(name) = names.get(&author.id) {
+                author.username = Arc::clone(name);
+            }
+        }
         for kind in memberships {
             kind.name_by(&names);
         }
@@ -162,6 +179,16 @@ impl States {
         self.name_people(messages).await
     }
 
+    /// Forgets somebody's name, or, without an id, all names.
+    pub(super) fn forget_name(&self, user: Option<UserId>) {
+        let mut names = self.kept();
+        names.generation += 1;
+        match user {
+            Some(user) => drop(names.kept.pop(&user)),
+            None => names.kept.clear(),
+        }
+    }
+
     /// The names of some users.
     pub(super) async fn names(
         &self,
@@ -169,10 +196,12 @@ impl States {
     ) -> Result<HashMap<UserId, Arc<str>>, StoreError> {
         let mut names = HashMap::new();
         let mut unknown = Vec::new();
+        let generation;
         {
             let mut kept = self.kept();
+            generation = kept.generation;
             for user in users {
-                match kept.get(&user) {
+                match kept.kept.get(&user) {
                     Some(name) => drop(names.insert(user, Arc::clone(name))),
                     None => unknown.push(user.to_string()),
                 }
@@ -196,14 +225,16 @@ impl States {
                 .and_then(|id| UserId::parse(id).ok());
             if let (Some(id), Ok(name)) = (id, user.get_str("username")) {
                 let name: Arc<str> = name.into();
-                kept.put(id, Arc::clone(&name));
+                if kept.generation == generation {
+                    kept.kept.put(id, Arc::clone(&name));
+                }
                 names.insert(id, name);
             }
         }
         Ok(names)
     }
 
-    fn kept(&self) -> MutexGuard<'_, LruCache<UserId, Arc<str>>> {
+    fn kept(&self) -> MutexGuard<'_, Names> {
         // Entries are put in whole.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,7 +8,7 @@ use crate::domain::{
     Account, AccountRole, Email, Login, NewUser, Timestamp, User, UserId, Username,
 };
 use crate::store::cache::Durable;
-use crate::store::{Accounts, StoreError, UserField};
+use crate::store::{Accounts, Change, StoreError, UserField};
 
 pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<AccountRole, StoreError> {
     let username = &new.user.username;
@@ -38,18 +38,96 @@ pub(super) fn add(connection: &Connection, new: &NewUser) -> Result<AccountRole,
                 role.as_str(),
             ])
         });
-    match added {
-        Ok(_) => Ok(role),
-        // SQLite names the column of the index that refused.
-        Err(rusqlite::Error::SqliteFailure(_, Some(says))) if says.contains("users.username_") => {
-            Err(StoreError::Taken(UserField::Username))
-        }
-        Err(rusqlite::Error::SqliteFailure(_, Some(says))) if says.contains("users.email_key") => {
-            Err(StoreError::Taken(UserField::Email))
-        }
-        Err(error) => Err(StoreError::backend("add a user", error)),
+    added.map_err(|error| taken("add a user", error))?;
+    claim(connection, new.user.id, username)?;
+    Ok(role)
+}
+
+/// SQLite names the column of the index that refused.
+fn taken(operation: &'static str, error: rusqlite::Error) -> StoreError {
+    let says = match &error {
+        rusqlite::Error::SqliteFailure(_, Some(says)) => says.as_str(),
+        _ => "",
+    };
+    if says.contains("users.username_") {
+        StoreError::Taken(UserField::Username)
+    } else if says.contains("users.email_key") {
+        StoreError::Taken(UserField::Email)
+    } else {
+        StoreError::backend(operation, error)
     }
 }
+
+/// Makes a name somebody's for good; the error undoes what was written before.
+fn claim(connection: &Connection, user: UserId, name: &Username) -> Result<(), StoreError> {
+    let id = user.to_string();
+    let claimed = |hash: &String| -> rusqlite::Result<bool> {
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO names (hash, user) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?;
+        insert.execute(params![hash, id])?;
+        let mut own =
+            connection.prepare_cached("SELECT 1 FROM names WHERE hash = ?1 AND user = ?2")?;
+        own.exists(params![hash, id])
+    };
+    for hash in name.claims() {
+        let is_own = claimed(&hash).map_err(|error| StoreError::backend("claim a name", error))?;
+        if !is_own {
+            return Err(StoreError::Taken(UserField::Username));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names of all users theirs for good.
+pub(super) fn claim_names(connection: &Connection) -> rusqlite::Result<()> {
+    let mut all = connection.prepare("SELECT id, username FROM users")?;
+    let all = all.query_map([], user_from)?;
+    for user in all.collect::<rusqlite::Result<Vec<User>>>()? {
+        put_claims(connection, &user.id.to_string(), &user.username.claims())?;
+    }
+    Ok(())
+}
+
+/// Keeps names as somebody's; of two who have one, it is the first's.
+pub(super) fn put_claims(
+    connection: &Connection,
+    user: &str,
+    claims: &[String],
+) -> rusqlite::Result<()> {
+    let mut insert = connection
+        .prepare_cached("INSERT INTO names (hash, user) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    for hash in claims {
+        insert.execute(params![hash, user])?;
+    }
+    Ok(())
+}
+
+fn rename(
+    connection: &Connection,
+    changes: &mut Vec<Durable>,
+    user: UserId,
+    name: &Username,
+) -> Result<(), StoreError> {
+    claim(connection, user, name)?;
+    connection
+        .prepare_cached(
+            "UPDATE users SET username = ?2, username_key = ?3, username_shape = ?4 WHERE id = ?1",
+        )
+        .and_then(|mut update| {
+            let (key, shape) = (name.key(), name.shape());
+            update.execute(params![user.to_string(), name.as_str(), key, shape])
+        })
+        .map_err(|error| taken(RENAME, error))?;
+    let username = name.clone();
+    changes.push(Durable::Change(Change::Renamed(User {
+        id: user,
+        username,
+    })));
+    Ok(())
+}
+
+const RENAME: &str = "rename a user";
 
 /// Gives addresses beyond ASCII the key of this version, under which all spellings of a domain are one.
 /// One that two accounts would share stays with whoever has it.
@@ -204,6 +282,30 @@ impl Accounts for SqliteStore {
         self.writer
             .write("give a role", move |connection, _| {
                 set_role(connection, user, role)
+            })
+            .await
+    }
+
+    async fn rename(&self, user: UserId, username: Username) -> Result<(), StoreError> {
+        self.writer
+            .write(RENAME, move |connection, changes| {
+                rename(connection, changes, user, &username)
+            })
+            .await
+    }
+
+    async fn set_email(&self, user: UserId, email: Email) -> Result<(), StoreError> {
+        const OPERATION: &str = "give an account another address";
+        self.writer
+            .write(OPERATION, move |connection, _| {
+                connection
+                    .prepare_cached("UPDATE users SET email = ?2, email_key = ?3 WHERE id = ?1")
+                    .and_then(|mut update| {
+                        let (id, key) = (user.to_string(), email.key());
+                        update.execute(params![id, email.as_str(), key])
+                    })
+                    .map(drop)
+                    .map_err(|error| taken(OPERATION, error))
             })
             .await
     }

@@ -10,7 +10,7 @@ use super::epoch::{epoch, set_epoch, unsigned};
 use super::event_row::select_events;
 use super::lock::{ShutdownMarker, lock};
 use super::migrations::{NEWEST, migrate, version};
-use super::{DATABASE, invites, make_data_dir, states};
+use super::{DATABASE, accounts, invites, make_data_dir, states};
 use crate::domain::{
     Access, AccountRole, Email, EventKind, Posting, Role, Seq, Timestamp, Username,
 };
@@ -162,7 +162,7 @@ pub(super) fn export_from(
                 at: row.get("at")?,
                 r#type: row.get("kind")?,
                 author: row.get("author")?,
-                author_name: row.get("author_name")?,
+                author_name: None,
                 body: row.get("body")?,
                 actor: row.get("actor")?,
                 nonce: row.get("nonce")?,
@@ -179,10 +179,19 @@ pub(super) fn export_from(
             created_at: row.get("created_at")?,
             role: Some(row.get("role")?)
                 .filter(|role: &String| role != AccountRole::Member.as_str()),
+            names: claims_of(&snapshot, &row.get::<_, String>("id")?)?,
             deactivated_at: row.get("deactivated_at")?,
         })
     })?;
     exporter.end()
+}
+
+/// The hashes of the names that somebody has had.
+fn claims_of(connection: &Connection, user: &str) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached("SELECT hash FROM names WHERE user = ?1 ORDER BY hash")?
+        .query_map([user], |row| row.get(0))?
+        .collect()
 }
 
 /// Reads an export into `dir`'s database, which must be empty and not in use: all of it, or none.
@@ -329,10 +338,11 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             password_hash,
             created_at,
             role,
+            names,
             deactivated_at,
         } => {
             let (name, address) = (Username::stored(username), Email::stored(email));
-            insert(
+            let inserted = insert(
                 "INSERT INTO users (id, username, username_key, username_shape, email, email_key,
                                     password_hash, created_at, role, deactivated_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -348,7 +358,10 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
                     role.as_deref().unwrap_or(AccountRole::Member.as_str()),
                     deactivated_at,
                 ],
-            )
+            )?;
+            accounts::put_claims(connection, id, &name.claims()).context(TAKES_NOT)?;
+            accounts::put_claims(connection, id, names).context(TAKES_NOT)?;
+            Ok(inserted)
         }
     }
     .map(drop)
@@ -373,10 +386,10 @@ fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<u
     let seq = event.seq.cast_signed();
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text, nonce, target,
-                                 emoji, is_on, reply_to, changed, rev, edited_at, deleted_at, mentions,
+            "INSERT INTO events (room, seq, messages, at, kind, author, text, nonce, target, emoji, is_on,
+                                  reply_to, changed, rev, edited_at, deleted_at, mentions,
                                  actor)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             event.room,
@@ -385,7 +398,6 @@ fn put_event(connection: &Connection, event: &EventRecord) -> rusqlite::Result<u
             event.at,
             event.r#type,
             event.author,
-            event.author_name,
             text.transpose()?,
             event.nonce,
             event.target.map(Seq::cast_signed),

@@ -11,7 +11,9 @@ use crate::domain::{Author, Event, EventKind, RoomId, StoredKind, Timestamp};
 macro_rules! select_events {
     ($from:literal, $rest:literal) => {
         concat!(
-            "SELECT events.*, texts.body FROM ",
+            "SELECT events.*, texts.body,
+                    (SELECT username FROM users WHERE id = events.author) AS author_name
+             FROM ",
             $from,
             " LEFT JOIN texts ON texts.id = events.text ",
             $rest
@@ -33,7 +35,11 @@ pub(super) fn event_from(row: &Row<'_>) -> rusqlite::Result<Event> {
         at: Timestamp::from_millis(row.get("at")?),
         author: Author {
             id: accounts::id_from(row, "author")?,
-            username: row.get_ref("author_name")?.as_str()?.into(),
+            username: row
+                .get_ref("author_name")?
+                .as_str_or_null()?
+                .unwrap_or("")
+                .into(),
         },
         kind: kind_from(row)?,
     })

@@ -85,9 +85,9 @@ fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusq
     let mentioned = (!kind.mentions.is_empty()).then(|| kind.mentions.join(" "));
     connection
         .prepare_cached(
-            "INSERT INTO events (room, seq, messages, at, kind, author, author_name, text, nonce,
-                                 target, emoji, is_on, reply_to, mentions, actor)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            "INSERT INTO events (room, seq, messages, at, kind, author, text, nonce, target, emoji,
+                                 is_on, reply_to, mentions, actor)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             room,
@@ -96,7 +96,6 @@ fn insert(connection: &Connection, event: &Event, nonce: Option<&Nonce>) -> rusq
             at,
             kind.name,
             author,
-            event.author.username,
             text.transpose()?,
             nonce.map(Nonce::as_str),
             kind.target.map(Seq::cast_signed),

@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 69] = [
+const TABLE: [Route; 70] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -164,6 +164,7 @@ const TABLE: [Route; 69] = [
     // Without its id typed nothing is deleted.
     ("POST", "/rooms/{room}/delete", For::Owners, &[]),
     ("GET", "/account", For::SignedIn, &[]),
+    ("POST", "/account", For::SignedIn, &[]),
     ("POST", "/account/password", For::Own, &[]),
     ("DELETE", "/account/sessions/{id}", For::Own, &[]),
     ("POST", "/account/sessions/{id}/end", For::Own, &[]),

@@ -1,5 +1,5 @@
 -- Version 8: links by which people come here, who may sign up, accounts that may not sign in, an audit log,
--- and the ids of rooms that were deleted.
+-- the ids of rooms that were deleted, and names that people had.
 
 CREATE TABLE invites (
     id          TEXT PRIMARY KEY,
@@ -39,3 +39,17 @@ CREATE TABLE audit (
 CREATE TABLE deleted_rooms (
     id TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+
+-- Names are somebody's for good, as hashes of their keys and shapes: filled by `accounts::claim_names`. Events have
+-- their authors' names from the users, so that a rename shows everywhere.
+CREATE TABLE names (
+    hash TEXT PRIMARY KEY,
+    user TEXT NOT NULL REFERENCES users (id)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE events DROP COLUMN author_name;
+
+-- The pages still hold what stood in them.
+INSERT OR REPLACE INTO meta (key, value) VALUES ('to be vacuumed', 1);
+
+CREATE INDEX names_by_user ON names (user);

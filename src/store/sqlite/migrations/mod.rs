@@ -46,7 +46,7 @@ const MIGRATIONS: [Migration; 8] = [
     },
     Migration {
         sql: include_str!("8_invites.sql"),
-        code: None,
+        code: Some(|connection| Ok(accounts::claim_names(connection)?)),
     },
 ];
 
