@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
 
 use crate::domain::{Rate, UserId};
 use crate::store::{Bucket, Buckets, StoreError};
@@ -80,12 +81,16 @@ impl Limited {
         )
     }
 
-    /// Which bucket it is. Typed text stands last, so that it cannot pass for another.
+    /// Which bucket it is. Typed text is not kept: its digest is.
     fn bucket(&self) -> Bucket {
         let key = match self {
             Self::SignInsFrom(network) => format!("sign-ins from {network}"),
-            Self::SignInsToFrom(typed, network) => format!("sign-ins from {network} to {typed}"),
-            Self::SignInsToFromAfar(typed) => format!("sign-ins from afar to {typed}"),
+            Self::SignInsToFrom(typed, network) => {
+                format!("sign-ins from {network} to {}", digest(typed))
+            }
+            Self::SignInsToFromAfar(typed) => {
+                format!("sign-ins from afar to {}", digest(typed))
+            }
             Self::SignInsFromProvider(network) => format!("sign-ins from all of {network}"),
             Self::SessionsOf(user) => format!("sessions of {user}"),
             Self::SignUpsFrom(network) => format!("sign-ups from {network}"),
@@ -100,6 +105,14 @@ impl Limited {
         let rate = self.rate();
         Bucket { key, rate }
     }
+}
+
+fn digest(typed: &str) -> String {
+    let digest = Sha256::digest(typed);
+    digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The networks that a client counts for: its address, or, with IPv6, its /64, which is what one

@@ -91,6 +91,9 @@ impl Username {
         skeleton(&seen).collect::<String>().to_lowercase()
     }
 
+    /// What stands for somebody who has deleted their account. Nobody can be called so.
+    pub const FORMER: &str = "former member";
+
     /// What nobody else may have: hashes of the key and of the shape. They stay a user's when they are called
     /// otherwise, and say nothing of the name of who is here no more.
     pub fn claims(&self) -> [String; 2] {

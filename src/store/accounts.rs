@@ -5,7 +5,7 @@ use async_trait::async_trait;
 #[cfg(doc)]
 use super::Change;
 use super::StoreError;
-use crate::domain::{Account, AccountRole, Email, Login, NewUser, UserId, Username};
+use crate::domain::{Account, AccountRole, Email, KeptMessages, Login, NewUser, UserId, Username};
 
 /// The fields of an account that must be unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,16 @@ pub trait Accounts: Send + Sync {
     /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in.
     async fn set_deactivated(&self, user: UserId, is_on: bool) -> Result<(), StoreError>;
 
-    /// The accounts with a word in their name's key or their address's, by name: at most `limit` of those whose keys
+    /// Deletes an account for its user: from here on nobody signs in to it, and its name, address and password are
+    /// nowhere, also where others have named them. They have left all rooms but conversations, and their messages
+    /// are gone or a former member's. What was begun is finished at the next start.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in.
+    async fn erase(&self, user: UserId, messages: KeptMessages) -> Result<(), StoreError>;
+
+    /// The accounts with a word in their name's key or their address's, but deleted ones, by name: at most `limit` of those whose keys
     /// come after this one.
     async fn accounts(
         &self,

@@ -21,6 +21,8 @@ pub enum AccountErrors<'a> {
     },
     /// With a password.
     Password(&'a [(&'static str, String)]),
+    /// With the end of the account.
+    Deletion(&'a [(&'static str, String)]),
 }
 
 impl<'a> AccountErrors<'a> {
@@ -28,14 +30,21 @@ impl<'a> AccountErrors<'a> {
     fn of_profile(self, name: &str) -> Option<&'a str> {
         match self {
             Self::Profile { errors, .. } => find(errors, name),
-            Self::None | Self::Password(_) => None,
+            Self::None | Self::Password(_) | Self::Deletion(_) => None,
         }
     }
 
     fn of_password(self, name: &str) -> Option<&'a str> {
         match self {
             Self::Password(errors) => find(errors, name),
-            Self::None | Self::Profile { .. } => None,
+            Self::None | Self::Profile { .. } | Self::Deletion(_) => None,
+        }
+    }
+
+    fn of_deletion(self) -> Option<&'a str> {
+        match self {
+            Self::Deletion(errors) => errors.first().map(|(_, says)| says.as_str()),
+            Self::None | Self::Profile { .. } | Self::Password(_) => None,
         }
     }
 }
@@ -59,6 +68,8 @@ pub struct AccountPage<'a> {
     /// What is wrong with the password that another address takes.
     not_proved: Option<&'a str>,
     passwords: [Field<'a>; 2],
+    /// Why the account was not deleted.
+    not_deleted: Option<&'a str>,
 }
 
 impl<'a> AccountPage<'a> {
@@ -84,7 +95,7 @@ impl<'a> AccountPage<'a> {
             AccountErrors::Profile {
                 username, email, ..
             } => (username, email),
-            AccountErrors::None | AccountErrors::Password(_) => (None, None),
+            _ => (None, None),
         };
         Self {
             user: &account.user,
@@ -113,6 +124,7 @@ impl<'a> AccountPage<'a> {
                 is_first: false,
             },
             not_proved: errors.of_profile("current"),
+            not_deleted: errors.of_deletion(),
             passwords: [
                 password("current", "Your password now", "current-password", ""),
                 password(

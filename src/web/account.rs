@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accounts::{new_name, taken};
 use super::client::ClientAddress;
+use super::cookies::SessionCookies;
 use super::extract::SignedIn;
 use super::form::{Input, Payload, given};
 use super::query::Query;
@@ -16,8 +17,8 @@ use super::respond::{self, ResponseFormat, done};
 use super::sessions::check_password;
 use crate::auth::password::NewPassword;
 use crate::domain::{
-    AccountRole, Email, Invalid, Login, PasswordChange, SeenSession, SessionId, Timestamp, User,
-    Username,
+    AccountRole, Email, Invalid, KeptMessages, Login, PasswordChange, SeenSession, SessionId,
+    Timestamp, User, Username,
 };
 use crate::error::AppError;
 use crate::limits::{Limited, RateLimited};
@@ -285,6 +286,68 @@ pub(super) async fn set_password(
         }
         false => Err(AppError::InvalidFields(refused)),
     }
+}
+
+/// The end of an account, with the password, and what becomes of what was written.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Deletion {
+    password: String,
+    messages: String,
+}
+
+impl Input for Deletion {}
+
+/// `POST /account/delete`: nobody signs in any more, and nothing of the account is left but what is said to stay.
+pub(super) async fn delete(
+    State(app): State<AppState>,
+    ClientAddress(address): ClientAddress,
+    format: ResponseFormat,
+    cookies: SessionCookies,
+    signed_in: SignedIn,
+    Payload(sent): Payload<Deletion>,
+) -> Result<Response, AppError> {
+    let user = &signed_in.user;
+    let refused = match erase(&app, user, address, &sent).await {
+        Ok(()) => {
+            let answer = match format {
+                ResponseFormat::Page | ResponseFormat::Fragment => {
+                    Redirect::to("/login").into_response()
+                }
+                _ => StatusCode::NO_CONTENT.into_response(),
+            };
+            return Ok((cookies.drop_token(), answer).into_response());
+        }
+        Err(refused) => refused,
+    };
+    if !format.is_html() {
+        return Err(refused);
+    }
+    let errors = match &refused {
+        AppError::InvalidFields(errors) => errors.clone(),
+        AppError::LastAdmin => vec![("form", refused.detail())],
+        _ => return Err(refused),
+    };
+    let wrong = AccountErrors::Deletion(&errors);
+    page(&app, &signed_in, refused.status(), "", wrong).await
+}
+
+async fn erase(
+    app: &AppState,
+    user: &User,
+    address: IpAddr,
+    sent: &Deletion,
+) -> Result<(), AppError> {
+    let wrong = |field, says: String| AppError::InvalidFields(vec![(field, says)]);
+    let messages = KeptMessages::parse(&sent.messages);
+    let messages = messages.map_err(|invalid| wrong("messages", invalid.to_string()))?;
+    // Counted like a sign-in: whoever finds an open browser guesses no faster than others.
+    let login = Login::Username(user.username.key());
+    let checked = check_password(app, Some(login), address, &sent.password).await?;
+    if checked.is_none_or(|account| account.user.id != user.id) {
+        return Err(wrong("password", NOT_YOUR_PASSWORD.to_owned()));
+    }
+    Ok(app.store.erase(user.id, messages).await?)
 }
 
 /// `POST /account/sessions/{id}/end`, or `DELETE` without the last part: ends one of one's sessions, or all `others`.

@@ -92,6 +92,7 @@ pub fn app(state: AppState) -> Router {
         .route("/mentions", get(mentions::index))
         .route("/account", get(account::show).post(account::update))
         .route("/account/password", post(account::set_password))
+        .route("/account/delete", post(account::delete))
         .route("/account/sessions/{id}", delete(account::end_session))
         .route("/account/sessions/{id}/end", post(account::end_session))
         .route("/admin", get(admin::index))

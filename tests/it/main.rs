@@ -38,6 +38,7 @@ mod changes;
 mod durability;
 mod edge;
 mod embedded;
+mod erasure;
 mod export_import;
 mod guessing;
 mod hostile;

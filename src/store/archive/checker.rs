@@ -215,6 +215,7 @@ impl Checker {
                 role,
                 names,
                 deactivated_at,
+                erased,
             } => {
                 ensure!(names.iter().all(|it| is_claim(it)), "its names are none");
                 if let Some(at) = deactivated_at {
@@ -227,12 +228,18 @@ impl Checker {
                 );
                 is_written_like(id, &UserId::parse(id)?)?;
                 self.follows(id.clone())?;
-                ensure!(is_name(username), "its username is none");
-                ensure!(is_email(email), "its email is none");
-                ensure!(
-                    is_password_hash(password_hash),
-                    "its password hash is none that parlor makes, or takes too long to check"
-                );
+                if *erased {
+                    let is_nobody = username == Username::FORMER && role.is_none();
+                    let is_bare = email.is_empty() && password_hash.is_empty();
+                    ensure!(is_nobody && is_bare, "it was deleted, and is not empty");
+                } else {
+                    ensure!(is_name(username), "its username is none");
+                    ensure!(is_email(email), "its email is none");
+                    ensure!(
+                        is_password_hash(password_hash),
+                        "its password hash is none that parlor makes, or takes too long to check"
+                    );
+                }
                 is_moment(*created_at)?;
                 self.owed.remove(&format!("user {id}"));
             }

@@ -135,6 +135,9 @@ pub enum Record {
         /// Since when nobody may sign in to it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deactivated_at: Option<i64>,
+        /// Whether its user has deleted it: it has neither name nor address nor password.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        erased: bool,
     },
     /// The end: an export that was cut off has none.
     End(Counts),

@@ -69,7 +69,7 @@ impl Durable {
     pub(super) fn is_deletion(&self) -> bool {
         match self {
             Self::Change(Change::Appended(event)) => event.kind.is_deletion(),
-            Self::Change(Change::RoomDeleted(_)) => true,
+            Self::Change(Change::RoomDeleted(_) | Change::Distrust) => true,
             _ => false,
         }
     }
@@ -172,7 +172,9 @@ impl ReadCache {
             // Of a membership that its event was told of before.
             Durable::Change(Change::Entered(_)) => state.forget_open_rooms(),
             // Neither happens often.
-            Durable::Change(Change::RoomDeleted(_) | Change::Renamed(_)) => state.forget_all(),
+            Durable::Change(Change::RoomDeleted(_) | Change::Renamed(_) | Change::Distrust) => {
+                state.forget_all()
+            }
             Durable::Change(_) => {}
             #[cfg(feature = "mongodb")]
             Durable::Memberships => {

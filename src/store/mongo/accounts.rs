@@ -6,13 +6,16 @@ use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
 use super::collections::{Collections, Meta, find_linearizable};
+use super::erasure::ERASED;
 use super::errors::{duplicate_key, unreadable};
 use super::log_writer::Logs;
 use super::retry::{Backoff, attempt, retry};
 use super::task::in_task;
 use super::transaction::{begin, persist};
 use super::{MongoStore, sessions};
-use crate::domain::{Account, AccountRole, Email, Login, NewUser, User, UserId, Username};
+use crate::domain::{
+    Account, AccountRole, Email, KeptMessages, Login, NewUser, User, UserId, Username,
+};
 use crate::store::{Accounts, Change, StoreError, UserField, deadline};
 
 pub(super) async fn add(
@@ -127,7 +130,7 @@ async fn has_no_users(collections: &Collections) -> Result<bool, StoreError> {
 /// Changes an account in one transaction with a look at whether an admin is left, and, where it is to be left alone
 /// from then on, with the end of its sessions and resets. All that do so write the same document, so that none of
 /// them looks past another.
-async fn change(
+pub(super) async fn change(
     collections: &Collections,
     user: UserId,
     update: Document,
@@ -169,7 +172,7 @@ async fn change(
 
 /// The kinds of change to an account.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Changed {
+pub(super) enum Changed {
     /// It may do more than before. A store that had no admin may stay without one who may sign in.
     Raised,
     /// It may do less.
@@ -187,7 +190,7 @@ async fn list(
     after: &str,
     limit: usize,
 ) -> Result<Vec<Account>, StoreError> {
-    let mut later = doc! { "username_key": { "$gt": after } };
+    let mut later = doc! { "username_key": { "$gt": after }, ERASED: { "$exists": false } };
     if !word.is_empty() {
         // The word as it is, between marks that end its being read as a pattern.
         let word = doc! { "$regex": format!("\\Q{}\\E", word.replace("\\E", "")) };
@@ -406,6 +409,10 @@ impl Accounts for MongoStore {
         let by_id = doc! { "_id": user.to_string() };
         let set = doc! { "$set": { "email": email.as_str(), "email_key": email.key() } };
         set_unique(OPERATION, &self.collections, by_id, set).await
+    }
+
+    async fn erase(&self, user: UserId, messages: KeptMessages) -> Result<(), StoreError> {
+        self.erase_account(user, messages).await
     }
 
     async fn set_deactivated(&self, user: UserId, is_on: bool) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ use tokio_stream::StreamExt;
 
 use super::collections::{Collections, Meta};
 use super::connect::{connect, ensure_replicated};
+use super::erasure::{ERASED, nobody};
 use super::errors::is_only_repeated;
 use super::membership_document::{BANNED, ROLE, of_members};
 use super::refusal::plainly;
@@ -141,6 +142,7 @@ async fn export_from(
             role: { user.get_str("role").ok().map(str::to_owned) }
                 .filter(|role| role != AccountRole::Member.as_str()),
             names: names_of(&user),
+            erased: user.contains_key(ERASED),
             deactivated_at: { user.get_datetime("deactivated_at").ok() }
                 .map(|at| at.timestamp_millis()),
         })?;
@@ -534,13 +536,15 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             role,
             names,
             deactivated_at,
+            erased,
         } => {
             let (name, address) = (Username::stored(&username), Email::stored(&email));
+            let nobody = erased.then(|| nobody(&id));
             let mut user = doc! {
                 "_id": id,
                 "username_key": name.key(),
                 "username_shape": name.shape(),
-                "names": all_names(names, &name),
+                "names": if erased { names } else { all_names(names, &name) },
                 "username": username,
                 "email_key": address.key(),
                 "email": email,
@@ -551,6 +555,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             user.extend(
                 deactivated_at.map(|moment| ("deactivated_at".to_owned(), at(moment).into())),
             );
+            user.extend(nobody.unwrap_or_default());
             (&collections.users, user)
         }
     }

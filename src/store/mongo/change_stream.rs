@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::accounts;
 use super::collections::Collections;
+use super::erasure::ERASING;
 use super::errors::unreadable;
 use super::event_document;
 use super::liveness::Liveness;
@@ -262,6 +263,10 @@ impl ChangeStream {
                     false => Heard::Cached(Durable::Settings(room), None),
                 })
             }
+            "users" if has_erased(change) => {
+                self.distrust();
+                None
+            }
             "users" => renamed(change).map(|user| {
                 self.collections.states.forget_name(Some(user.id));
                 Heard::Store(Change::Renamed(user))
@@ -312,6 +317,14 @@ fn has_entered(change: &Document) -> Option<UserId> {
     removed.find(|field| field.as_str() == Some(JOINING))?;
     let mark = ReadMark::of(updated.get_document("updatedFields").ok()?)?;
     Some(mark.user)
+}
+
+/// Whether an update of a user is the end of an erasure, which has changed texts.
+fn has_erased(change: &Document) -> bool {
+    let updated = change.get_document("updateDescription");
+    let removed = updated.and_then(|updated| updated.get_array("removedFields"));
+    let is_it = |field: &mongodb::bson::Bson| field.as_str() == Some(ERASING);
+    removed.is_ok_and(|removed| removed.iter().any(is_it))
 }
 
 /// The user whose name an update has changed.

@@ -15,6 +15,7 @@ mod change_stream;
 mod changes;
 mod collections;
 mod connect;
+mod erasure;
 mod errors;
 mod event_document;
 mod invites;
@@ -156,6 +157,11 @@ impl MongoStore {
         tasks.spawn(lasting::task("the beat", move || living.clone().live()));
         // Of nodes that died in the midst of it.
         tasks.spawn(room_deletion::erase_late(collections.clone()));
+        tasks.spawn(erasure::finish_all(
+            collections.clone(),
+            logs.clone(),
+            Arc::clone(&cache),
+        ));
         let of = collections.clone();
         let find_sessions = move |ids| sessions::find_some(of.clone(), ids);
         let of = collections.clone();

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{SqliteStore, sessions};
 use crate::domain::{
-    Account, AccountRole, Email, Login, NewUser, Timestamp, User, UserId, Username,
+    Account, AccountRole, Email, KeptMessages, Login, NewUser, Timestamp, User, UserId, Username,
 };
 use crate::store::cache::Durable;
 use crate::store::{Accounts, Change, StoreError, UserField};
@@ -192,7 +192,7 @@ pub(super) fn set_role(
 }
 
 /// Fails where no admin is left; the error undoes what was written before.
-fn ensure_admin(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn ensure_admin(connection: &Connection) -> Result<(), StoreError> {
     let has_admin = connection
         .prepare_cached(
             "SELECT 1 FROM users WHERE role = 'admin' AND deactivated_at IS NULL LIMIT 1",
@@ -239,7 +239,7 @@ fn list(
     connection
         .prepare_cached(
             "SELECT * FROM users
-             WHERE username_key > ?1 AND (instr(username_key, ?3) OR instr(email_key, ?3))
+             WHERE username_key > ?1 AND erased IS NULL AND (instr(username_key, ?3) OR instr(email_key, ?3))
              ORDER BY username_key LIMIT ?2",
         )?
         .query_map(params![after, limit as i64, word], account_from)?
@@ -308,6 +308,10 @@ impl Accounts for SqliteStore {
                     .map_err(|error| taken(OPERATION, error))
             })
             .await
+    }
+
+    async fn erase(&self, user: UserId, messages: KeptMessages) -> Result<(), StoreError> {
+        self.erase_account(user, messages).await
     }
 
     async fn set_deactivated(&self, user: UserId, is_on: bool) -> Result<(), StoreError> {

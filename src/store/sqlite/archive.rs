@@ -181,6 +181,7 @@ pub(super) fn export_from(
                 .filter(|role: &String| role != AccountRole::Member.as_str()),
             names: claims_of(&snapshot, &row.get::<_, String>("id")?)?,
             deactivated_at: row.get("deactivated_at")?,
+            erased: row.get::<_, Option<String>>("erased")?.is_some(),
         })
     })?;
     exporter.end()
@@ -340,26 +341,32 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             role,
             names,
             deactivated_at,
+            erased,
         } => {
             let (name, address) = (Username::stored(username), Email::stored(email));
+            let nobody = format!("{} {id}", Username::FORMER);
+            let unless_erased = |key: String| if *erased { nobody.clone() } else { key };
             let inserted = insert(
                 "INSERT INTO users (id, username, username_key, username_shape, email, email_key,
-                                    password_hash, created_at, role, deactivated_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                                    password_hash, created_at, role, deactivated_at, erased)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     id,
                     username,
-                    name.key(),
-                    name.shape(),
+                    unless_erased(name.key()),
+                    unless_erased(name.shape()),
                     email,
-                    address.key(),
+                    unless_erased(address.key()),
                     password_hash,
                     created_at,
                     role.as_deref().unwrap_or(AccountRole::Member.as_str()),
                     deactivated_at,
+                    erased.then_some("done"),
                 ],
             )?;
-            accounts::put_claims(connection, id, &name.claims()).context(TAKES_NOT)?;
+            if !erased {
+                accounts::put_claims(connection, id, &name.claims()).context(TAKES_NOT)?;
+            }
             accounts::put_claims(connection, id, names).context(TAKES_NOT)?;
             Ok(inserted)
         }

@@ -10,6 +10,7 @@ mod audit;
 pub mod backup;
 mod connection;
 mod epoch;
+mod erasure;
 mod event_row;
 mod integrity;
 mod invites;
@@ -94,6 +95,7 @@ impl SqliteStore {
                 .and_then(|()| schema::has_ours(&connection))
                 .with_context(cannot_use)?;
         }
+        erasure::finish_all(&connection).with_context(cannot_use)?;
         room_deletion::finish_all(&connection)
             .and_then(|()| empty_wal(&connection))
             .with_context(cannot_use)?;

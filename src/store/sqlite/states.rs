@@ -296,7 +296,11 @@ fn remove_mentions(
 }
 
 /// Overwrites a message's text by as many bytes.
-fn overwrite_text(connection: &Connection, room: &str, seq: i64) -> rusqlite::Result<()> {
+pub(super) fn overwrite_text(
+    connection: &Connection,
+    room: &str,
+    seq: i64,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE texts SET body = printf('%*s', octet_length(body), '')

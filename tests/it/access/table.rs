@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 70] = [
+const TABLE: [Route; 71] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -166,6 +166,7 @@ const TABLE: [Route; 70] = [
     ("GET", "/account", For::SignedIn, &[]),
     ("POST", "/account", For::SignedIn, &[]),
     ("POST", "/account/password", For::Own, &[]),
+    ("POST", "/account/delete", For::Own, &[]),
     ("DELETE", "/account/sessions/{id}", For::Own, &[]),
     ("POST", "/account/sessions/{id}/end", For::Own, &[]),
     ("GET", "/invites", For::SignedIn, &[]),
@@ -359,7 +360,9 @@ fn expected(method: &str, whom: For, name: &str, access: &str, path: &str) -> Op
             Some(StatusCode::UNPROCESSABLE_ENTITY)
         }
         For::SignedIn => None,
-        For::Own if path.ends_with("/password") => Some(StatusCode::UNPROCESSABLE_ENTITY),
+        For::Own if path.starts_with("/account/password") || path == "/account/delete" => {
+            Some(StatusCode::UNPROCESSABLE_ENTITY)
+        }
         For::Own => Some(StatusCode::NOT_FOUND),
         For::Admins if name == "admin" => None,
         For::Admins => Some(StatusCode::FORBIDDEN),

@@ -143,6 +143,11 @@ impl Server {
     }
 
     /// Its database, where that is MongoDB.
+    /// What it was started with.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
+    }
+
     pub fn mongodb_uri(&self) -> &str {
         &self.settings["MONGODB_URI"]
     }

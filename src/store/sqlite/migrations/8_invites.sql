@@ -53,3 +53,7 @@ ALTER TABLE events DROP COLUMN author_name;
 INSERT OR REPLACE INTO meta (key, value) VALUES ('to be vacuumed', 1);
 
 CREATE INDEX names_by_user ON names (user);
+
+-- Of an account that its user has deleted: what becomes of its messages, 'keep' or 'delete', until that is done, then
+-- 'done'.
+ALTER TABLE users ADD COLUMN erased TEXT;
