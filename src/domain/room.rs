@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::{Event, Invalid, RoomSettings, Seq, UserId};
+use super::{Event, Invalid, Level, RoomSettings, Seq, UserId};
 
 /// A room's id, which people type to enter it: 1 to 64 of `a-z 0-9 - _`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,10 +107,12 @@ pub struct RoomSummary {
     pub head: Seq,
     /// Its newest message; `None` until somebody has said something.
     pub last: Option<Arc<Event>>,
-    /// How many messages the reader has not read.
+    /// How many messages the reader has not read, as far as the level counts them.
     pub unread: u64,
     /// How many of those are for the reader: named, answered, or everybody meant.
     pub mentions: usize,
+    /// What counts as unread to the reader.
+    pub level: Level,
 }
 
 impl RoomSummary {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::domain::{Role, RoomId, RoomSettings, Seq, User, UserId};
+use crate::domain::{Level, Role, RoomId, RoomSettings, Seq, User, UserId};
 
 /// The most rooms one user is in, so that nobody's lobby grows without end; and as many direct ones, so that those
 /// who start some keep nobody out of rooms.
@@ -89,6 +89,14 @@ pub trait Memberships: Send + Sync {
     /// The relation of `user` to `room`. A membership that has ended elsewhere may hold for up to two
     /// seconds; one that has begun is there at once.
     async fn relation(&self, room: &RoomId, user: &User) -> Result<Relation, StoreError>;
+
+    /// Chooses what counts as unread to `user`; `false` of who is no member.
+    async fn set_level(
+        &self,
+        room: &RoomId,
+        user: UserId,
+        level: Level,
+    ) -> Result<bool, StoreError>;
 
     /// Notes that `user`, a member, has read the room's log up to `seq`, or its head if that is
     /// lower. It never goes back.

@@ -22,8 +22,8 @@ use askama::Template;
 
 use crate::assets;
 use crate::domain::{
-    Access, Event, EventId, ListedRoom, Mentions, RoomId, RoomSettings, RoomSummary, Roster, User,
-    UserId, characters,
+    Access, Event, EventId, Level, ListedRoom, Mentions, RoomId, RoomSettings, RoomSummary, Roster,
+    User, UserId, characters,
 };
 use crate::markup::{self, Mark, Part};
 

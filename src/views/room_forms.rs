@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::Field;
 
-use crate::domain::{Access, Label, Posting, RoomId, RoomSettings, User};
+use crate::domain::{Access, Label, Level, Posting, RoomId, RoomSettings, User};
 
 /// The fields that describe a room, as typed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,6 +61,8 @@ pub struct RoomSettingsPage<'a> {
     pub form: RoomForm<'a>,
     decides: bool,
     is_archived: bool,
+    /// What counts as unread to the reader, a member.
+    pub level: Option<Level>,
     /// What was typed to delete the room, and why that was not done.
     pub not_deleted: Option<(&'a str, &'a str)>,
 }
@@ -84,6 +86,7 @@ impl<'a> RoomSettingsPage<'a> {
             },
             decides,
             is_archived: settings.is_archived,
+            level: None,
             not_deleted: None,
         }
     }
@@ -97,6 +100,15 @@ pub struct DirectPage<'a> {
     pub user: &'a User,
     /// The names of the others.
     pub field: Field<'a>,
+}
+
+/// A level in a word, and what it means in a line.
+fn heard(level: &Level) -> (&'static str, &'static str) {
+    match level {
+        Level::All => ("Every message", "counts as unread and notifies."),
+        Level::Mentions => ("Mentions", "Only what is for you does."),
+        Level::Nothing => ("Nothing", "The room is quiet."),
+    }
 }
 
 /// An access in a word, and what it means in a line.

@@ -15,7 +15,7 @@ use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
 use super::room_labels::RoomLabels;
 use super::seen::Seeing;
-use crate::domain::{Event, Label, ListedRoom, RoomId, RoomSummary, Seq, User};
+use crate::domain::{Event, Label, Level, ListedRoom, RoomId, RoomSummary, Seq, User};
 use crate::error::AppError;
 use crate::fnv::fnv1a;
 use crate::live::text_line;
@@ -45,6 +45,7 @@ struct LobbyRoom<'a> {
     unread: u64,
     /// How many of those are for the reader, up to 100.
     mentions: usize,
+    level: Level,
 }
 
 /// A room to be entered as JSON.
@@ -124,6 +125,7 @@ pub(super) async fn index(
                 last: room.last.as_ref().map(|last| last.abridged()),
                 unread: room.unread,
                 mentions: room.mentions,
+                level: room.level,
             });
             let rooms = rooms.collect();
             let lobby = Lobby {
@@ -159,9 +161,12 @@ fn heads(rooms: &[RoomSummary]) -> Seq {
     listed.map(|room| room.head).sum()
 }
 
-/// Tells these rooms from others, in whichever order they are listed.
+/// Tells these rooms, at their levels, from others, in whichever order they are listed.
 fn which_of(rooms: &[RoomSummary]) -> String {
-    let hash = |room: &RoomSummary| fnv1a(room.room.as_str());
+    let hash = |room: &RoomSummary| match room.level {
+        Level::All => fnv1a(room.room.as_str()),
+        level => fnv1a(&format!("{} {}", room.room, level.as_str())),
+    };
     let listed = rooms.iter().filter(|room| room.is_listed());
     let which = listed.map(hash).fold(0, u32::wrapping_add);
     format!("{which:x}")

@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use super::accounts::called;
 use super::audit::audited;
-use super::extract::{RoomOwner, RoomPath, SignedIn};
+use super::extract::{RoomMember, RoomOwner, RoomPath, SignedIn};
 use super::form::{Input, Payload, flag};
 use super::respond::{ResponseFormat, done};
 use super::seen::Seeing;
-use crate::domain::{Act, AuditEntry, Invalid, Role, RoomId, User};
+use crate::domain::{Act, AuditEntry, Invalid, Level, Role, RoomId, User};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
@@ -34,6 +34,31 @@ pub(super) async fn leave(
     let left = app.store.leave(&room, &user).await?;
     let response = done(&Method::POST, format, "/rooms");
     Ok((seeing.having_shown(&room, left), response).into_response())
+}
+
+/// What counts as unread.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct NewLevel {
+    level: String,
+}
+
+impl Input for NewLevel {
+    const RAW: Option<&'static str> = Some("level");
+}
+
+/// `POST /rooms/{room}/level`: chooses what of the room counts as unread to a member.
+pub(super) async fn set_level(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    member: RoomMember,
+    Payload(sent): Payload<NewLevel>,
+) -> Result<Response, AppError> {
+    let (user, room) = (&member.signed_in.user, &member.room);
+    let level = Level::parse(&sent.level)?;
+    app.limits.take(&Limited::ReadingOf(user.id)).await?;
+    app.store.set_level(room, user.id, level).await?;
+    Ok(done(&Method::POST, format, &format!("/rooms/{room}")))
 }
 
 /// The person of the path, about whom an owner of its room decides.

@@ -139,6 +139,7 @@ pub fn app(state: AppState) -> Router {
                 .delete(memberships::ban),
         )
         .route("/rooms/{room}/delete", post(room_deletion::create))
+        .route("/rooms/{room}/level", post(memberships::set_level))
         .route("/rooms/{room}/leave", post(memberships::leave))
         .route("/rooms/{room}/read", post(read_markers::create))
         .route("/rooms/{room}/typing", post(typing::create))

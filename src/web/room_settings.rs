@@ -11,7 +11,7 @@ use super::form::{Input, Payload, flag, given};
 use super::respond::{self, ResponseFormat, done};
 use super::seen::Seeing;
 use crate::domain::{
-    Access, Act, AuditEntry, Label, Posting, RoomId, RoomSettings, Seq, Setting, User,
+    Access, Act, AuditEntry, Label, Level, Posting, RoomId, RoomSettings, Seq, Setting, User,
 };
 use crate::error::{AppError, Question};
 use crate::state::AppState;
@@ -27,6 +27,9 @@ struct Settings<'a> {
     access: Access,
     posting: Posting,
     archived: bool,
+    /// The reader's own; of members alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<Level>,
 }
 
 /// `GET /rooms/{room}/settings`.
@@ -34,12 +37,17 @@ pub(super) async fn show(
     State(app): State<AppState>,
     format: ResponseFormat,
     viewer: RoomViewer,
+    seeing: Seeing,
 ) -> Result<Response, AppError> {
     let (room, user) = (&viewer.room, &viewer.user);
     let settings = app.store.settings(room).await?.unwrap_or_default();
+    let rooms = app.store.rooms_of(user, &seeing.freshness()).await?;
+    let own = rooms.iter().find(|own| own.room == *room);
+    let level = own.map(|own| own.level);
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
-            let page = RoomSettingsPage::of(user, room, &settings, viewer.decides);
+            let mut page = RoomSettingsPage::of(user, room, &settings, viewer.decides);
+            page.level = level;
             respond::html(StatusCode::OK, &page)
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
@@ -50,6 +58,7 @@ pub(super) async fn show(
                 access: settings.access,
                 posting: settings.posting,
                 archived: settings.is_archived,
+                level,
             };
             respond::json(StatusCode::OK, &settings)
         }

@@ -45,6 +45,7 @@ mod hostile;
 mod invites;
 mod kinds;
 mod leaving;
+mod levels;
 mod limits;
 mod logging;
 mod memberships;

@@ -10,8 +10,9 @@ use unicode_security::GeneralSecurityProfile;
 
 use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
-    Access, AccountRole, AuditId, Emoji, Epoch, EventKind, Invalid, Label, Mentions, MessageBody,
-    Nonce, Posting, Reactions, Role, RoomId, Seq, SessionId, SignUpPolicy, UserId, Username,
+    Access, AccountRole, AuditId, Emoji, Epoch, EventKind, Invalid, Label, Level, Mentions,
+    MessageBody, Nonce, Posting, Reactions, Role, RoomId, Seq, SessionId, SignUpPolicy, UserId,
+    Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -104,7 +105,13 @@ impl Checker {
                 read,
                 joined,
                 role,
+                level,
             } => {
+                let level = level.as_deref();
+                ensure!(
+                    level.is_none_or(|it| Level::parse(it).is_ok_and(|one| one.as_str() == it)),
+                    "its level is none"
+                );
                 let role = role.as_deref();
                 ensure!(
                     role.is_none_or(|role| Role::parse(role).is_ok_and(|it| it.as_str() == role)),

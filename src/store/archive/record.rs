@@ -38,6 +38,9 @@ pub enum Record {
         /// `owner`, of who is one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         role: Option<String>,
+        /// What counts as unread; all, where nothing is said.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        level: Option<String>,
     },
     /// Somebody is kept out of a room.
     Ban {

@@ -56,6 +56,8 @@ pub(super) enum Durable {
         seq: Seq,
         messages: u64,
     },
+    /// Something about a user's membership has changed that only their lists show.
+    Level(UserId),
     /// A setting of a room has changed, of which the log tells later.
     #[cfg(feature = "mongodb")]
     Settings(RoomId),
@@ -188,6 +190,10 @@ impl ReadCache {
                 if let Some(room) = state.room(id) {
                     room.forget();
                 }
+            }
+            Durable::Level(user) => {
+                state.has_changed(user);
+                state.forget_user(user);
             }
             Durable::Read {
                 room,

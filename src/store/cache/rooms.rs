@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::{Event, EventKind, Message, RoomId, RoomSettings, RoomSummary, Seq};
+use crate::domain::{Event, EventKind, Level, Message, RoomId, RoomSettings, RoomSummary, Seq};
 use crate::store::{History, newest_first};
 
 /// How many bytes of texts and reactions a kept page has at most: 200 such pages are 26 MB. Usual ones have
@@ -37,6 +37,25 @@ pub(in crate::store) struct Membership {
     /// The numbers of later ones that mention the user, in their order: the last
     /// [`Mentions::UNREAD_MAX`](crate::domain::Mentions::UNREAD_MAX) of them.
     pub(in crate::store) mentions: Vec<Seq>,
+    /// What counts as unread.
+    pub(in crate::store) level: Level,
+}
+
+impl Membership {
+    /// The room as lists have it, with the end of its log.
+    pub(in crate::store) fn summary(&self, end: &LogEnd) -> RoomSummary {
+        let unread = end.messages.saturating_sub(self.read_messages);
+        let (unread, mentions) = self.level.counted(unread, self.mentions.len());
+        RoomSummary {
+            room: self.room.clone(),
+            settings: Arc::clone(&end.settings),
+            head: end.head,
+            last: end.last_message.clone(),
+            unread,
+            mentions,
+            level: self.level,
+        }
+    }
 }
 
 pub(super) struct CachedRoom {
@@ -79,14 +98,7 @@ impl UserRooms {
             *listed_at = room.version.load(Ordering::Relaxed);
             let end = room.end();
             let Some(end) = &*end else { continue };
-            list.push(RoomSummary {
-                room: membership.room.clone(),
-                settings: Arc::clone(&end.settings),
-                head: end.head,
-                last: end.last_message.clone(),
-                unread: end.messages.saturating_sub(membership.read_messages),
-                mentions: membership.mentions.len(),
-            });
+            list.push(membership.summary(end));
         }
         newest_first(&mut list);
         let list: Arc<[RoomSummary]> = list.into();

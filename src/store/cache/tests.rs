@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::testing::event;
-use crate::domain::{Author, ChangeKind, Changed, EventKind, Mentions};
+use crate::domain::{Author, ChangeKind, Changed, EventKind, Level, Mentions};
 
 fn end(head: Seq) -> LogEnd {
     LogEnd {
@@ -22,6 +22,7 @@ fn an_event_is_in_a_page_once_whoever_read_it_before_it_was_told() {
         read: 1,
         read_messages: 1,
         mentions: Vec::new(),
+        level: Level::All,
     };
     let appended = |seq| Durable::Change(Change::Appended(event(seq)));
     // Two reads: first an end for somebody's list, then a page.
@@ -78,6 +79,7 @@ fn a_page_that_makes_place_is_forgotten_whoever_holds_its_room() {
         read: 0,
         read_messages: 0,
         mentions: Vec::new(),
+        level: Level::All,
     };
     cache.keep_memberships(&token, ana, rooms.iter().map(membership).collect());
     let listed = |room: &RoomId| {
@@ -178,6 +180,7 @@ fn member(read: Seq, mentions: &[Seq]) -> Vec<Membership> {
         read,
         read_messages: read,
         mentions: mentions.to_vec(),
+        level: Level::All,
     }]
 }
 

@@ -9,7 +9,7 @@ use super::collections::{Collections, Meta};
 use super::connect::{connect, ensure_replicated};
 use super::erasure::{ERASED, nobody};
 use super::errors::is_only_repeated;
-use super::membership_document::{BANNED, ROLE, of_members};
+use super::membership_document::{BANNED, LEVEL, ROLE, of_members};
 use super::refusal::plainly;
 use super::retry::retry;
 use super::room_deletion::{DELETED, deleted_document};
@@ -59,6 +59,7 @@ async fn export_from(
             read: membership.get_i64("read").map_or(0, i64::unsigned_abs),
             joined: membership.get_i64("joined").map_or(0, i64::unsigned_abs),
             role: membership.get_str(ROLE).ok().map(str::to_owned),
+            level: membership.get_str(LEVEL).ok().map(str::to_owned),
         })?;
     }
     let banned = doc! { BANNED: { "$exists": true } };
@@ -470,6 +471,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             read,
             joined,
             role,
+            level,
         } => {
             // With an id of its own, by which a second attempt is known.
             let mut membership = doc! {
@@ -478,6 +480,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
                 "read": event_document::signed(read), "joined": event_document::signed(joined),
             };
             membership.extend(role.map(|role| (ROLE.to_owned(), role.into())));
+            membership.extend(level.map(|level| (LEVEL.to_owned(), level.into())));
             (&collections.memberships, membership)
         }
         Record::Session {

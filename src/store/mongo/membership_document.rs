@@ -21,6 +21,9 @@ pub(super) const BY: &str = "by";
 /// The field of an owner.
 pub(super) const ROLE: &str = "role";
 
+/// The field of what counts as unread to a member who has chosen something else than all.
+pub(super) const LEVEL: &str = "level";
+
 const NO_MEMBERS: [&str; 3] = [JOINING, LEAVING, BANNED];
 
 /// Whether it has begun, and has not ended.

@@ -6,14 +6,14 @@ use tokio_stream::StreamExt;
 
 use super::collections::{Collections, insert_once};
 use super::membership_changes::{Changing, End, JOIN, LEAVE};
-use super::membership_document::{BANNED, ROLE, is_member, of_members, read_from};
+use super::membership_document::{BANNED, LEVEL, ROLE, is_member, of_members, read_from};
 use super::read_marks::{ReadMark, mark_read};
 use super::retry::retry;
 use super::room_document::settings_fields;
 use super::settings::settings;
 use super::task::in_task;
 use super::{MongoStore, members, rooms};
-use crate::domain::{Access, Role, RoomId, RoomSettings, Seq, User, UserId};
+use crate::domain::{Access, Level, Role, RoomId, RoomSettings, Seq, User, UserId};
 use crate::store::{Change, Memberships, ROOMS_PER_USER_MAX, Relation, StoreError};
 
 async fn count(collections: &Collections, filter: Document) -> Result<u64, StoreError> {
@@ -274,6 +274,25 @@ impl Memberships for MongoStore {
 
     async fn set_role(&self, room: &RoomId, user: UserId, role: Role) -> Result<bool, StoreError> {
         set_role(&self.collections, room, user, role).await
+    }
+
+    async fn set_level(
+        &self,
+        room: &RoomId,
+        user: UserId,
+        level: Level,
+    ) -> Result<bool, StoreError> {
+        let member = of_members(doc! { "user": user.to_string(), "room": room.as_str() });
+        let update = match level {
+            Level::All => doc! { "$unset": { LEVEL: "" } },
+            level => doc! { "$set": { LEVEL: level.as_str() } },
+        };
+        let memberships = &self.collections.memberships;
+        let set = || memberships.update_one(member.clone(), update.clone());
+        let set = retry("choose what counts as unread", set).await?;
+        self.cache.forget_user(user);
+        self.logs.tell(Change::Entered(user));
+        Ok(set.matched_count > 0)
     }
 
     async fn relation(&self, room: &RoomId, user: &User) -> Result<Relation, StoreError> {

@@ -10,7 +10,9 @@ use tokio_stream::StreamExt;
 use super::collections::{Collections, find_linearizable};
 use super::errors::unreadable;
 use super::log_writer::Logs;
-use super::membership_document::{BANNED, JOINING, LEAVING, is_member, of_members, read_from};
+use super::membership_document::{
+    BANNED, JOINING, LEAVING, LEVEL, is_member, of_members, read_from,
+};
 use super::read_marks::ReadMark;
 use super::retry::retry;
 use super::room_deletion::DELETED;
@@ -19,8 +21,8 @@ use super::settings::settings;
 use super::task::in_task;
 use super::{MongoStore, event_document, log_ends, mentions};
 use crate::domain::{
-    Access, Author, ListedRoom, MembershipId, NewEvent, NewKind, Nonce, RoomId, RoomSettings,
-    RoomSummary, Seq, Setting, User, UserId,
+    Access, Author, Level, ListedRoom, MembershipId, NewEvent, NewKind, Nonce, RoomId,
+    RoomSettings, RoomSummary, Seq, Setting, User, UserId,
 };
 use crate::store::cache::{CachedList, Durable, LogEnd, Membership, ReadCache};
 use crate::store::{
@@ -34,7 +36,7 @@ pub(super) async fn memberships(
 ) -> Result<Vec<Membership>, StoreError> {
     const OPERATION: &str = "list the rooms";
     let own = doc! { "user": user.to_string() };
-    let fields = doc! { "_id": 0, "room": 1, "read": 1, ReadMark::FIELD: 1, JOINING: 1, LEAVING: 1, BANNED: 1 };
+    let fields = doc! { "_id": 0, "room": 1, "read": 1, ReadMark::FIELD: 1, LEVEL: 1, JOINING: 1, LEAVING: 1, BANNED: 1 };
     let found = retry(OPERATION, || async {
         let found = collections.memberships.find(own.clone());
         let found = found
@@ -59,6 +61,7 @@ pub(super) async fn memberships(
             read,
             read_messages: mark.map_or(0, |mark| mark.messages),
             mentions: Vec::new(),
+            level: membership.get_str(LEVEL).map_or(Level::All, Level::stored),
         });
     }
     let counted = log_ends::events_at(collections, &uncounted).await?;
@@ -95,14 +98,7 @@ pub(super) async fn of(
     let mut summaries: Vec<RoomSummary> = { memberships.into_iter() }
         .map(|membership| {
             let end = ends.remove(&membership.room).unwrap_or_default();
-            RoomSummary {
-                settings: end.settings,
-                head: end.head,
-                last: end.last_message,
-                unread: end.messages.saturating_sub(membership.read_messages),
-                mentions: membership.mentions.len(),
-                room: membership.room,
-            }
+            membership.summary(&end)
         })
         .collect();
     newest_first(&mut summaries);

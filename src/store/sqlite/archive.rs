@@ -12,7 +12,7 @@ use super::lock::{ShutdownMarker, lock};
 use super::migrations::{NEWEST, migrate, version};
 use super::{DATABASE, accounts, invites, make_data_dir, states};
 use crate::domain::{
-    Access, AccountRole, Email, EventKind, Posting, Role, Seq, Timestamp, Username,
+    Access, AccountRole, Email, EventKind, Level, Posting, Role, Seq, Timestamp, Username,
 };
 use crate::files::Part;
 use crate::store::archive::{
@@ -65,6 +65,7 @@ pub(super) fn export_from(
                 read: unsigned(row.get("read_seq")?),
                 joined: unsigned(row.get("joined_seq")?),
                 role: Some(row.get("role")?).filter(|role: &String| role != Role::Member.as_str()),
+                level: Some(row.get("level")?).filter(|it: &String| it != Level::All.as_str()),
             })
         },
     )?;
@@ -257,9 +258,10 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             read,
             joined,
             role,
+            level,
         } => insert(
-            "INSERT INTO memberships (user, room, joined_at, read_seq, joined_seq, role)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO memberships (user, room, joined_at, read_seq, joined_seq, role, level)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 user,
                 room,
@@ -267,6 +269,7 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
                 read.cast_signed(),
                 joined.cast_signed(),
                 role.as_deref().unwrap_or(Role::Member.as_str()),
+                level.as_deref().unwrap_or(Level::All.as_str()),
             ],
         ),
         // An export of a store in use may have read a membership before that ended with the ban.

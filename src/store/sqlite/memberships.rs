@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::rooms::memberships;
 use super::{SqliteStore, accounts, log, room_deletion, room_row};
 use crate::domain::{
-    Access, Author, MembershipId, NewEvent, NewKind, Nonce, Role, RoomId, RoomSettings, Seq,
+    Access, Author, Level, MembershipId, NewEvent, NewKind, Nonce, Role, RoomId, RoomSettings, Seq,
     Timestamp, User, UserId,
 };
 use crate::store::cache::{Durable, Membership};
@@ -427,6 +427,29 @@ impl Memberships for SqliteStore {
         self.writer
             .write("give a role", move |connection, _| {
                 set_role(connection, &room, user, role)
+            })
+            .await
+    }
+
+    async fn set_level(
+        &self,
+        room: &RoomId,
+        user: UserId,
+        level: Level,
+    ) -> Result<bool, StoreError> {
+        const OPERATION: &str = "choose what counts as unread";
+        let room = room.clone();
+        self.writer
+            .write(OPERATION, move |connection, changes| {
+                let set = execute(
+                    connection,
+                    OPERATION,
+                    "UPDATE memberships SET level = ?3 WHERE user = ?1 AND room = ?2",
+                    params![user.to_string(), room.as_str(), level.as_str()],
+                )?;
+                changes.push(Durable::Level(user));
+                changes.push(Durable::Change(Change::Entered(user)));
+                Ok(set > 0)
             })
             .await
     }

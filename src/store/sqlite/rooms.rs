@@ -8,8 +8,8 @@ use rusqlite::{Connection, params};
 use super::event_row::room_from;
 use super::{SqliteStore, log, members, mentions, room_row};
 use crate::domain::{
-    Author, ListedRoom, NewEvent, NewKind, RoomId, RoomSettings, RoomSummary, Seq, Setting, User,
-    UserId,
+    Author, Level, ListedRoom, NewEvent, NewKind, RoomId, RoomSettings, RoomSummary, Seq, Setting,
+    User, UserId,
 };
 use crate::store::cache::{CachedList, Durable, Membership};
 use crate::store::{Freshness, OPEN_ROOMS_MAX, Rooms, StoreError, by_name, newest_first};
@@ -21,7 +21,7 @@ pub(super) fn memberships(
 ) -> rusqlite::Result<Vec<Membership>> {
     connection
         .prepare_cached(
-            "SELECT memberships.room, read_seq, coalesce(messages, 0) AS read_messages
+            "SELECT memberships.room, read_seq, level, coalesce(messages, 0) AS read_messages
              FROM memberships
              LEFT JOIN events ON events.room = memberships.room AND seq = read_seq
              WHERE user = ?1 ORDER BY memberships.room",
@@ -32,6 +32,7 @@ pub(super) fn memberships(
                 read: row.get::<_, i64>("read_seq")?.unsigned_abs(),
                 read_messages: row.get::<_, i64>("read_messages")?.unsigned_abs(),
                 mentions: Vec::new(),
+                level: Level::stored(row.get_ref("level")?.as_str()?),
             })
         })?
         .map(|membership| {
@@ -49,14 +50,7 @@ pub(super) fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<
         .into_iter()
         .map(|membership| {
             let end = log::end(connection, &membership.room)?;
-            Ok(RoomSummary {
-                settings: end.settings,
-                head: end.head,
-                last: end.last_message,
-                unread: end.messages.saturating_sub(membership.read_messages),
-                mentions: membership.mentions.len(),
-                room: membership.room,
-            })
+            Ok(membership.summary(&end))
         })
         .collect::<rusqlite::Result<Vec<_>>>()?;
     newest_first(&mut summaries);

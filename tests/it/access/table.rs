@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 71] = [
+const TABLE: [Route; 72] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -76,6 +76,12 @@ const TABLE: [Route; 71] = [
     ),
     ("POST", "/rooms/{room}/read", For::Members, &[("seq", "1")]),
     ("POST", "/rooms/{room}/typing", For::Members, &[]),
+    (
+        "POST",
+        "/rooms/{room}/level",
+        For::Members,
+        &[("level", "all")],
+    ),
     (
         "POST",
         "/rooms/{room}/messages/{seq}/reactions",

@@ -57,3 +57,5 @@ CREATE INDEX names_by_user ON names (user);
 -- Of an account that its user has deleted: what becomes of its messages, 'keep' or 'delete', until that is done, then
 -- 'done'.
 ALTER TABLE users ADD COLUMN erased TEXT;
+
+ALTER TABLE memberships ADD COLUMN level TEXT NOT NULL DEFAULT 'all'; -- what counts as unread
