@@ -1,7 +1,7 @@
 //! Where everything durable is kept: an interface for each noun, and two databases behind them.
 //!
 //! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Memberships`],
-//! [`Members`], [`Mentions`], [`Resets`], [`Invites`], [`Audit`] and
+//! [`Members`], [`Mentions`], [`Resets`], [`Invites`], [`Blocks`], [`Audit`] and
 //! [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
 //! nothing of HTTP or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
 
@@ -14,6 +14,7 @@ use crate::domain::{Event, RoomId, SessionId, User, UserId};
 mod accounts;
 pub mod archive;
 mod audit;
+mod blocks;
 mod buckets;
 mod cache;
 pub(crate) mod deadline;
@@ -34,6 +35,7 @@ mod version;
 
 pub use accounts::{Accounts, UserField};
 pub use audit::Audit;
+pub use blocks::{BLOCKS_PER_USER_MAX, Blocks};
 pub use buckets::{Bucket, Buckets};
 pub use error::StoreError;
 pub use freshness::{Freshness, Seen};
@@ -90,6 +92,7 @@ pub trait Store:
     + Mentions
     + Resets
     + Invites
+    + Blocks
     + Audit
     + Buckets
 {

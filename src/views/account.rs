@@ -68,6 +68,8 @@ pub struct AccountPage<'a> {
     /// What is wrong with the password that another address takes.
     not_proved: Option<&'a str>,
     passwords: [Field<'a>; 2],
+    /// The people whom the user blocks.
+    blocked: &'a [User],
     /// Why the account was not deleted.
     not_deleted: Option<&'a str>,
 }
@@ -76,8 +78,8 @@ impl<'a> AccountPage<'a> {
     /// As it is, with what was just done or what is wrong.
     pub fn of(
         account: &'a Account,
-        sessions: &'a [SeenSession],
-        current: SessionId,
+        (sessions, current): (&'a [SeenSession], SessionId),
+        blocked: &'a [User],
         said: &'a str,
         errors: AccountErrors<'a>,
     ) -> Self {
@@ -124,6 +126,7 @@ impl<'a> AccountPage<'a> {
                 is_first: false,
             },
             not_proved: errors.of_profile("current"),
+            blocked,
             not_deleted: errors.of_deletion(),
             passwords: [
                 password("current", "Your password now", "current-password", ""),

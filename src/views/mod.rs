@@ -40,7 +40,7 @@ pub use mentions::MentionsPage;
 use mentions::{count_of, mentions_of};
 pub use people::{PeopleOptions, PeoplePage, PersonRow};
 pub use reacted::Reacted;
-pub use reader::reader_style_sheet;
+pub use reader::{folding_style_sheet, reader_style_sheet};
 // Its template says what each access means.
 use room_forms::explained;
 pub use room_forms::{DirectPage, NewRoomPage, RoomForm, RoomSettingsPage};

@@ -33,6 +33,7 @@ struct Shape<'a> {
     email: &'a str,
     role: AccountRole,
     sessions: Vec<SessionShape<'a>>,
+    blocked: &'a [User],
 }
 
 #[derive(Serialize)]
@@ -63,7 +64,7 @@ pub(super) async fn show(
                 Some("password") => {
                     "Your password is changed, and everybody else who was signed in with it is out."
                 }
-                Some("saved") => "It is saved.",
+                Some("saved" | "blocked") => "It is saved.",
                 Some("session") => "That session is over.",
                 _ => "",
             };
@@ -75,6 +76,7 @@ pub(super) async fn show(
                 username: &account.user.username,
                 email: account.email.as_str(),
                 role: account.role,
+                blocked: &app.store.blocked_by(account.user.id).await?,
                 sessions: { sessions.iter() }
                     .map(|one| session_shape(one, current))
                     .collect(),
@@ -113,7 +115,9 @@ async fn page(
     let account = app.store.account(signed_in.user.id).await?;
     let account = account.ok_or(AppError::SignedOut)?;
     let sessions = app.store.sessions_of(account.user.id).await?;
-    let page = AccountPage::of(&account, &sessions, signed_in.session.id, said, errors);
+    let blocked = app.store.blocked_by(account.user.id).await?;
+    let sessions = (&*sessions, signed_in.session.id);
+    let page = AccountPage::of(&account, sessions, &blocked, said, errors);
     Ok(respond::html(status, &page))
 }
 

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::accounts::called;
+use super::blocks::in_the_way;
 use super::extract::SignedIn;
 use super::form::{Input, Payload};
 use super::query::Query;
@@ -61,6 +62,9 @@ pub(super) async fn create(
     let ids: Vec<UserId> = people.iter().map(|user| user.id).collect();
     let relation = app.store.relation(&RoomId::direct(&ids), &user).await?;
     if relation == Relation::NoRoom {
+        if let Some(why) = in_the_way(&app, &user, &people).await? {
+            return refused(why);
+        }
         app.limits.take(&Limited::DirectsOf(user.id)).await?;
     }
     let (room, seq) = match app.store.join_direct(&people).await {

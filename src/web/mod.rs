@@ -6,6 +6,7 @@ mod admin;
 mod assets;
 mod audit;
 mod avatars;
+mod blocks;
 mod client;
 mod cookies;
 mod device;
@@ -92,6 +93,7 @@ pub fn app(state: AppState) -> Router {
         .route("/mentions", get(mentions::index))
         .route("/account", get(account::show).post(account::update))
         .route("/account/password", post(account::set_password))
+        .route("/account/blocks", post(blocks::create))
         .route("/account/delete", post(account::delete))
         .route("/account/sessions/{id}", delete(account::end_session))
         .route("/account/sessions/{id}/end", post(account::end_session))
@@ -188,6 +190,7 @@ pub fn app(state: AppState) -> Router {
         .route("/rooms/{room}/frame/again", get(frame::before))
         .route("/emoji", get(emoji::index))
         .route("/reacted.css", get(style_sheets::reacted))
+        .route("/folded.css", get(blocks::style_sheet))
         .route("/reader.css", get(style_sheets::reader))
         .route("/manifest.webmanifest", get(avatars::manifest))
         .route("/avatars/1/{file}", get(avatars::show))

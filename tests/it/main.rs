@@ -32,6 +32,7 @@ mod admins;
 mod asking;
 mod backups;
 mod balancer;
+mod blocks;
 mod bounds;
 mod browser;
 mod changes;

@@ -25,7 +25,7 @@ pub(in crate::store) const EPOCH_MAX: Epoch = MOMENT_MAX as u64 / 1_000;
 const EMAIL_BYTES_MAX: usize = 254;
 
 /// The last of the stages, which are the kinds of record in their order.
-const STAGE_OF_END: u8 = 10;
+const STAGE_OF_END: u8 = 11;
 
 /// The longest text of an entry in the audit log.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -60,12 +60,13 @@ impl Checker {
             Record::Parlor { .. } => 1,
             Record::Membership { .. } => 2,
             Record::Ban { .. } => 3,
-            Record::Session { .. } => 4,
-            Record::Audit { .. } => 5,
-            Record::Room { .. } => 6,
-            Record::DeletedRoom { .. } => 7,
-            Record::Event(_) => 8,
-            Record::User { .. } => 9,
+            Record::Block { .. } => 4,
+            Record::Session { .. } => 5,
+            Record::Audit { .. } => 6,
+            Record::Room { .. } => 7,
+            Record::DeletedRoom { .. } => 8,
+            Record::Event(_) => 9,
+            Record::User { .. } => 10,
             Record::End(_) => STAGE_OF_END,
         };
         ensure!(
@@ -132,6 +133,12 @@ impl Checker {
                 self.follows(format!("{room} {user}"))?;
                 is_moment(*at)?;
                 self.owed.insert(format!("room {room}"));
+            }
+            Record::Block { user, blocked, at } => {
+                self.owes_user(user)?;
+                self.owes_user(blocked)?;
+                self.follows(format!("{user} {blocked}"))?;
+                is_moment(*at)?;
             }
             Record::Session {
                 id,

@@ -1,7 +1,7 @@
 //! Exports: everything a store keeps, as lines of JSON, which `parlor export` writes and `parlor import`
 //! reads, whichever database is behind it.
 //!
-//! The order is fixed, so that equal stores have equal exports: a head, then memberships, bans, sessions,
+//! The order is fixed, so that equal stores have equal exports: a head, then memberships, bans, blocks, sessions,
 //! the audit log, rooms, deleted rooms, events and users, each sorted by its key, then an end with the counts. Records refer
 //! to later ones and never the other way round. So an export of a store in use is
 //! whole: it has every user whom it mentions, and of each room a part of the log without gaps.

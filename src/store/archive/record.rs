@@ -53,6 +53,15 @@ pub enum Record {
         /// By whom.
         by: String,
     },
+    /// Somebody does not want to hear from somebody.
+    Block {
+        /// Who.
+        user: String,
+        /// From whom.
+        blocked: String,
+        /// Since when.
+        at: i64,
+    },
     /// A sign-in that is neither revoked nor over.
     Session {
         /// Its id.
@@ -257,6 +266,8 @@ pub struct Counts {
     pub memberships: u64,
     #[serde(default)]
     pub bans: u64,
+    #[serde(default)]
+    pub blocks: u64,
     pub sessions: u64,
     #[serde(default)]
     pub audit: u64,
@@ -272,6 +283,7 @@ impl Counts {
         match record {
             Record::Parlor { .. } | Record::End(_) => {}
             Record::Ban { .. } => self.bans += 1,
+            Record::Block { .. } => self.blocks += 1,
             Record::Membership { .. } => self.memberships += 1,
             Record::Session { .. } => self.sessions += 1,
             Record::Audit { .. } => self.audit += 1,

@@ -13,7 +13,7 @@ use super::membership_document::{BANNED, LEVEL, ROLE, of_members};
 use super::refusal::plainly;
 use super::retry::retry;
 use super::room_deletion::{DELETED, deleted_document};
-use super::{event_document, log, migrations, nodes};
+use super::{blocks, event_document, log, migrations, nodes};
 use crate::domain::{
     Access, AccountRole, Email, EventKind, Posting, RoomId, Seq, SignUpPolicy, Username,
 };
@@ -72,6 +72,14 @@ async fn export_from(
             room: text(&banned, "room")?,
             at: moment(ban, "at")?,
             by: text(ban, "by")?,
+        })?;
+    }
+    let mut blocks = all(&collections.blocks, doc! {}, doc! { "_id": 1 }).await?;
+    while let Some(block) = blocks.try_next().await? {
+        exporter.put(&Record::Block {
+            user: text(&block, "user")?,
+            blocked: text(&block, "blocked")?,
+            at: moment(&block, "at")?,
         })?;
     }
     let live = doc! {
@@ -482,6 +490,15 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             membership.extend(role.map(|role| (ROLE.to_owned(), role.into())));
             membership.extend(level.map(|level| (LEVEL.to_owned(), level.into())));
             (&collections.memberships, membership)
+        }
+        Record::Block {
+            user,
+            blocked,
+            at: moment,
+        } => {
+            let id = blocks::key(&user, &blocked);
+            let block = doc! { "_id": id, "user": user, "blocked": blocked, "at": at(moment) };
+            (&collections.blocks, block)
         }
         Record::Session {
             id,

@@ -29,6 +29,7 @@ pub(super) struct Collections {
     pub(super) resets: Collection<Document>,
     pub(super) invites: Collection<Document>,
     pub(super) audit: Collection<Document>,
+    pub(super) blocks: Collection<Document>,
     pub(super) rooms: Collection<Document>,
     pub(super) memberships: Collection<Document>,
     pub(super) events: Collection<Document>,
@@ -61,6 +62,7 @@ impl Collections {
             resets: database.collection("resets"),
             invites: database.collection("invites"),
             audit: database.collection("audit"),
+            blocks: database.collection("blocks"),
             rooms: database.collection("rooms"),
             memberships: database.collection("memberships"),
             events,
@@ -122,6 +124,13 @@ impl Collections {
                     index(doc! { "expires_at": 1 }, "expiry", expiry.clone(), false),
                     unique("secret", doc! { "secret_hash": 1 }),
                     plain("newest", doc! { "created_at": -1 }, IndexOptions::default()),
+                ],
+            ),
+            (
+                &self.blocks,
+                vec![
+                    plain("user", doc! { "user": 1 }, IndexOptions::default()),
+                    plain("blocked", doc! { "blocked": 1 }, IndexOptions::default()),
                 ],
             ),
             (

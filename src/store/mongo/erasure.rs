@@ -79,6 +79,10 @@ impl Erasing {
             (&collections.sessions, doc! { "user": &id }),
             (&collections.resets, doc! { "user": &id }),
             (&collections.invites, doc! { "by": &id }),
+            (
+                &collections.blocks,
+                doc! { "$or": [{ "user": &id }, { "blocked": &id }] },
+            ),
         ] {
             retry(ERASE, || collection.delete_many(own.clone())).await?;
         }

@@ -11,6 +11,7 @@ mod accounts;
 pub mod archive;
 mod audit;
 mod batch_loader;
+mod blocks;
 mod change_stream;
 mod changes;
 mod collections;

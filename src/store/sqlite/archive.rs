@@ -77,6 +77,13 @@ pub(super) fn export_from(
             by: row.get("by")?,
         })
     })?;
+    put("SELECT * FROM blocks ORDER BY user, blocked", &mut |row| {
+        Ok(Record::Block {
+            user: row.get("user")?,
+            blocked: row.get("blocked")?,
+            at: row.get("at")?,
+        })
+    })?;
     put(
         "SELECT * FROM sessions WHERE revoked_at IS NULL AND expires_at > ?1 ORDER BY id",
         &mut |row| {
@@ -283,6 +290,10 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
                 params![user, room, at, by],
             )
         }),
+        Record::Block { user, blocked, at } => insert(
+            "INSERT INTO blocks (user, blocked, at) VALUES (?1, ?2, ?3)",
+            params![user, blocked, at],
+        ),
         Record::Session {
             id,
             user,

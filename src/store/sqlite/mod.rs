@@ -8,6 +8,7 @@ mod accounts;
 pub mod archive;
 mod audit;
 pub mod backup;
+mod blocks;
 mod connection;
 mod epoch;
 mod erasure;

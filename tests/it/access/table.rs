@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 72] = [
+const TABLE: [Route; 74] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -173,6 +173,13 @@ const TABLE: [Route; 72] = [
     ("POST", "/account", For::SignedIn, &[]),
     ("POST", "/account/password", For::Own, &[]),
     ("POST", "/account/delete", For::Own, &[]),
+    (
+        "POST",
+        "/account/blocks",
+        For::SignedIn,
+        &[("username", "somebody"), ("on", "0")],
+    ),
+    ("GET", "/folded.css", For::All, &[]),
     ("DELETE", "/account/sessions/{id}", For::Own, &[]),
     ("POST", "/account/sessions/{id}/end", For::Own, &[]),
     ("GET", "/invites", For::SignedIn, &[]),

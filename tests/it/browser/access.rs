@@ -163,7 +163,7 @@ async fn two_people_talk_alone() {
     look.at("account").await;
     ana.types("#current", "not my password").await;
     ana.types("#password", "four other words here").await;
-    ana.clicks("main .primary").await;
+    ana.clicks("form[action$=password] .primary").await;
     ana.sees("This is not your password.").await;
     look.at("account-refused").await;
     // Ben was here first, and is the admin.
@@ -247,4 +247,36 @@ async fn somebody_comes_by_a_link() {
     ana.sees("for one person").await;
     ana.clicks(".people button").await;
     ana.sees("There are none.").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_blocked_writes_is_folded() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    ben.enters("tea").await;
+    let said = ben.says("tea", "buy my tea").await;
+    let ana = Browser::open().await;
+    let look = Look::with(&ana);
+    ana.signs_up(&server.base, "ana").await;
+    ana.enters("tea").await;
+    ana.sees("buy my tea").await;
+    ana.goto(&format!("{}/rooms/tea/messages/{said}", server.base))
+        .await;
+    ana.clicks(".actions details:last-of-type summary").await;
+    ana.clicks(".actions details:last-of-type .danger").await;
+    ana.sees("People you have blocked").await;
+    look.at("account-with-a-block").await;
+    ana.goto(&format!("{}/rooms/tea", server.base)).await;
+    ana.is_following().await;
+    ben.says("tea", "really, buy it").await;
+    ana.until("document.querySelectorAll('#log .message').length === 2")
+        .await;
+    let shown =
+        "Array.from(document.querySelectorAll('#log .message .body'), (e) => e.offsetHeight > 0)";
+    assert_eq!(ana.evaluate(shown).await, json!([false, false]));
+    look.at("room-folded").await;
+    // Whoever goes to one sees it.
+    ana.clicks(&format!("#m-{said} .time")).await;
+    ana.until("location.pathname.includes('/messages/')").await;
+    ana.sees("buy my tea").await;
 }

@@ -59,3 +59,13 @@ CREATE INDEX names_by_user ON names (user);
 ALTER TABLE users ADD COLUMN erased TEXT;
 
 ALTER TABLE memberships ADD COLUMN level TEXT NOT NULL DEFAULT 'all'; -- what counts as unread
+
+-- The people from whom somebody does not want to hear.
+CREATE TABLE blocks (
+    user    TEXT NOT NULL REFERENCES users (id),
+    blocked TEXT NOT NULL REFERENCES users (id),
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (user, blocked)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX blocks_of ON blocks (blocked);
