@@ -82,6 +82,7 @@ impl Collections {
         let mentions = IndexOptions::builder()
             .partial_filter_expression(doc! { "mentions": { "$exists": true } })
             .build();
+        let sparse = IndexOptions::builder().sparse(true).build();
         let names = IndexOptions::builder()
             .partial_filter_expression(doc! { "names": { "$exists": true } })
             .build();
@@ -102,6 +103,7 @@ impl Collections {
                     unique("email_key", doc! { "email_key": 1 }),
                     // The names that somebody has had, too.
                     index(doc! { "names": 1 }, "names", names, true),
+                    plain("erasing", doc! { "erasing": 1 }, sparse.clone()),
                 ],
             ),
             (
@@ -161,7 +163,10 @@ impl Collections {
             ),
             (
                 &self.rooms,
-                vec![plain("open", doc! { "access": 1, "_id": 1 }, open)],
+                vec![
+                    plain("open", doc! { "access": 1, "_id": 1 }, open),
+                    plain("erasing", doc! { "erasing": 1 }, sparse),
+                ],
             ),
             (
                 &self.events,

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mongodb::bson::{DateTime, Document, doc};
+use tokio::time::sleep;
 use tokio_stream::StreamExt;
 
 use super::accounts::{self, Changed};
@@ -21,7 +23,6 @@ use crate::domain::{
     unnamed,
 };
 use crate::store::cache::ReadCache;
-use crate::store::deadline::with_db_deadline;
 use crate::store::{Change, StoreError};
 
 /// A user's field once their account is deleted: what becomes of their messages.
@@ -29,6 +30,9 @@ pub(super) const ERASED: &str = "erased";
 
 /// The field as long as something is left to do.
 pub(super) const ERASING: &str = "erasing";
+
+/// How long until a failure is followed by another try.
+const AGAIN_IN: Duration = Duration::from_secs(5);
 
 const ERASE: &str = "delete an account";
 
@@ -199,31 +203,34 @@ impl Erasing {
     }
 }
 
-/// Goes on where a node has died in the midst of it.
+/// Goes on where a node has died in the midst of it; again where the database fails.
 pub(super) async fn finish_all(collections: Collections, logs: Logs, cache: Arc<ReadCache>) {
-    let finishing = async {
-        let begun = doc! { ERASING: { "$exists": true } };
-        let found = retry(ERASE, || async {
-            let found = collections.users.find(begun.clone()).await?;
-            found.collect::<Result<Vec<Document>, _>>().await
-        });
-        for user in found.await? {
-            let erasing = Erasing {
-                collections: collections.clone(),
-                logs: logs.clone(),
-                cache: Arc::clone(&cache),
-                user: accounts::user_from(&user)?,
-            };
-            erasing.finish().await?;
-        }
-        Ok::<_, StoreError>(())
-    };
-    if let Err(error) = with_db_deadline(finishing).await {
-        tracing::warn!(
-            ?error,
-            "cannot finish deleting an account: the next start does"
-        );
+    while let Err(error) = finish_begun(&collections, &logs, &cache).await {
+        tracing::warn!(?error, "cannot finish deleting an account: trying again");
+        sleep(AGAIN_IN).await;
     }
+}
+
+async fn finish_begun(
+    collections: &Collections,
+    logs: &Logs,
+    cache: &Arc<ReadCache>,
+) -> Result<(), StoreError> {
+    let begun = doc! { ERASING: { "$exists": true } };
+    let found = retry(ERASE, || async {
+        let found = collections.users.find(begun.clone()).await?;
+        found.collect::<Result<Vec<Document>, _>>().await
+    });
+    for user in found.await? {
+        let erasing = Erasing {
+            collections: collections.clone(),
+            logs: logs.clone(),
+            cache: Arc::clone(cache),
+            user: accounts::user_from(&user)?,
+        };
+        erasing.finish().await?;
+    }
+    Ok(())
 }
 
 impl MongoStore {

@@ -15,19 +15,21 @@ use super::retry::retry;
 use super::room_document::{MAKING, SETTING, settings_fields};
 use super::task::in_task;
 use crate::domain::{Access, RoomId, RoomSettings};
-use crate::store::deadline::with_db_deadline;
 use crate::store::{Change, StoreError};
 
 /// The field of a room that was deleted.
 pub(super) const DELETED: &str = "deleted";
 
-/// The field of one of which nothing is left.
-const ERASED: &str = "erased";
+/// The field of one of which something may be left.
+const ERASING: &str = "erasing";
 
 const DELETE: &str = "delete a room";
 
 /// How many events are erased by one command.
 const AT_ONCE: u64 = 2_000;
+
+/// How long until a failure is followed by another try.
+const AGAIN_IN: Duration = Duration::from_secs(5);
 
 /// How long after a deletion something may still be written that another node was asked for before.
 const LATE_WRITES: Duration = Duration::from_secs(30);
@@ -37,7 +39,9 @@ async fn begin(collections: &Collections, room: &RoomId) -> Result<bool, StoreEr
     let live = doc! {
         "_id": room.as_str(), DELETED: { "$exists": false }, "access": { "$ne": Access::Direct.as_str() },
     };
-    let update = doc! { "$set": nothing(), "$unset": { MAKING: "", SETTING: "" } };
+    let mut fields = nothing();
+    fields.insert(ERASING, true);
+    let update = doc! { "$set": fields, "$unset": { MAKING: "", SETTING: "" } };
     let rooms = &collections.rooms;
     let update = || rooms.update_one(live.clone(), update.clone());
     if retry(DELETE, update).await?.matched_count > 0 {
@@ -53,7 +57,6 @@ async fn begin(collections: &Collections, room: &RoomId) -> Result<bool, StoreEr
 pub(super) fn deleted_document(id: &str) -> Document {
     let mut document = nothing();
     document.insert("_id", id);
-    document.insert(ERASED, true);
     document
 }
 
@@ -111,7 +114,7 @@ pub(super) async fn erase(collections: &Collections, room: &RoomId) -> Result<()
 /// Erases what is left of all rooms that were deleted: also of those whose node died meanwhile. What may still be
 /// written late is erased again, until `is_last`.
 async fn erase_all(collections: &Collections, is_last: bool) -> Result<(), StoreError> {
-    let begun = doc! { DELETED: true, ERASED: { "$exists": false } };
+    let begun = doc! { ERASING: true };
     let found = retry(DELETE, || async {
         let found = collections.rooms.find(begun.clone()).await?;
         found.collect::<Result<Vec<Document>, _>>().await
@@ -124,22 +127,20 @@ async fn erase_all(collections: &Collections, is_last: bool) -> Result<(), Store
             continue;
         }
         let by_id = doc! { "_id": room.as_str() };
-        let erased = doc! { "$set": { ERASED: true } };
-        let update = || collections.rooms.update_one(by_id.clone(), erased.clone());
-        retry(DELETE, update).await?;
+        let erased = doc! { "$unset": { ERASING: "" } };
+        let rooms = &collections.rooms;
+        retry(DELETE, || rooms.update_one(by_id.clone(), erased.clone())).await?;
     }
     Ok(())
 }
 
-/// The same now, and once nothing is written late any more.
+/// The same now, and once nothing is written late any more; again where the database fails.
 pub(super) async fn erase_late(collections: Collections) {
     for (pause, is_last) in [(Duration::ZERO, false), (LATE_WRITES, true)] {
         sleep(pause).await;
-        if let Err(error) = with_db_deadline(erase_all(&collections, is_last)).await {
-            tracing::warn!(
-                ?error,
-                "cannot erase a room that was deleted: the next start does"
-            );
+        while let Err(error) = erase_all(&collections, is_last).await {
+            tracing::warn!(?error, "cannot erase a room that was deleted: trying again");
+            sleep(AGAIN_IN).await;
         }
     }
 }

@@ -83,7 +83,7 @@ async fn a_room_is_made_with_a_name(backend: Backend) {
     let settings = ana.json("/rooms/tea-time/settings").await;
     let expected = json!({
         "room": "tea-time", "name": "Tea Time", "topic": "Leaves", "access": "open",
-        "posting": "everybody", "archived": false,
+        "posting": "everybody", "archived": false, "level": "all",
     });
     assert_eq!(settings, expected);
     let room = ana.json("/rooms/tea-time").await;
