@@ -41,10 +41,12 @@ pub enum Act {
     DeleteMessage,
     /// A room was deleted.
     DeleteRoom,
+    /// A report of a message was closed.
+    CloseReport,
 }
 
 impl Act {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::SetRole,
         Self::Reset,
         Self::Close,
@@ -62,6 +64,7 @@ impl Act {
         Self::SetRoom,
         Self::DeleteMessage,
         Self::DeleteRoom,
+        Self::CloseReport,
     ];
 
     /// The word for it.
@@ -84,6 +87,7 @@ impl Act {
             Self::SetRoom => "room-set",
             Self::DeleteMessage => "message-delete",
             Self::DeleteRoom => "room-delete",
+            Self::CloseReport => "close-report",
         }
     }
 
@@ -183,6 +187,7 @@ impl AuditEntry {
             Some(Act::Unban) => format!("lets {user} into {room} again"),
             Some(Act::SetRoomRole) => format!("made {user} {detail} of {room}"),
             Some(Act::SetRoom) => format!("changed {room}: {detail}"),
+            Some(Act::CloseReport) => format!("closed a report about message {detail} in {room}"),
             Some(Act::DeleteRoom) => format!("deleted {room}"),
             Some(Act::DeleteMessage) => format!("deleted message {detail} in {room}"),
             None => self.act.clone(),

@@ -67,6 +67,11 @@ uuid_id!(
     now_v7
 );
 uuid_id!(
+    /// Names a report. Version 7: later ones are greater.
+    ReportId,
+    now_v7
+);
+uuid_id!(
     /// Names an invitation where it is listed; it opens nothing.
     InviteId,
     new_v4

@@ -1,7 +1,7 @@
 //! Where everything durable is kept: an interface for each noun, and two databases behind them.
 //!
 //! [`Store`] is the sum of [`Log`], [`Accounts`], [`Sessions`], [`Rooms`], [`Memberships`],
-//! [`Members`], [`Mentions`], [`Resets`], [`Invites`], [`Blocks`], [`Audit`] and
+//! [`Members`], [`Mentions`], [`Resets`], [`Invites`], [`Blocks`], [`Reports`], [`Audit`] and
 //! [`Buckets`]. The same tests (`tests/it/store_contract.rs`) hold both implementations to it. A store knows
 //! nothing of HTTP or of open streams; once something is durable it calls the [`OnChange`] it was opened with.
 
@@ -27,6 +27,7 @@ mod memberships;
 mod mentions;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
+mod reports;
 mod resets;
 mod rooms;
 mod sessions;
@@ -45,6 +46,7 @@ use log::{repeated, shortened, within_bytes};
 pub use members::{LOOKED_THROUGH, Members};
 pub use memberships::{Memberships, ROOMS_PER_USER_MAX, Relation};
 pub use mentions::{MentionPlace, Mentions, MentionsPage};
+pub use reports::Reports;
 pub use resets::Resets;
 pub use rooms::Rooms;
 use rooms::{OPEN_ROOMS_MAX, by_name, newest_first};
@@ -93,6 +95,7 @@ pub trait Store:
     + Resets
     + Invites
     + Blocks
+    + Reports
     + Audit
     + Buckets
 {

@@ -3,7 +3,9 @@
 use askama::Template;
 
 use super::{Avatar, Field};
-use crate::domain::{Account, AccountRole, AuditEntry, SignUpPolicy, User};
+use crate::domain::{
+    Account, AccountRole, AuditEntry, EventId, ListedRoom, Report, SignUpPolicy, User,
+};
 
 /// `GET /admin`.
 #[derive(Template)]
@@ -19,6 +21,8 @@ pub struct AdminPage<'a> {
     pub next: Option<String>,
     /// Who may make an account.
     pub sign_up: SignUpPolicy,
+    /// How many reports are open.
+    pub reports: u64,
 }
 
 /// A policy of sign-ups in a word, and what it means in a line.
@@ -28,6 +32,38 @@ fn explained(policy: &SignUpPolicy) -> (&'static str, &'static str) {
         SignUpPolicy::Invite => ("By invitation", "Whoever has a link of an admin’s."),
         SignUpPolicy::Closed => ("Nobody", "Links let in those who have an account."),
     }
+}
+
+/// A report, with its message's place.
+pub struct ReportRow {
+    /// The report.
+    pub report: Report,
+    /// The message.
+    pub message: EventId,
+}
+
+/// `GET /admin/reports`.
+#[derive(Template)]
+#[template(path = "admin/reports.html")]
+pub struct ReportsPage<'a> {
+    /// The reader.
+    pub user: &'a User,
+    /// The reports, the newest first.
+    pub rows: Vec<ReportRow>,
+}
+
+/// `GET /admin/rooms`.
+#[derive(Template)]
+#[template(path = "admin/rooms.html")]
+pub struct AdminRoomsPage<'a> {
+    /// The reader.
+    pub user: &'a User,
+    /// The word that they are searched by.
+    pub query: &'a str,
+    /// The rooms, by id.
+    pub rooms: &'a [ListedRoom],
+    /// The address of the next page; `None` on the last.
+    pub next: Option<String>,
 }
 
 /// `GET /admin/audit`.

@@ -29,7 +29,9 @@ use crate::markup::{self, Mark, Part};
 
 pub use account::{AccountErrors, AccountPage};
 pub use actions::MessageActions;
-pub use admin::{AdminPage, AuditPage, ResetLinkPage, ResetPage};
+pub use admin::{
+    AdminPage, AdminRoomsPage, AuditPage, ReportRow, ReportsPage, ResetLinkPage, ResetPage,
+};
 // The templates name those who reacted.
 use actions::{named_in_row, reactors};
 pub use avatar::Avatar;
@@ -268,6 +270,8 @@ pub struct HistoryPage<'a> {
     pub older: Option<EventId>,
     /// Where newer ones begin, if there are any.
     pub newer: Option<EventId>,
+    /// What was just done.
+    pub said: &'static str,
     /// The forms for the message that the page is about.
     pub actions: Option<MessageActions<'a>>,
 }

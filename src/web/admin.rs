@@ -14,13 +14,15 @@ use super::form::{Input, Payload, flag};
 use super::memberships::NewRole;
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
+use super::room_labels::RoomLabels;
 use crate::domain::{
-    Account, AccountRole, Act, AuditEntry, Invalid, SignUpPolicy, User, UserId, Username,
+    Account, AccountRole, Act, AuditEntry, Invalid, Label, ListedRoom, SignUpPolicy, User, UserId,
+    Username,
 };
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
-use crate::views::AdminPage;
+use crate::views::{AdminPage, AdminRoomsPage};
 
 /// How many people a page lists.
 const LISTED: usize = 100;
@@ -72,6 +74,7 @@ pub(super) async fn index(
                 people: &people,
                 next: next_path,
                 sign_up,
+                reports: app.store.count_reports().await?,
             };
             respond::html(StatusCode::OK, &page)
         }
@@ -108,6 +111,77 @@ pub(super) async fn index(
 fn path_of(word: &str, after: &str) -> String {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     format!("/admin?q={}&after={}", encoded(word), encoded(after))
+}
+
+/// A room as JSON.
+#[derive(Serialize)]
+struct RoomShape<'a> {
+    #[serde(flatten)]
+    labels: RoomLabels<'a>,
+    people: u64,
+    archived: bool,
+}
+
+impl<'a> RoomShape<'a> {
+    fn of(listed: &'a ListedRoom) -> Self {
+        Self {
+            labels: RoomLabels::of(&listed.room, &listed.settings),
+            people: listed.people,
+            archived: listed.settings.is_archived,
+        }
+    }
+}
+
+/// `GET /admin/rooms?q=`: all rooms but conversations, by id.
+pub(super) async fn rooms(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    Admin(user): Admin,
+    query: Query,
+) -> Result<Response, AppError> {
+    let short = |name| {
+        let typed = query.find(name).unwrap_or("").trim().chars();
+        typed.take(Label::NAME_CHARS_MAX).collect::<String>()
+    };
+    let (word, after) = (short("q"), short("after"));
+    let found = app.store.all_rooms(word.to_lowercase(), after, LISTED + 1);
+    let mut found = found.await?;
+    let has_more = found.len() > LISTED;
+    found.truncate(LISTED);
+    let next = found.last().filter(|_| has_more);
+    let next = next.map(|last| last.room.as_str());
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let next_path = next.map(|next| {
+        let (word, next) = (encoded(&word), encoded(next));
+        format!("/admin/rooms?q={word}&after={next}")
+    });
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => {
+            let page = AdminRoomsPage {
+                user: &user,
+                query: &word,
+                rooms: &found,
+                next: next_path,
+            };
+            respond::html(StatusCode::OK, &page)
+        }
+        ResponseFormat::Json | ResponseFormat::Ndjson => {
+            let rooms: Vec<RoomShape<'_>> = found.iter().map(RoomShape::of).collect();
+            let rooms = serde_json::json!({ "rooms": rooms, "next": next });
+            respond::json(StatusCode::OK, &rooms)
+        }
+        ResponseFormat::Text => {
+            let line = |listed: &ListedRoom| {
+                let access = match listed.settings.is_archived {
+                    true => "archived",
+                    false => listed.settings.access.as_str(),
+                };
+                format!("{}\t{access}\t{}\n", listed.room, listed.people)
+            };
+            let text = respond::text(StatusCode::OK, found.iter().map(line).collect());
+            respond::with_next(text, next_path.as_deref())
+        }
+    })
 }
 
 /// The person of the path, about whom an admin decides now: it is counted.

@@ -13,6 +13,7 @@ use super::extract::{RoomMember, decides, read_only};
 use super::form::{Input, Payload};
 use super::log_range::PAGE;
 use super::messages::{find, head, new_nonce, newer, older};
+use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
 use super::seen::Seeing;
 use crate::domain::{
@@ -113,14 +114,19 @@ pub(super) async fn show(
     State(app): State<AppState>,
     format: ResponseFormat,
     target: Target,
+    query: Query,
 ) -> Result<Response, AppError> {
     let found = find(&app, &target.room, target.seq).await?;
     let event = found.ok_or(AppError::NotFound)?;
+    let said = match query.find("said") {
+        Some("reported") => "The admins of this server have it now.",
+        _ => "",
+    };
     match format {
         ResponseFormat::Page | ResponseFormat::Fragment => match event.target() {
             // A change has no place of its own.
             Some(seq) => Ok(Redirect::to(&Target { seq, ..target }.path(&app)).into_response()),
-            None => page(&app, &target, &event, StatusCode::OK, None).await,
+            None => page(&app, &target, &event, StatusCode::OK, said, None).await,
         },
         ResponseFormat::Json | ResponseFormat::Ndjson => Ok(respond::json(StatusCode::OK, &*event)),
         ResponseFormat::Text => Ok(respond::text(StatusCode::OK, text_line(&event))),
@@ -133,6 +139,7 @@ async fn page(
     target: &Target,
     event: &Arc<Event>,
     status: StatusCode,
+    said: &'static str,
     refused: Option<(&str, &str)>,
 ) -> Result<Response, AppError> {
     let (room, seq) = (&target.room, target.seq);
@@ -163,6 +170,7 @@ async fn page(
         rows: rows.collect(),
         older: older(&around, epoch),
         newer: newer(&around, epoch, head),
+        said,
         actions,
     };
     Ok(respond::html(status, &page))
@@ -229,7 +237,7 @@ pub(super) async fn update(
             let found = find(&app, &target.room, target.seq).await?;
             let event = found.ok_or(AppError::NotFound)?;
             let refused = Some((sent.body.as_str(), &*error.detail()));
-            let mut response = page(&app, &target, &event, error.status(), refused).await?;
+            let mut response = page(&app, &target, &event, error.status(), "", refused).await?;
             if let Some(wait) = error.retry_after() {
                 let wait = HeaderValue::from(wait.as_secs());
                 response.headers_mut().insert(header::RETRY_AFTER, wait);

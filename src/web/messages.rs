@@ -151,6 +151,7 @@ async fn page(
         rows: rows(events, epoch),
         older: older(events, epoch),
         newer: newer(events, epoch, head),
+        said: "",
         actions: None,
     };
     Ok(respond::html(StatusCode::OK, &page))

@@ -32,6 +32,7 @@ mod people;
 mod query;
 mod reactions;
 mod read_markers;
+mod reports;
 mod resets;
 mod respond;
 mod room_deletion;
@@ -105,6 +106,9 @@ pub fn app(state: AppState) -> Router {
             post(admin::deactivate),
         )
         .route("/admin/people/{username}/sign-out", post(admin::sign_out))
+        .route("/admin/reports", get(reports::index))
+        .route("/admin/reports/{id}/close", post(reports::close))
+        .route("/admin/rooms", get(admin::rooms))
         .route("/admin/audit", get(audit::index))
         .route("/admin/sign-up", post(admin::set_sign_up))
         .route("/reset/{secret}", get(resets::show).post(resets::spend))
@@ -160,6 +164,7 @@ pub fn app(state: AppState) -> Router {
             "/rooms/{room}/messages/{seq}/delete",
             post(message::destroy),
         )
+        .route("/rooms/{room}/messages/{seq}/report", post(reports::create))
         .route(
             "/rooms/{room}/messages/{seq}/reactions",
             post(reactions::create),

@@ -62,6 +62,7 @@ mod proxies;
 mod readme;
 mod refusals;
 mod renames;
+mod reports;
 mod resets;
 mod room_deletion;
 mod rooms;

@@ -133,13 +133,36 @@ async fn the_recipes_work_as_they_stand() {
         &run(&server, &left).await,
         "You have not entered this room yet.",
     );
+    let invited = run(&server, recipe("invite")).await;
+    assert_contains(
+        &invited,
+        "{\"by\":\"ana\",\"room\":\"tea\",\"title\":\"tea\",",
+    );
+    assert_contains(&invited, "\tana\ttea\t4\t");
+    let status = "curl -s -o /dev/null -w '%{http_code}' -H \"$AUTH\" -H 'Accept: text/plain'";
+    for (name, path, gone) in [
+        ("delete a room", "/rooms/cellar", "404"),
+        ("sign out", "/rooms", "401"),
+    ] {
+        let after = format!("{}\n{status} \"$HOST{path}\"", recipe(name));
+        assert!(run(&server, &after).await.ends_with(gone), "{name}");
+    }
+    let seen =
+        |path: &str| format!("curl -s -H \"$AUTH\" -H 'Accept: application/json' \"$HOST{path}\"");
+    run(&server, recipe("block")).await;
+    let account = run(&server, &seen("/account")).await;
+    assert_contains(&account, "\"blocked\":[]");
+    run(&server, recipe("report")).await;
+    let reports = run(&server, &seen("/admin/reports")).await;
+    assert_contains(&reports, "Not nice.");
+    run(&server, recipe("delete an account")).await;
+    let people = run(&server, &seen("/rooms/tea/people")).await;
+    assert_contains(&people, "\"ana\"");
+    assert!(!people.contains("dora"), "{people}");
     let account = run(&server, recipe("account")).await;
     assert_contains(&account, "\"email\":\"ana@example.org\",\"role\":\"admin\"");
-    let after = format!(
-        "{}\ncurl -s -o /dev/null -w '%{{http_code}}' -H \"$AUTH\" -H 'Accept: text/plain' \"$HOST/rooms\"",
-        recipe("sign out")
-    );
-    assert!(run(&server, &after).await.ends_with("401"));
+    assert_contains(&account, "\"username\":\"anna\"");
+    assert_contains(&account, "\"email\":\"anna@example.org\"");
 }
 
 #[test]

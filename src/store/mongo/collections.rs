@@ -30,6 +30,7 @@ pub(super) struct Collections {
     pub(super) invites: Collection<Document>,
     pub(super) audit: Collection<Document>,
     pub(super) blocks: Collection<Document>,
+    pub(super) reports: Collection<Document>,
     pub(super) rooms: Collection<Document>,
     pub(super) memberships: Collection<Document>,
     pub(super) events: Collection<Document>,
@@ -63,6 +64,7 @@ impl Collections {
             invites: database.collection("invites"),
             audit: database.collection("audit"),
             blocks: database.collection("blocks"),
+            reports: database.collection("reports"),
             rooms: database.collection("rooms"),
             memberships: database.collection("memberships"),
             events,
@@ -134,6 +136,10 @@ impl Collections {
                     plain("user", doc! { "user": 1 }, IndexOptions::default()),
                     plain("blocked", doc! { "blocked": 1 }, IndexOptions::default()),
                 ],
+            ),
+            (
+                &self.reports,
+                vec![unique("by_message", doc! { "by": 1, "room": 1, "seq": 1 })],
             ),
             (
                 &self.limits,

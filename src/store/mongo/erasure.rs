@@ -83,6 +83,7 @@ impl Erasing {
             (&collections.sessions, doc! { "user": &id }),
             (&collections.resets, doc! { "user": &id }),
             (&collections.invites, doc! { "by": &id }),
+            (&collections.reports, doc! { "by": &id }),
             (
                 &collections.blocks,
                 doc! { "$or": [{ "user": &id }, { "blocked": &id }] },

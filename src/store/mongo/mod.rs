@@ -37,6 +37,7 @@ mod nodes;
 mod numbering;
 mod read_marks;
 mod refusal;
+mod reports;
 mod resets;
 mod retry;
 mod room_deletion;

@@ -83,7 +83,8 @@ pub(super) async fn was_deleted(
 /// Ends all memberships of a room that is out of reach, and the invitations to it.
 async fn show_out(collections: &Collections, room: &RoomId) -> Result<(), StoreError> {
     let of_room = doc! { "room": room.as_str() };
-    for collection in [&collections.memberships, &collections.invites] {
+    let (memberships, invites) = (&collections.memberships, &collections.invites);
+    for collection in [memberships, invites, &collections.reports] {
         retry(DELETE, || collection.delete_many(of_room.clone())).await?;
     }
     Ok(())

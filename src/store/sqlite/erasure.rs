@@ -58,6 +58,7 @@ fn begin(
         "DELETE FROM resets WHERE user = ?1",
         "DELETE FROM invites WHERE by = ?1",
         "DELETE FROM bans WHERE user = ?1",
+        "DELETE FROM reports WHERE by = ?1",
         "DELETE FROM blocks WHERE ?1 IN (user, blocked)",
     ] {
         let delete = connection.prepare_cached(statement);

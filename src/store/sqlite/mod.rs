@@ -24,6 +24,7 @@ mod memberships;
 mod mentions;
 mod migrations;
 mod readers;
+mod reports;
 mod resets;
 mod room_deletion;
 mod room_row;

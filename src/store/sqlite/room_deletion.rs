@@ -32,6 +32,7 @@ fn begin(
         "DELETE FROM memberships WHERE room = ?1",
         "DELETE FROM bans WHERE room = ?1",
         "DELETE FROM invites WHERE room = ?1",
+        "DELETE FROM reports WHERE room = ?1",
     ] {
         connection.prepare_cached(statement)?.execute([id])?;
     }

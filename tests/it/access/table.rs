@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 74] = [
+const TABLE: [Route; 78] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -201,6 +201,15 @@ const TABLE: [Route; 74] = [
         &[],
     ),
     ("GET", "/admin/audit", For::Admins, &[]),
+    ("GET", "/admin/rooms", For::Admins, &[]),
+    ("GET", "/admin/reports", For::Admins, &[]),
+    ("POST", "/admin/reports/{id}/close", For::Admins, &[]),
+    (
+        "POST",
+        "/rooms/{room}/messages/{seq}/report",
+        For::Members,
+        &[],
+    ),
     (
         "POST",
         "/admin/sign-up",
@@ -377,6 +386,7 @@ fn expected(method: &str, whom: For, name: &str, access: &str, path: &str) -> Op
             Some(StatusCode::UNPROCESSABLE_ENTITY)
         }
         For::Own => Some(StatusCode::NOT_FOUND),
+        For::Admins if name == "admin" && path.ends_with("/close") => Some(StatusCode::NOT_FOUND),
         For::Admins if name == "admin" => None,
         For::Admins => Some(StatusCode::FORBIDDEN),
         For::Owners if name == "admin" && !is_direct && is_room_deletion => {
@@ -408,9 +418,9 @@ fn expected(method: &str, whom: For, name: &str, access: &str, path: &str) -> Op
     }
 }
 
-/// Whether it is to write in a room; deleting is not.
+/// Whether it is to write in a room; deleting and reporting is not.
 fn is_writing(method: &str, path: &str) -> bool {
-    let is_message = path.contains("/messages");
+    let is_message = path.contains("/messages") && !path.ends_with("/report");
     let is_deletion =
         path.ends_with("/delete") || method == "DELETE" && !path.contains("/reactions");
     is_message && method != "GET" && !is_deletion

@@ -247,6 +247,31 @@ async fn somebody_comes_by_a_link() {
     ana.sees("for one person").await;
     ana.clicks(".people button").await;
     ana.sees("There are none.").await;
+
+    // Ben shows the admin a message.
+    ana.goto(&format!("{}/rooms/tea", server.base)).await;
+    ana.is_following().await;
+    ana.says("something unkind").await;
+    nobody.sees("something unkind").await;
+    nobody.clicks("#log .message .time").await;
+    nobody
+        .clicks(".actions details:nth-last-of-type(2) summary")
+        .await;
+    nobody.types("#report-reason", "It is unkind.").await;
+    door.at("message-to-be-reported").await;
+    nobody
+        .clicks(".actions details:nth-last-of-type(2) button")
+        .await;
+    nobody.sees("The admins of this server have it now.").await;
+    for (page, says) in [
+        ("reports", "It is unkind."),
+        ("rooms", "Rooms of this server"),
+        ("audit", "What was done"),
+    ] {
+        ana.goto(&format!("{}/admin/{page}", server.base)).await;
+        ana.sees(says).await;
+        look.at(&format!("admin-{page}")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,3 +69,16 @@ CREATE TABLE blocks (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX blocks_of ON blocks (blocked);
+
+-- Messages that somebody has shown the admins, until one closes the report.
+CREATE TABLE reports (
+    id     TEXT PRIMARY KEY,
+    by     TEXT NOT NULL REFERENCES users (id),
+    room   TEXT NOT NULL REFERENCES rooms (id),
+    seq    INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    at     INTEGER NOT NULL,
+    UNIQUE (by, room, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX reports_of_room ON reports (room);

@@ -1,0 +1,84 @@
+//! Reports: a collection of those that are open.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mongodb::bson::{DateTime, Document, doc};
+use tokio_stream::StreamExt;
+
+use super::collections::Collections;
+use super::errors::unreadable;
+use super::event_document::{seq_from, signed};
+use super::retry::retry;
+use super::{MongoStore, accounts};
+use crate::domain::{Report, ReportId, RoomId, Timestamp, UserId};
+use crate::store::{Reports, StoreError};
+
+const LIST: &str = "list reports";
+
+async fn list(collections: &Collections, limit: usize) -> Result<Vec<Report>, StoreError> {
+    let found = retry(LIST, || async {
+        let found = collections.reports.find(doc! {});
+        let found = found.sort(doc! { "_id": -1 }).limit(limit as i64);
+        found.await?.collect::<Result<Vec<Document>, _>>().await
+    });
+    let found = found.await?;
+    let by = { found.iter() }.filter_map(|it| UserId::parse(it.get_str("by").ok()?).ok());
+    let names = collections.states.names(by.collect()).await?;
+    found.iter().map(|it| report_from(it, &names)).collect()
+}
+
+fn report_from(report: &Document, names: &HashMap<UserId, Arc<str>>) -> Result<Report, StoreError> {
+    let missing = unreadable(LIST);
+    let wrong = |error| StoreError::backend(LIST, error);
+    let text = |key| report.get_str(key).map_err(&missing);
+    let by = UserId::parse(text("by")?).map_err(wrong)?;
+    let at = report.get_datetime("at").map_err(&missing)?;
+    Ok(Report {
+        id: ReportId::parse(text("_id")?).map_err(wrong)?,
+        by: accounts::user_of(by, names.get(&by).map_or("", |name| &**name)),
+        room: RoomId::known(text("room")?).map_err(wrong)?,
+        seq: seq_from(report)?,
+        reason: text("reason")?.to_owned(),
+        at: Timestamp::from_millis(at.timestamp_millis()),
+    })
+}
+
+#[async_trait]
+impl Reports for MongoStore {
+    async fn add_report(&self, report: Report) -> Result<(), StoreError> {
+        const OPERATION: &str = "keep a report";
+        let reports = &self.collections.reports;
+        let new = doc! {
+            "_id": report.id.to_string(),
+            "by": report.by.id.to_string(),
+            "room": report.room.as_str(),
+            "seq": signed(report.seq),
+            "reason": &report.reason,
+            "at": DateTime::from_millis(report.at.as_millis()),
+        };
+        let same = doc! {
+            "by": report.by.id.to_string(), "room": report.room.as_str(), "seq": signed(report.seq),
+        };
+        retry(OPERATION, || reports.delete_many(same.clone())).await?;
+        let by_id = doc! { "_id": report.id.to_string() };
+        super::collections::insert_once(OPERATION, reports, by_id, new).await
+    }
+
+    async fn reports(&self, limit: usize) -> Result<Vec<Report>, StoreError> {
+        list(&self.collections, limit).await
+    }
+
+    async fn count_reports(&self) -> Result<u64, StoreError> {
+        let reports = &self.collections.reports;
+        retry("count reports", || reports.count_documents(doc! {})).await
+    }
+
+    async fn close_report(&self, id: ReportId) -> Result<bool, StoreError> {
+        let by_id = doc! { "_id": id.to_string() };
+        let reports = &self.collections.reports;
+        let deleted = retry("close a report", || reports.delete_one(by_id.clone())).await?;
+        Ok(deleted.deleted_count > 0)
+    }
+}
