@@ -109,6 +109,15 @@ pub trait Log: Send + Sync {
         nonce: &Nonce,
     ) -> Result<Option<Arc<Event>>, StoreError>;
 
+    /// The messages of an author in all rooms that were not deleted, by room and number: at most `limit` of those after
+    /// this place.
+    async fn written_by(
+        &self,
+        author: UserId,
+        after: Option<(RoomId, Seq)>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError>;
+
     /// Whether the log has an event of this number, asked so that the answer is no older than the
     /// question: a client that hears that it is ahead of the log starts over.
     async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError>;

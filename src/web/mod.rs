@@ -1,6 +1,7 @@
 //! HTTP: the routes, the layers around them, and a handler for each.
 
 mod account;
+mod account_export;
 mod accounts;
 mod admin;
 mod assets;
@@ -95,6 +96,7 @@ pub fn app(state: AppState) -> Router {
         .route("/account", get(account::show).post(account::update))
         .route("/account/password", post(account::set_password))
         .route("/account/blocks", post(blocks::create))
+        .route("/account/export", get(account_export::show))
         .route("/account/delete", post(account::delete))
         .route("/account/sessions/{id}", delete(account::end_session))
         .route("/account/sessions/{id}/end", post(account::end_session))

@@ -15,6 +15,7 @@ use crate::store_contract::{open, sign_in};
 use crate::support::{Backend, PASSWORD, Person, Server, assert_contains, eventually};
 
 on_both_stores!(
+    what_is_ones_own_is_taken_along,
     a_changed_password_ends_all_other_sessions,
     what_is_wrong_with_a_password_is_said,
     sessions_are_listed_and_ended,
@@ -250,4 +251,50 @@ async fn no_sign_in_survives_a_change_of_its_password(backend: Backend) {
         [own.id]
     );
     assert!(!store.add_session(sign_in(session())).await.unwrap());
+}
+
+async fn what_is_ones_own_is_taken_along(backend: Backend) {
+    let server = Server::start(backend).await;
+    let (ana, ben) = (server.person("ana").await, server.person("ben").await);
+    for room in ["den", "tea"] {
+        ana.enters(room).await;
+        ben.enters(room).await;
+    }
+    ana.says_often("tea", "mine", 450).await;
+    let deleted = ana.says("tea", "not any more").await;
+    ana.post(&format!("/rooms/tea/messages/{deleted}/delete"), &[])
+        .await;
+    ben.says("tea", "THEIRS").await;
+    ana.says("den", "the first").await;
+    ana.post("/account/blocks", &[("username", "ben")]).await;
+    let answer = ana.get("/account/export").await;
+    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+    assert_contains(
+        answer.headers()["content-disposition"].to_str().unwrap(),
+        "attachment",
+    );
+    let text = answer.text().await.unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |kind: &str| {
+        lines
+            .iter()
+            .filter(|line| line["record"] == kind)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("account")[0]["email"], "ana@example.org");
+    assert_eq!(of("room").len(), 2);
+    assert_eq!(of("blocked")[0]["user"]["username"], "ben");
+    let messages = of("message");
+    assert_eq!(messages.len(), 451);
+    assert_eq!(messages[0]["message"]["body"], "the first");
+    let numbers: Vec<u64> = { messages[1..].iter() }
+        .map(|line| line["message"]["seq"].as_u64().unwrap())
+        .collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b));
+    for other in ["THEIRS", "not any more", "argon2"] {
+        assert!(!text.contains(other), "{other}");
+    }
 }

@@ -147,6 +147,9 @@ async fn the_recipes_work_as_they_stand() {
         let after = format!("{}\n{status} \"$HOST{path}\"", recipe(name));
         assert!(run(&server, &after).await.ends_with(gone), "{name}");
     }
+    let mine = run(&server, recipe("export mine")).await;
+    assert_contains(&mine, "{\"record\":\"account\"");
+    assert_contains(&mine, "\"body\":\"the build is done\"");
     let seen =
         |path: &str| format!("curl -s -H \"$AUTH\" -H 'Accept: application/json' \"$HOST{path}\"");
     run(&server, recipe("block")).await;

@@ -43,6 +43,15 @@ impl Log for Fake {
         Ok(None)
     }
 
+    async fn written_by(
+        &self,
+        _: UserId,
+        _: Option<(RoomId, Seq)>,
+        _: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn reaches(&self, _: &RoomId, seq: Seq) -> Result<bool, StoreError> {
         Ok(seq <= *self.head.lock().unwrap())
     }

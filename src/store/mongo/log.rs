@@ -165,6 +165,32 @@ impl Log for MongoStore {
         Ok(found.into_iter().next())
     }
 
+    async fn written_by(
+        &self,
+        author: UserId,
+        after: Option<(RoomId, Seq)>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let mut written = doc! {
+            "author": author.to_string(), "kind": "message", "deleted_at": { "$exists": false },
+        };
+        if let Some((room, seq)) = &after {
+            let later = [
+                doc! { "room": room.as_str(), "seq": { "$gt": signed(*seq) } },
+                doc! { "room": { "$gt": room.as_str() } },
+            ];
+            written.insert("$or", later.to_vec());
+        }
+        let events = &self.collections.events;
+        let found = retry("list what somebody wrote", || async {
+            let found = events.find(written.clone());
+            let found = found.sort(doc! { "room": 1, "seq": 1 }).limit(limit as i64);
+            found.await?.collect::<Result<Vec<Document>, _>>().await
+        });
+        let found: Result<Vec<Event>, StoreError> = found.await?.iter().map(event_from).collect();
+        self.collections.states.complete(found?).await
+    }
+
     async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {
         let event = place(room, seq);
         let events = &self.collections.events;

@@ -289,6 +289,35 @@ impl Log for SqliteStore {
             .await
     }
 
+    async fn written_by(
+        &self,
+        author: UserId,
+        after: Option<(RoomId, Seq)>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.readers
+            .read("list what somebody wrote", move |connection| {
+                let (room, seq) = match &after {
+                    Some((room, seq)) => (room.as_str(), seq.cast_signed()),
+                    None => ("", 0),
+                };
+                let events = connection
+                    .prepare_cached(select_events!(
+                        "events",
+                        "WHERE (room, seq) > (?2, ?3) AND author = ?1 AND kind = 'message'
+                               AND deleted_at IS NULL
+                         ORDER BY room, seq LIMIT ?4"
+                    ))?
+                    .query_map(
+                        params![author.to_string(), room, seq, limit as i64],
+                        event_from,
+                    )?
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+                states::complete(connection, events)
+            })
+            .await
+    }
+
     async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {
         let heads = self.heads(std::slice::from_ref(room)).await?;
         Ok(heads.first().is_some_and(|head| seq <= *head))

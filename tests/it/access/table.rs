@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 78] = [
+const TABLE: [Route; 79] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -170,6 +170,7 @@ const TABLE: [Route; 78] = [
     // Without its id typed nothing is deleted.
     ("POST", "/rooms/{room}/delete", For::Owners, &[]),
     ("GET", "/account", For::SignedIn, &[]),
+    ("GET", "/account/export", For::SignedIn, &[]),
     ("POST", "/account", For::SignedIn, &[]),
     ("POST", "/account/password", For::Own, &[]),
     ("POST", "/account/delete", For::Own, &[]),
