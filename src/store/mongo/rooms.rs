@@ -24,9 +24,10 @@ use crate::domain::{
     Access, Author, Level, ListedRoom, MembershipId, NewEvent, NewKind, Nonce, RoomId,
     RoomSettings, RoomSummary, Seq, Setting, User, UserId,
 };
-use crate::store::cache::{CachedList, Durable, LogEnd, Membership, ReadCache};
+use crate::store::cache::{CachedList, Durable, LogEnd, Membership, NEWEST_MAX, ReadCache};
 use crate::store::{
-    Freshness, OPEN_ROOMS_MAX, ROOMS_PER_USER_MAX, Rooms, StoreError, by_name, newest_first,
+    Freshness, Log, OPEN_ROOMS_MAX, ROOMS_PER_USER_MAX, Rooms, Seen, StoreError, by_name,
+    newest_first,
 };
 
 /// The memberships of `user`, by room.
@@ -359,8 +360,16 @@ impl Rooms for MongoStore {
     }
 
     async fn kept_settings(&self, room: &RoomId) -> Result<Arc<RoomSettings>, StoreError> {
-        let kept = self.trusted_cache().and_then(|cache| cache.settings(room));
-        match kept {
+        let kept = || self.trusted_cache().and_then(|cache| cache.settings(room));
+        if let Some(settings) = kept() {
+            return Ok(settings);
+        }
+        // They are kept with the newest page, so that a post reads nothing but once.
+        if self.trusted_cache().is_some() {
+            let seen = Freshness::Seen(Seen::default());
+            self.newest(room, NEWEST_MAX, &seen).await?;
+        }
+        match kept() {
             Some(settings) => Ok(settings),
             None => Ok(self.settings(room).await?.unwrap_or_default().into()),
         }

@@ -11,8 +11,10 @@ use crate::domain::{
     Author, Level, ListedRoom, NewEvent, NewKind, RoomId, RoomSettings, RoomSummary, Seq, Setting,
     User, UserId,
 };
-use crate::store::cache::{CachedList, Durable, Membership};
-use crate::store::{Freshness, OPEN_ROOMS_MAX, Rooms, StoreError, by_name, newest_first};
+use crate::store::cache::{CachedList, Durable, Membership, NEWEST_MAX};
+use crate::store::{
+    Freshness, Log, OPEN_ROOMS_MAX, Rooms, Seen, StoreError, by_name, newest_first,
+};
 
 /// The memberships of `user`, by room.
 pub(super) fn memberships(
@@ -153,6 +155,12 @@ impl Rooms for SqliteStore {
     }
 
     async fn kept_settings(&self, room: &RoomId) -> Result<Arc<RoomSettings>, StoreError> {
+        if let Some(settings) = self.cache.settings(room) {
+            return Ok(settings);
+        }
+        // They are kept with the newest page, so that a post reads nothing but once.
+        let kept = Freshness::Seen(Seen::default());
+        self.newest(room, NEWEST_MAX, &kept).await?;
         match self.cache.settings(room) {
             Some(settings) => Ok(settings),
             None => Ok(self.settings(room).await?.unwrap_or_default().into()),
