@@ -14,6 +14,7 @@ use ipnet::IpNet;
 pub use self::dot_env::DotEnv;
 use crate::auth::authority::Authority;
 use crate::domain::{SignUpPolicy, characters};
+use crate::mail;
 
 /// The fewest bytes a signing key has: as many as HMAC-SHA-256 puts out (RFC 7518, 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -39,6 +40,10 @@ pub struct Config {
     pub session_lifetime: Duration,
     /// Who may make an account, until an admin says otherwise.
     pub sign_up: SignUpPolicy,
+    /// The mail server; none is known without one.
+    pub smtp_url: Option<Secret>,
+    /// The address that mail comes from.
+    pub smtp_from: String,
     /// The networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How many streams one user may have open.
@@ -159,22 +164,36 @@ impl Config {
                         MONGODB_URI: openssl rand -hex 32",
             });
         }
+        let public_url = read.parse(
+            "PUBLIC_URL",
+            "http:// or https:// with a host, and no path, like https://chat.example.org",
+            || PublicUrl {
+                is_https: false,
+                host: match bind_addr.ip() {
+                    IpAddr::V4(ip) => ip.to_string(),
+                    IpAddr::V6(ip) => format!("[{ip}]"),
+                },
+                port: bind_addr.port(),
+                is_set: false,
+            },
+            PublicUrl::parse,
+        )?;
         Ok(Self {
             bind_addr,
-            public_url: read.parse(
-                "PUBLIC_URL",
-                "http:// or https:// with a host, and no path, like https://chat.example.org",
-                || PublicUrl {
-                    is_https: false,
-                    host: match bind_addr.ip() {
-                        IpAddr::V4(ip) => ip.to_string(),
-                        IpAddr::V6(ip) => format!("[{ip}]"),
-                    },
-                    port: bind_addr.port(),
-                    is_set: false,
-                },
-                PublicUrl::parse,
+            smtp_url: read.parse(
+                "SMTP_URL",
+                "a mail server, like smtps://name:password@mail.example.org or \
+                 smtp://name:password@mail.example.org:587?tls=required",
+                || None,
+                |raw| mail::is_url(raw).then(|| Some(Secret(raw.to_owned()))),
             )?,
+            smtp_from: read.parse(
+                "SMTP_FROM",
+                "an address, like Parlor <parlor@example.org>",
+                || format!("Parlor <parlor@{}>", sender_host(&public_url.host)),
+                |raw| mail::is_sender(raw).then(|| raw.to_owned()),
+            )?,
+            public_url,
             data_dir: read.parse(
                 "DATA_DIR",
                 "a directory as it is written, without quotes, ~ or $, like /var/lib/parlor",
@@ -261,6 +280,12 @@ impl Config {
             )?,
         })
     }
+}
+
+/// A host to send from: a numeric one has no name that mail could come from.
+fn sender_host(host: &str) -> &str {
+    let is_numeric = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
+    if is_numeric { "localhost" } else { host }
 }
 
 struct Reader<'a, G>(&'a G);

@@ -54,6 +54,8 @@ pub enum AppError {
     NotOwner,
     /// A room in which the user may not write.
     ReadOnly(ReadOnly),
+    /// A letter that cannot be sent: there is no way to.
+    NoMail,
     /// A link to reset a password that is spent, over or none.
     ResetOver,
     /// A sign-up by somebody who has no link to do so, while nobody is here.
@@ -133,6 +135,7 @@ impl AppError {
             Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::NotFound
+            | Self::NoMail
             | Self::ResetOver
             | Self::InviteOver
             | Self::NotMember { exists: false, .. } => StatusCode::NOT_FOUND,
@@ -173,6 +176,7 @@ impl AppError {
             Self::Banned => "Not let in",
             Self::NotOwner => "Not yours to do",
             Self::ReadOnly(_) => "To be read",
+            Self::NoMail => "No mail",
             Self::ResetOver | Self::InviteOver => "Over",
             Self::NotInvited => "Not open yet",
             Self::SignUpRefused(_) => "Not open to everybody",
@@ -241,6 +245,7 @@ impl AppError {
             Self::NotAdmin => {
                 "Only an admin of this server can do this. Ask one of them.".to_owned()
             }
+            Self::NoMail => "This server sends no mail. Ask an admin of it for a link.".to_owned(),
             Self::ResetOver => {
                 "This link was used, or is too old, or there is a newer one. Ask an admin of this server for \
                  another."

@@ -13,6 +13,7 @@
 //! - [`web`]: HTTP, a handler for each route;
 //! - [`server`]: sockets and an orderly end;
 //! - [`logging`]: the log, which nothing waits for;
+//! - [`mail`]: letters to people, over SMTP;
 //! - [`metrics`]: what can be watched from outside;
 //! - [`commands`]: moving a store, copying it and putting it back;
 //! - [`operator`]: what whoever runs a server asks of it;
@@ -36,6 +37,7 @@ pub mod lasting;
 pub mod limits;
 pub mod live;
 pub mod logging;
+pub mod mail;
 pub mod markup;
 pub mod metrics;
 pub mod noted_sessions;

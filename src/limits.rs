@@ -32,6 +32,8 @@ pub enum Limited {
     SignUpsFrom(IpNet),
     /// Rooms entered, and so perhaps made, by one user.
     JoinsOf(UserId),
+    /// Letters to one address, by what was typed, by which somebody chooses another password.
+    LettersTo(String),
     /// How often one user is called otherwise.
     RenamesOf(UserId),
     /// New conversations that somebody starts: each is there for its other people, too.
@@ -58,6 +60,7 @@ impl Limited {
             Self::SignUpsFrom(network) if is_site(network) => (120, Duration::from_secs(5)),
             Self::SignUpsFrom(_) => (40, Duration::from_secs(15)),
             Self::JoinsOf(_) => (60, Duration::from_secs(1)),
+            Self::LettersTo(_) => (3, Duration::from_mins(20)),
             Self::RenamesOf(_) => (2, Duration::from_hours(15 * 24)),
             Self::DirectsOf(_) => (60, Duration::from_mins(2)),
             Self::MissesOf(_) => (60, Duration::from_secs(1)),
@@ -78,6 +81,7 @@ impl Limited {
                 | Self::SignInsToFromAfar(_)
                 | Self::SignUpsFrom(_)
                 | Self::RenamesOf(_)
+                | Self::LettersTo(_)
         )
     }
 
@@ -95,6 +99,7 @@ impl Limited {
             Self::SessionsOf(user) => format!("sessions of {user}"),
             Self::SignUpsFrom(network) => format!("sign-ups from {network}"),
             Self::JoinsOf(user) => format!("entries of {user}"),
+            Self::LettersTo(typed) => format!("letters to {}", digest(typed)),
             Self::RenamesOf(user) => format!("renames of {user}"),
             Self::DirectsOf(user) => format!("conversations of {user}"),
             Self::MissesOf(user) => format!("misses of {user}"),

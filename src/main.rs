@@ -17,6 +17,7 @@ use parlor::in_flight::InFlight;
 use parlor::limits::Limits;
 use parlor::live::{HubBuilder, Renderer};
 use parlor::logging;
+use parlor::mail::Mailer;
 use parlor::metrics::Metrics;
 use parlor::noted_sessions::NotedSessions;
 use parlor::operator::socket::{self, OperatorSocket};
@@ -237,6 +238,9 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
             keys.first_invite()
         ));
     }
+    let mailer = config.smtp_url.as_ref();
+    let mailer = mailer.map(|url| Mailer::new(url, &config.smtp_from));
+    let mailer = mailer.transpose()?;
     let state = AppState::new(Services {
         keys,
         hasher: Hasher::start()?,
@@ -245,6 +249,7 @@ async fn serve(config: Config, mut stop: Stop) -> anyhow::Result<()> {
             Arc::<dyn Store>::clone(&store),
             KNOWN_BEYOND_SESSION + config.session_lifetime,
         ),
+        mailer,
         hub: hub.clone(),
         fragments: FragmentCache::default(),
         noted_sessions: NotedSessions::default(),

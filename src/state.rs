@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::in_flight::InFlight;
 use crate::limits::Limits;
 use crate::live::Hub;
+use crate::mail::Mailer;
 use crate::noted_sessions::NotedSessions;
 use crate::store::Store;
 use crate::views::FragmentCache;
@@ -46,6 +47,8 @@ pub struct Services {
     pub hasher: Hasher,
     /// Rate limits.
     pub limits: Limits,
+    /// The way to people who are not here, if there is one.
+    pub mailer: Option<Mailer>,
     /// Parts of pages.
     pub fragments: FragmentCache,
     /// The sessions noted as used a moment ago.

@@ -90,6 +90,39 @@ pub struct ResetLinkPage<'a> {
     pub link: &'a str,
 }
 
+/// `GET /forgot`, and again with an error.
+#[derive(Template)]
+#[template(path = "account/forgot.html")]
+pub struct ForgotPage<'a> {
+    /// Whether the server sends mail.
+    has_mail: bool,
+    field: Field<'a>,
+}
+
+impl<'a> ForgotPage<'a> {
+    /// With what was typed, and what is wrong with it.
+    pub fn of(has_mail: bool, email: &'a str, error: Option<&'a str>) -> Self {
+        Self {
+            has_mail,
+            field: Field {
+                name: "email",
+                label: "Email",
+                kind: "email",
+                autocomplete: "email",
+                value: email,
+                hint: "The address that you sign in with.",
+                error,
+                is_first: true,
+            },
+        }
+    }
+}
+
+/// The answer to `POST /forgot`, whosever address it was.
+#[derive(Template)]
+#[template(path = "account/sent.html")]
+pub struct SentPage;
+
 /// `GET /reset/{secret}`, and again with an error.
 #[derive(Template)]
 #[template(path = "account/reset.html")]

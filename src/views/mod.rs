@@ -30,7 +30,8 @@ use crate::markup::{self, Mark, Part};
 pub use account::{AccountErrors, AccountPage};
 pub use actions::MessageActions;
 pub use admin::{
-    AdminPage, AdminRoomsPage, AuditPage, ReportRow, ReportsPage, ResetLinkPage, ResetPage,
+    AdminPage, AdminRoomsPage, AuditPage, ForgotPage, ReportRow, ReportsPage, ResetLinkPage,
+    ResetPage, SentPage,
 };
 // The templates name those who reacted.
 use actions::{named_in_row, reactors};

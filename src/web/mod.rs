@@ -113,6 +113,7 @@ pub fn app(state: AppState) -> Router {
         .route("/admin/rooms", get(admin::rooms))
         .route("/admin/audit", get(audit::index))
         .route("/admin/sign-up", post(admin::set_sign_up))
+        .route("/forgot", get(resets::forgot).post(resets::send))
         .route("/reset/{secret}", get(resets::show).post(resets::spend))
         .route("/invites", get(invites::index).post(invites::create))
         .route("/invites/{id}", delete(invites::revoke))

@@ -15,12 +15,13 @@ use super::form::{Input, Payload};
 use super::respond::{self, ResponseFormat};
 use crate::auth::password::NewPassword;
 use crate::config::Config;
-use crate::domain::{Act, AuditEntry, LinkSecret, Reset, Timestamp, UserId};
+use crate::domain::{Act, AuditEntry, Email, LinkSecret, Login, Reset, Timestamp, UserId};
 use crate::error::AppError;
 use crate::limits::{self, Limited};
+use crate::mail::Mailer;
 use crate::state::AppState;
 use crate::store::{Resets, StoreError};
-use crate::views::{ResetLinkPage, ResetPage};
+use crate::views::{ForgotPage, ResetLinkPage, ResetPage, SentPage};
 
 /// The life of a link.
 const GOOD_FOR: Duration = Duration::from_hours(24);
@@ -71,6 +72,80 @@ pub(super) async fn create(
         }
         ResponseFormat::Text => respond::text(StatusCode::CREATED, format!("{link}\n")),
     })
+}
+
+/// `GET /forgot`: asks for the address of whoever has forgotten their password.
+pub(super) async fn forgot(State(app): State<AppState>) -> Response {
+    let page = ForgotPage::of(app.mailer.is_some(), "", None);
+    respond::html(StatusCode::OK, &page)
+}
+
+/// An address.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Forgotten {
+    email: String,
+}
+
+impl Input for Forgotten {
+    const RAW: Option<&'static str> = Some("email");
+}
+
+/// `POST /forgot`: sends a link there, if it is somebody's address. The answer is the same, at once, for any.
+pub(super) async fn send(
+    State(app): State<AppState>,
+    ClientAddress(client): ClientAddress,
+    format: ResponseFormat,
+    Payload(sent): Payload<Forgotten>,
+) -> Result<Response, AppError> {
+    let Some(mailer) = app.mailer.clone() else {
+        return Err(AppError::NoMail);
+    };
+    let email = match Email::parse(&sent.email) {
+        Ok(email) => email,
+        Err(invalid) if format.is_html() => {
+            let why = invalid.to_string();
+            let page = ForgotPage::of(true, &sent.email, Some(&why));
+            return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
+        }
+        Err(invalid) => {
+            return Err(AppError::InvalidFields(vec![(
+                "email",
+                invalid.to_string(),
+            )]));
+        }
+    };
+    let networks = limits::networks(client).into_iter();
+    let mut counted: Vec<Limited> = networks.map(Limited::SignUpsFrom).collect();
+    counted.push(Limited::LettersTo(email.key()));
+    app.limits.take_all(&counted).await?;
+    // In a task of its own, so that how long it takes says nothing either.
+    tokio::spawn(async move {
+        if let Err(error) = write_to(&app, &mailer, &email).await {
+            tracing::warn!(?error, "cannot send a link to choose another password");
+        }
+    });
+    Ok(match format {
+        ResponseFormat::Page | ResponseFormat::Fragment => respond::html(StatusCode::OK, &SentPage),
+        _ => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+async fn write_to(app: &AppState, mailer: &Mailer, email: &Email) -> anyhow::Result<()> {
+    let account = app.store.find_account(&Login::Email(email.key())).await?;
+    let Some(account) = account.filter(|account| !account.is_deactivated) else {
+        return Ok(());
+    };
+    let link = new_reset(&*app.store, &app.config, account.user.id).await?;
+    let (name, url) = (account.user.username.as_str(), &app.config.public_url);
+    let text = format!(
+        "Somebody, you perhaps, has forgotten the password of {name} at {url}.\n\n\
+         Choose another one within 24 hours:\n\n{link}\n\n\
+         If it was not you, do nothing: the password stays as it is.\n"
+    );
+    mailer
+        .send(&account.email, "Choose another password", text)
+        .await
 }
 
 /// `GET /reset/{secret}`: asks for another password, and spends nothing: programs that check mail follow links.

@@ -49,6 +49,7 @@ mod leaving;
 mod levels;
 mod limits;
 mod logging;
+mod mail;
 mod memberships;
 mod mentions;
 mod messages;

@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 79] = [
+const TABLE: [Route; 81] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -217,6 +217,8 @@ const TABLE: [Route; 79] = [
         For::Admins,
         &[("sign_up", "open")],
     ),
+    ("GET", "/forgot", For::All, &[]),
+    ("POST", "/forgot", For::All, &[]),
     ("GET", "/reset/{secret}", For::All, &[]),
     ("POST", "/reset/{secret}", For::All, &[]),
     ("POST", "/admin/people/{username}/reset", For::Admins, &[]),
