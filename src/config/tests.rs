@@ -52,7 +52,7 @@ fn a_bad_value_is_named_and_not_quoted() {
         ("SESSION_DAYS", "0"),
         ("SESSION_DAYS", "-1"),
         ("SIGNUP", "perhaps"),
-        ("SMTP_URL", "mail.example.org"),
+        ("SMTP_URL", "post office"),
         ("SMTP_FROM", "nobody"),
         ("TRUSTED_PROXIES", "10.0.0.0/8,nonsense"),
         ("STREAMS_PER_USER", "many"),

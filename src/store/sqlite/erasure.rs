@@ -15,8 +15,11 @@ use crate::domain::{
 use crate::store::cache::Durable;
 use crate::store::{Change, StoreError};
 
-/// How many messages are changed in one turn of the writer.
+/// How many messages are deleted in one turn of the writer.
 const AT_ONCE: usize = 200;
+
+/// How many are looked through for a name: a text made for it takes a while.
+const READ_AT_ONCE: usize = 20;
 
 const ERASE: &str = "delete an account";
 
@@ -85,9 +88,10 @@ fn places(
     select: &str,
     user: UserId,
     after: &(String, Seq),
+    limit: usize,
 ) -> rusqlite::Result<Places> {
     let (room, seq) = after;
-    let limit = AT_ONCE as i64;
+    let limit = limit as i64;
     connection
         .prepare_cached(select)?
         .query_map(
@@ -190,7 +194,9 @@ fn take_turn(
                 .and_then(|mut find| find.query_row([user.to_string()], |row| row.get(0)))
                 .map_err(failed)?;
             let some = match messages.as_deref() {
-                Some("delete") => places(connection, WRITTEN, user, after).map_err(failed)?,
+                Some("delete") => {
+                    places(connection, WRITTEN, user, after, AT_ONCE).map_err(failed)?
+                }
                 _ => Vec::new(),
             };
             delete_messages(connection, changes, user, &some)?;
@@ -200,7 +206,7 @@ fn take_turn(
             };
         }
         Step::Unname(after) => {
-            let some = places(connection, NAMED_IN, user, after).map_err(failed)?;
+            let some = places(connection, NAMED_IN, user, after, READ_AT_ONCE).map_err(failed)?;
             let claims = claims(connection, user).map_err(failed)?;
             unname(connection, &claims, &some).map_err(failed)?;
             if let Some((room, seq)) = some.last() {
