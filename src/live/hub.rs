@@ -68,10 +68,7 @@ struct Shared {
 impl Shared {
     fn on_change(&self, change: Change) {
         match change {
-            Change::Appended(event) => {
-                self.heard_left(&event);
-                self.accept(event);
-            }
+            Change::Appended(event) => self.accept(event),
             Change::Entered(user) => self.waiters.wake_user(user),
             Change::SessionRevoked(session) => self.streams.end_session(session),
             Change::Renamed(user) => {
@@ -101,19 +98,26 @@ impl Shared {
         self.waiters.wake(&event.room);
         // Without subscribers nothing is kept: the next one reads the head from the store.
         let room = self.rooms().get(&event.room).cloned();
-        if let Some(room) = room
-            && room.accept(event) == Accepted::Gap
-        {
+        let has_left = self.has_left(&event);
+        if has_left {
+            let _ = self.left.send((event.room.clone(), event.author.id));
+        }
+        // What comes after the end of a membership waits until the streams by it have ended.
+        let Some(room) = room else { return };
+        let accepted = match has_left {
+            true => room.reaches(event.seq),
+            false => room.accept(event),
+        };
+        if accepted == Accepted::Gap {
             let _ = self.gaps.send(room);
         }
     }
 
-    /// Somebody who has left a room does not hear what is said there any more. They may have come back since,
-    /// as this may be told late or twice, so it is asked.
-    fn heard_left(&self, event: &Event) {
-        if matches!(event.kind, EventKind::Left { .. }) {
-            let _ = self.left.send((event.room.clone(), event.author.id));
-        }
+    /// Whether somebody leaves who listens here. They may have come back since, as this may be told late or
+    /// twice, so it is asked before their streams end.
+    fn has_left(&self, event: &Event) -> bool {
+        matches!(event.kind, EventKind::Left { .. })
+            && self.streams.has_member(&event.room, event.author.id)
     }
 
     /// Ends the streams of a room that is no more, with what was kept for them.
@@ -237,14 +241,18 @@ impl Hub {
         }
     }
 
-    /// Reads the events that a room misses, once for all its subscribers.
+    /// Reads the events that a room misses, once for all its subscribers. Whoever leaves by one of them is sent
+    /// none of those after it: their streams end before any is taken.
     async fn catch_up(self, room: Arc<Room>) {
         while let Some(after) = room.missing_after() {
             let token = room.token();
             match self.0.log.page_after(&room.id, after, PAGE_MAX).await {
                 Ok(events) if !events.is_empty() => {
-                    for event in &events {
-                        self.0.shared.heard_left(event);
+                    let left = events.iter().filter(|event| self.0.shared.has_left(event));
+                    let left = left.map(|event| (event.room.clone(), event.author.id));
+                    if let Err(error) = self.end_memberships(left.collect()).await {
+                        tracing::warn!(room = %room.id, ?error, "cannot check who has left");
+                        return room.give_up_catching_up();
                     }
                     room.accept_read(events, token);
                 }

@@ -99,6 +99,13 @@ impl Streams {
         members.into_iter().collect()
     }
 
+    /// Whether a stream of the room is open by this membership.
+    pub(super) fn has_member(&self, room: &RoomId, user: UserId) -> bool {
+        let open = self.open_streams();
+        let mut streams = open.by_user.get(&user).into_iter().flatten();
+        streams.any(|handle| handle.room.as_ref() == Some(room))
+    }
+
     /// Registers a stream of the session's user, ending their oldest if they have too many. The
     /// session, and the membership if it is of a room, must be looked up once more after this: an end
     /// from before is not heard.

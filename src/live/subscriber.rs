@@ -249,7 +249,10 @@ async fn read_on(
 ) -> Result<ReadOn, StoreError> {
     loop {
         let token = room.token();
-        let events = log.page_after(&room.id, cursor, READ_ON).await?;
+        // Not beyond what the room has taken: who leaves by the next event is asked about first.
+        let head = room.head().unwrap_or(0);
+        let mut events = log.page_after(&room.id, cursor, READ_ON).await?;
+        events.retain(|event| event.seq <= head);
         let read = room.encode(events, format);
         // Else a message may have been deleted since it was read.
         if room.is_current(token) {

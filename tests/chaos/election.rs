@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::cluster::Cluster;
 use crate::net::Cut;
+use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn posts_wait_and_streams_stay_open() {
@@ -108,4 +109,62 @@ async fn what_is_rolled_back_was_never_shown() {
         assert_eq!(stream.numbers(3).await, [2, 3, 4]);
     }
     assert_eq!(ana.log("tea").await.len(), 4);
+}
+
+/// Invariant: whoever is put out is sent nothing that was said after it, at no node, also not at one that was
+/// cut off meanwhile and hears of both at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_put_out_through_an_election_hears_nothing_later() {
+    let mut cluster = Cluster::start(3, Duration::from_secs(5)).await;
+    let ana = cluster.person("ana").await;
+    ana.enters("tea").await;
+    let mut outs = Vec::new();
+    for name in ["ben", "cem"] {
+        let person = cluster.person(name).await;
+        person.enters("tea").await;
+        for node in 0..3 {
+            let person = person.at(&cluster.base(node));
+            let mut stream = person.listens("tea", 0).await;
+            stream.next_event().await.unwrap();
+            outs.push((person, stream));
+        }
+    }
+
+    cluster.cut_node(1, Cut::Both);
+    cluster.cut_node(2, Cut::Incoming);
+    let primary = cluster.primary().await.unwrap();
+    cluster.kill_member(primary);
+    let began = Instant::now();
+    for (path, form) in [
+        ("/rooms/tea/people/ben/ban", ("on", "1")),
+        ("/rooms/tea/people/cem/remove", ("remove", "yes")),
+    ] {
+        let is_out = async || ana.post(path, &[form]).await.status() == StatusCode::SEE_OTHER;
+        eventually("somebody is put out", Duration::from_secs(40), is_out).await;
+    }
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_secs(2),
+        "{took:?}: there was no election"
+    );
+    ana.says("tea", "for those who stayed").await;
+    cluster.heal();
+    cluster.is_ready().await;
+
+    for (person, mut stream) in outs {
+        let ended = timeout(Duration::from_secs(40), stream.ends()).await;
+        assert!(ended.is_ok(), "a stream goes on: {}", stream.raw);
+        assert!(!stream.raw.contains("those who stayed"), "{}", stream.raw);
+        let answer = person.tries_to_say("tea", "still here?", None).await;
+        assert_eq!(answer.unwrap().status(), StatusCode::FORBIDDEN);
+    }
+    let log = ana.log("tea").await;
+    let kinds: Vec<&str> = log
+        .iter()
+        .filter_map(|event| event["type"].as_str())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["joined", "joined", "joined", "left", "left", "message"]
+    );
 }

@@ -22,6 +22,8 @@ struct Fake {
     reads: Mutex<usize>,
     has_ended: Mutex<bool>,
     has_left: Mutex<bool>,
+    /// Stands in the log at its number.
+    left: Mutex<Option<Arc<Event>>>,
 }
 
 #[async_trait]
@@ -68,7 +70,12 @@ impl Log for Fake {
     ) -> Result<Vec<Arc<Event>>, StoreError> {
         *self.reads.lock().unwrap() += 1;
         let head = *self.head.lock().unwrap();
-        Ok((after + 1..=head).take(limit).map(event).collect())
+        let left = self.left.lock().unwrap().clone();
+        let at = |seq| {
+            let left = left.clone().filter(|left| left.seq == seq);
+            left.unwrap_or_else(|| event(seq))
+        };
+        Ok((after + 1..=head).take(limit).map(at).collect())
     }
 
     async fn newest(&self, _: &RoomId, _: usize, _: &Freshness) -> Result<History, StoreError> {
@@ -210,6 +217,16 @@ impl Started {
         ByteStream::new(subscriber.unwrap(), &self.hub)
     }
 
+    /// Has the log say that the user whose only stream is open leaves.
+    fn leaves_at(&self, seq: Seq) -> Arc<Event> {
+        let mut left = Event::clone(&event(seq));
+        left.kind = EventKind::Left { by: None };
+        left.author.id = self.hub.streams().members()[0].1;
+        let left = Arc::new(left);
+        *self.log.left.lock().unwrap() = Some(Arc::clone(&left));
+        left
+    }
+
     /// Appends up to `head`, and tells of it only.
     fn appends_telling(&self, head: Seq, told: &[Seq]) {
         *self.log.head.lock().unwrap() = head;
@@ -306,10 +323,9 @@ async fn what_was_kept_ready_is_read_again_when_it_may_be_out_of_date() {
 async fn a_stream_ends_with_its_membership_and_not_with_an_earlier_one() {
     let started = start(0);
     let mut stream = started.stream().await;
-    let mut left = Event::clone(&event(1));
-    left.kind = EventKind::Left { by: None };
-    left.author.id = session_of(&started);
-    let tell = || (started.on_change)(Change::Appended(Arc::new(left.clone())));
+    let left = started.leaves_at(1);
+    let tell = || (started.on_change)(Change::Appended(Arc::clone(&left)));
+    started.appends_telling(1, &[]);
     tell();
     while !stream.next().await.unwrap().ends_with(b" ana left\n") {}
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -323,8 +339,36 @@ async fn a_stream_ends_with_its_membership_and_not_with_an_earlier_one() {
     assert!(ended.is_ok(), "they are no member any more");
 }
 
-/// The user whose only stream is open.
-fn session_of(started: &Started) -> UserId {
-    let open = started.hub.streams().members();
-    open[0].1
+/// Invariant: whoever has left is sent nothing that comes after it, however it is heard of.
+#[tokio::test]
+async fn nothing_is_sent_after_the_end_of_a_membership() {
+    for told in [&[1, 2, 3][..], &[3], &[]] {
+        let started = start(0);
+        let mut stream = started.stream().await;
+        let left = started.leaves_at(1);
+        *started.log.has_left.lock().unwrap() = true;
+        for seq in told {
+            started.appends_telling(3, &[]);
+            let event = if *seq == 1 {
+                Arc::clone(&left)
+            } else {
+                event(*seq)
+            };
+            (started.on_change)(Change::Appended(event));
+        }
+        if told.is_empty() {
+            started.appends_telling(3, &[]);
+            (started.on_change)(Change::Resync);
+        }
+        let mut sent = Vec::new();
+        let rest = async {
+            while let Some(bytes) = stream.next().await {
+                sent.extend_from_slice(&bytes);
+            }
+        };
+        let ended = timeout(Duration::from_secs(5), rest).await;
+        let sent = String::from_utf8(sent).unwrap();
+        assert!(ended.is_ok(), "{told:?}: {sent}");
+        assert!(!sent.contains("number"), "{told:?}: {sent}");
+    }
 }
