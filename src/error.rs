@@ -12,10 +12,16 @@ use crate::domain::{Event, Invalid, Mentions, Reactions, Refusal, RoomId, SignUp
 use crate::limits::RateLimited;
 use crate::store::StoreError;
 
-/// What is wrong with the fields of a form, by their names.
+/// The errors of a form, by field name.
 pub type FieldErrors = Vec<(&'static str, String)>;
 
-/// Those of these that are errors.
+/// The error of a field.
+pub fn error_of<'a>(errors: &'a [(&'static str, String)], name: &str) -> Option<&'a str> {
+    let wrong = errors.iter().find(|(wrong, _)| *wrong == name);
+    wrong.map(|(_, says)| says.as_str())
+}
+
+/// Keeps the fields that have an error.
 pub fn field_errors<const N: usize>(fields: [(&'static str, Option<Invalid>); N]) -> FieldErrors {
     let wrong = |(name, error): (_, Option<Invalid>)| Some((name, error?.to_string()));
     fields.into_iter().filter_map(wrong).collect()
@@ -119,6 +125,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 const RETRY_AFTER_STORAGE_FULL: Duration = Duration::from_secs(30);
 
 impl AppError {
+    /// The refusal of a form for one of its fields.
+    pub fn in_field(name: &'static str, says: impl ToString) -> Self {
+        Self::InvalidFields(vec![(name, says.to_string())])
+    }
+
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         match self {

@@ -53,7 +53,7 @@ pub use role::{Person, Role};
 pub use room::{ListedRoom, RoomId, RoomSummary};
 pub use room_settings::{Access, Label, Posting, RoomSettings, Setting, id_from_name};
 pub use roster::Roster;
-pub use session::{PasswordChange, SeenSession, Session, SignIn};
+pub use session::{PasswordChange, ProfileChange, SeenSession, Session, SignIn};
 pub(crate) use stored_kind::StoredKind;
 pub use timestamp::Timestamp;
 pub use username::Username;

@@ -1,6 +1,6 @@
 //! Sessions.
 
-use super::{SessionId, Timestamp, UserId};
+use super::{Email, SessionId, Timestamp, UserId, Username};
 
 /// One sign-in of one user, until it is revoked or `expires_at` has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,15 @@ pub struct SignIn {
     pub address: String,
     /// The password's hash that it was checked against.
     pub password_hash: String,
+}
+
+/// A change of what an account goes by.
+#[derive(Debug, Clone, Default)]
+pub struct ProfileChange {
+    /// The new name, if it changes.
+    pub username: Option<Username>,
+    /// The new address, if it changes.
+    pub email: Option<Email>,
 }
 
 /// A change of a password that was checked.

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 #[cfg(doc)]
 use super::Change;
 use super::StoreError;
-use crate::domain::{Account, AccountRole, Email, KeptMessages, Login, NewUser, UserId, Username};
+use crate::domain::{Account, AccountRole, KeptMessages, Login, NewUser, ProfileChange, UserId};
 
 /// The fields of an account that must be unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +43,15 @@ pub trait Accounts: Send + Sync {
     /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in; of two who step down at once, one stays.
     async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError>;
 
-    /// Calls a user otherwise, wherever they are shown. Their earlier names are given to nobody else.
-    /// [`Change::Renamed`] follows.
+    /// Gives an account another name, another address, or both in one step; `false` when it was deleted. Earlier
+    /// names are given to nobody else. A new name shows everywhere, and [`Change::Renamed`] follows. A new address
+    /// ends the links that were sent to the old one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Taken`] when another has this name, or had it; of two racing for one, one gets it.
-    async fn rename(&self, user: UserId, username: Username) -> Result<(), StoreError>;
-
-    /// Gives an account another address.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Taken`] when another has it.
-    async fn set_email(&self, user: UserId, email: Email) -> Result<(), StoreError>;
+    /// [`StoreError::Taken`] when another has the name or the address, or had the name; of two racing for one, one
+    /// gets it.
+    async fn set_profile(&self, user: UserId, change: ProfileChange) -> Result<bool, StoreError>;
 
     /// Lets nobody sign in to an account, and ends its sessions, its resets and the sign-ins under way; or lets its
     /// user in again.

@@ -3,55 +3,53 @@
 use askama::Template;
 
 use super::{Field, focused};
-use crate::domain::{Account, AccountRole, SeenSession, SessionId, User};
+use crate::domain::{Account, AccountRole, KeptMessages, SeenSession, SessionId, User};
+use crate::error::error_of;
 
-/// What is wrong with a form of the page.
+/// The forms of the page that can be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountForm {
+    /// The name or the address.
+    Profile,
+    /// The password.
+    Password,
+    /// The deletion of the account.
+    Deletion,
+}
+
+/// A form of the page that was refused, as it was typed.
 #[derive(Debug, Clone, Copy)]
-pub enum AccountErrors<'a> {
-    /// Nothing.
-    None,
-    /// With a name or an address, as typed.
-    Profile {
-        /// The name.
-        username: Option<&'a str>,
-        /// The address.
-        email: Option<&'a str>,
-        /// By field.
-        errors: &'a [(&'static str, String)],
-    },
-    /// With a password.
-    Password(&'a [(&'static str, String)]),
-    /// With the end of the account.
-    Deletion(&'a [(&'static str, String)]),
+pub struct RefusedForm<'a> {
+    /// The form.
+    pub form: AccountForm,
+    /// Its errors, by field; those of the whole form by `form`.
+    pub errors: &'a [(&'static str, String)],
+    /// The typed name, if one was sent.
+    pub username: Option<&'a str>,
+    /// The typed address, if one was sent.
+    pub email: Option<&'a str>,
+    /// The choice about the messages, or nothing.
+    pub messages: &'a str,
 }
 
-impl<'a> AccountErrors<'a> {
-    /// The error of a field of the name or the address.
-    fn of_profile(self, name: &str) -> Option<&'a str> {
-        match self {
-            Self::Profile { errors, .. } => find(errors, name),
-            Self::None | Self::Password(_) | Self::Deletion(_) => None,
+impl<'a> RefusedForm<'a> {
+    /// A form of which nothing typed is shown again.
+    pub fn of(form: AccountForm, errors: &'a [(&'static str, String)]) -> Self {
+        Self {
+            form,
+            errors,
+            username: None,
+            email: None,
+            messages: "",
         }
     }
 
-    fn of_password(self, name: &str) -> Option<&'a str> {
-        match self {
-            Self::Password(errors) => find(errors, name),
-            Self::None | Self::Profile { .. } | Self::Deletion(_) => None,
+    fn error_at(&self, form: AccountForm, name: &str) -> Option<&'a str> {
+        match self.form == form {
+            true => error_of(self.errors, name),
+            false => None,
         }
     }
-
-    fn of_deletion(self) -> Option<&'a str> {
-        match self {
-            Self::Deletion(errors) => errors.first().map(|(_, says)| says.as_str()),
-            Self::None | Self::Profile { .. } | Self::Password(_) => None,
-        }
-    }
-}
-
-fn find<'a>(errors: &'a [(&'static str, String)], name: &str) -> Option<&'a str> {
-    let wrong = errors.iter().find(|(wrong, _)| *wrong == name);
-    wrong.map(|(_, says)| says.as_str())
 }
 
 /// `GET /account`, and again with errors.
@@ -65,24 +63,22 @@ pub struct AccountPage<'a> {
     said: &'a str,
     name: Field<'a>,
     email: Field<'a>,
-    /// What is wrong with the password that another address takes.
-    not_proved: Option<&'a str>,
     passwords: [Field<'a>; 2],
     /// The people whom the user blocks.
     blocked: &'a [User],
-    /// Why the account was not deleted.
-    not_deleted: Option<&'a str>,
+    refused: Option<RefusedForm<'a>>,
 }
 
 impl<'a> AccountPage<'a> {
-    /// As it is, with what was just done or what is wrong.
+    /// With a line about what was just done, or the form that was refused.
     pub fn of(
         account: &'a Account,
         (sessions, current): (&'a [SeenSession], SessionId),
         blocked: &'a [User],
         said: &'a str,
-        errors: AccountErrors<'a>,
+        refused: Option<RefusedForm<'a>>,
     ) -> Self {
+        let error_at = |form, name| refused.and_then(|refused| refused.error_at(form, name));
         let password = |name, label, autocomplete, hint| Field {
             name,
             label,
@@ -90,15 +86,11 @@ impl<'a> AccountPage<'a> {
             autocomplete,
             value: "",
             hint,
-            error: errors.of_password(name),
+            error: error_at(AccountForm::Password, name),
             is_first: false,
         };
-        let (username, email) = match errors {
-            AccountErrors::Profile {
-                username, email, ..
-            } => (username, email),
-            _ => (None, None),
-        };
+        let username = refused.and_then(|refused| refused.username);
+        let email = refused.and_then(|refused| refused.email);
         Self {
             user: &account.user,
             role: account.role,
@@ -112,7 +104,7 @@ impl<'a> AccountPage<'a> {
                 autocomplete: "username",
                 value: username.unwrap_or(account.user.username.as_str()),
                 hint: "What others see. It changes everywhere at once, twice a month at most.",
-                error: errors.of_profile("username"),
+                error: error_at(AccountForm::Profile, "username"),
                 is_first: false,
             },
             email: Field {
@@ -121,13 +113,12 @@ impl<'a> AccountPage<'a> {
                 kind: "email",
                 autocomplete: "email",
                 value: email.unwrap_or(account.email.as_str()),
-                hint: "To sign in with. Others don’t see it.",
-                error: errors.of_profile("email"),
+                hint: "To sign in with. Only admins see it.",
+                error: error_at(AccountForm::Profile, "email"),
                 is_first: false,
             },
-            not_proved: errors.of_profile("current"),
             blocked,
-            not_deleted: errors.of_deletion(),
+            refused,
             passwords: [
                 password("current", "Your password now", "current-password", ""),
                 password(
@@ -138,6 +129,25 @@ impl<'a> AccountPage<'a> {
                 ),
             ],
         }
+    }
+
+    /// The error of a field of this form.
+    fn error_at(&self, form: AccountForm, name: &str) -> Option<&'a str> {
+        self.refused?.error_at(form, name)
+    }
+
+    /// The error of the deletion that is not about the password.
+    fn not_deleted(&self) -> Option<&'a str> {
+        let error_at = |name| self.error_at(AccountForm::Deletion, name);
+        error_at("form").or_else(|| error_at("messages"))
+    }
+
+    /// Whether the deletion was refused, and the messages were to go with the account.
+    fn deletes(&self) -> Option<bool> {
+        let refused = self
+            .refused
+            .filter(|refused| refused.form == AccountForm::Deletion)?;
+        Some(refused.messages == KeptMessages::Delete.as_str())
     }
 
     fn focused(&self) -> Option<&'static str> {

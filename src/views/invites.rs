@@ -3,6 +3,7 @@
 use askama::Template;
 
 use crate::domain::{Invite, RoomId, User, Username};
+use crate::error::error_of;
 
 /// An invitation in words.
 #[derive(Debug, Clone)]
@@ -90,8 +91,7 @@ impl<'a> InviteForm<'a> {
     }
 
     fn error_at(&self, name: &str) -> Option<&'a str> {
-        let wrong = self.errors.iter().find(|(wrong, _)| *wrong == name);
-        wrong.map(|(_, says)| says.as_str())
+        error_of(self.errors, name)
     }
 }
 

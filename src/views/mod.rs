@@ -27,7 +27,7 @@ use crate::domain::{
 };
 use crate::markup::{self, Mark, Part};
 
-pub use account::{AccountErrors, AccountPage};
+pub use account::{AccountForm, AccountPage, RefusedForm};
 pub use actions::MessageActions;
 pub use admin::{
     AdminPage, AdminRoomsPage, AuditPage, ForgotPage, ReportRow, ReportsPage, ResetLinkPage,

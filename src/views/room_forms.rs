@@ -7,6 +7,7 @@ use askama::Template;
 use super::Field;
 
 use crate::domain::{Access, Label, Level, Posting, RoomId, RoomSettings, User};
+use crate::error::error_of;
 
 /// The fields that describe a room, as typed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,8 +31,7 @@ pub struct RoomForm<'a> {
 impl<'a> RoomForm<'a> {
     /// The error of a field.
     fn error_at(&self, name: &str) -> Option<&'a str> {
-        let wrong = self.errors.iter().find(|(wrong, _)| *wrong == name);
-        wrong.map(|(_, says)| says.as_str())
+        error_of(self.errors, name)
     }
 }
 

@@ -7,7 +7,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{new_name, taken};
+use super::accounts::{count_sign_up, new_name, taken};
 use super::client::ClientAddress;
 use super::cookies::SessionCookies;
 use super::extract::SignedIn;
@@ -17,14 +17,14 @@ use super::respond::{self, ResponseFormat, done};
 use super::sessions::check_password;
 use crate::auth::password::NewPassword;
 use crate::domain::{
-    AccountRole, Email, Invalid, KeptMessages, Login, PasswordChange, SeenSession, SessionId,
-    Timestamp, User, Username,
+    Account, AccountRole, Email, KeptMessages, Login, PasswordChange, ProfileChange, SeenSession,
+    SessionId, Timestamp, User, Username,
 };
 use crate::error::AppError;
-use crate::limits::{Limited, RateLimited};
+use crate::limits::Limited;
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::views::{AccountErrors, AccountPage};
+use crate::views::{AccountForm, AccountPage, RefusedForm};
 
 /// The account as JSON.
 #[derive(Serialize)]
@@ -68,7 +68,7 @@ pub(super) async fn show(
                 Some("session") => "That session is over.",
                 _ => "",
             };
-            page(&app, &signed_in, StatusCode::OK, said, AccountErrors::None).await
+            page(&app, &signed_in, said, None).await
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
             let sessions = app.store.sessions_of(account.user.id).await?;
@@ -104,21 +104,24 @@ fn session_shape(one: &SeenSession, current: SessionId) -> SessionShape<'_> {
     }
 }
 
-/// The page, with what was just done or what is wrong.
+/// The page, with a line about what was just done, or the form that was refused.
 async fn page(
     app: &AppState,
     signed_in: &SignedIn,
-    status: StatusCode,
     said: &str,
-    errors: AccountErrors<'_>,
+    refused: Option<(&AppError, RefusedForm<'_>)>,
 ) -> Result<Response, AppError> {
     let account = app.store.account(signed_in.user.id).await?;
     let account = account.ok_or(AppError::SignedOut)?;
     let sessions = app.store.sessions_of(account.user.id).await?;
     let blocked = app.store.blocked_by(account.user.id).await?;
     let sessions = (&*sessions, signed_in.session.id);
-    let page = AccountPage::of(&account, sessions, &blocked, said, errors);
-    Ok(respond::html(status, &page))
+    let form = refused.map(|(_, form)| form);
+    let page = AccountPage::of(&account, sessions, &blocked, said, form);
+    Ok(match refused {
+        Some((error, _)) => respond::html_error(error, &page),
+        None => respond::html(StatusCode::OK, &page),
+    })
 }
 
 /// Another name, or another address.
@@ -161,20 +164,23 @@ pub(super) async fn update(
         }
         Err(refused) => refused,
     };
-    let AppError::InvalidFields(errors) = &refused else {
+    if !format.is_html() {
         return Err(refused);
-    };
-    match format.is_html() {
-        true => {
-            let wrong = AccountErrors::Profile {
-                username: sent.username.as_deref(),
-                email: sent.email.as_deref(),
-                errors,
-            };
-            page(&app, &signed_in, refused.status(), "", wrong).await
-        }
-        false => Err(refused),
     }
+    let errors = match &refused {
+        AppError::InvalidFields(errors) => errors.clone(),
+        AppError::TooMany { .. } if sent.email.is_none() => {
+            vec![("username", RENAMED_TWICE.to_owned())]
+        }
+        AppError::TooMany { .. } => vec![("email", refused.detail())],
+        _ => return Err(refused),
+    };
+    let form = RefusedForm {
+        username: sent.username.as_deref(),
+        email: sent.email.as_deref(),
+        ..RefusedForm::of(AccountForm::Profile, &errors)
+    };
+    page(&app, &signed_in, "", Some((&refused, form))).await
 }
 
 async fn change_profile(
@@ -183,49 +189,50 @@ async fn change_profile(
     address: IpAddr,
     sent: &Profile,
 ) -> Result<(), AppError> {
-    let wrong = |field, says: String| AppError::InvalidFields(vec![(field, says)]);
-    let invalid = |field| move |invalid: Invalid| wrong(field, invalid.to_string());
-    let name = sent.username.as_deref().map(new_name).transpose();
-    let name = name.map_err(invalid("username"))?;
+    let username = sent.username.as_deref().map(new_name).transpose();
+    let username = username.map_err(|it| AppError::in_field("username", it))?;
+    let username = username.filter(|name| *name != user.username);
     let email = sent.email.as_deref().map(Email::parse).transpose();
-    let email = email.map_err(invalid("email"))?;
-    if let Some(email) = email {
-        // Counted like a sign-in: whoever finds an open browser guesses no faster than others.
-        let login = Login::Username(user.username.key());
-        let checked = check_password(app, Some(login), address, &sent.current).await?;
-        if checked.is_none_or(|account| account.user.id != user.id) {
-            return Err(wrong("current", NOT_YOUR_PASSWORD.to_owned()));
-        }
-        set(app.store.set_email(user.id, email).await)?;
+    let email = email.map_err(|it| AppError::in_field("email", it))?;
+    if email.is_some() {
+        prove(app, user, address, ("current", &sent.current)).await?;
+        // As at a sign-up: the answer says whether there is an account with this address.
+        count_sign_up(app, address).await?;
     }
-    let Some(name) = name.filter(|name| *name != user.username) else {
-        return Ok(());
-    };
-    let limited = Limited::RenamesOf(user.id);
-    if let Err(error) = app.limits.take(&limited).await {
-        return Err(match error {
-            RateLimited::TooMany(_) => wrong("username", RENAMED_TWICE.to_owned()),
-            error => error.into(),
-        });
+    let renames = username.is_some().then_some(Limited::RenamesOf(user.id));
+    if let Some(renames) = &renames {
+        app.limits.take(renames).await?;
     }
-    let renamed = set(app.store.rename(user.id, name).await);
-    if renamed.is_err() {
-        app.limits.refund(&[limited]).await?;
+    let change = ProfileChange { username, email };
+    let set = app.store.set_profile(user.id, change).await;
+    if set.is_err() {
+        app.limits.refund(renames.as_slice()).await?;
     }
-    renamed
+    match set {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(AppError::SignedOut),
+        Err(StoreError::Taken(field)) => Err(AppError::InvalidFields(vec![taken(field)])),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// With the field of a name or an address that somebody else has.
-fn set(done: Result<(), StoreError>) -> Result<(), AppError> {
-    done.map_err(|error| match error {
-        StoreError::Taken(field) => AppError::InvalidFields(vec![taken(field)]),
-        error => error.into(),
-    })
+/// The user's account, if what was typed in a field is its password. Counted like a sign-in: whoever finds an open
+/// browser guesses no faster than others.
+async fn prove(
+    app: &AppState,
+    user: &User,
+    address: IpAddr,
+    (field, typed): (&'static str, &str),
+) -> Result<Account, AppError> {
+    let login = Login::Username(user.username.key());
+    let account = check_password(app, Some(login), address, typed).await?;
+    let own = account.filter(|account| account.user.id == user.id);
+    own.ok_or_else(|| AppError::in_field(field, NOT_YOUR_PASSWORD))
 }
-
-const NOT_YOUR_PASSWORD: &str = "This is not your password.";
 
 const RENAMED_TWICE: &str = "You can be called otherwise twice a month. Wait some days.";
+
+const NOT_YOUR_PASSWORD: &str = "This is not your password.";
 
 /// A new password, with the one there is.
 #[derive(Deserialize, Default)]
@@ -245,54 +252,49 @@ pub(super) async fn set_password(
     signed_in: SignedIn,
     Payload(sent): Payload<PasswordForm>,
 ) -> Result<Response, AppError> {
-    let user = &signed_in.user;
-    let password = match NewPassword::parse(&sent.password) {
-        Ok(password) => Ok(password),
-        Err(invalid) => Err(vec![("password", invalid.to_string())]),
-    };
-    // Counted like a sign-in: whoever finds an open browser guesses no faster than others.
-    let login = Login::Username(user.username.key());
-    let checked = check_password(&app, Some(login), address, &sent.current).await?;
-    let checked = checked.filter(|account| account.user.id == user.id);
-    let not_yours = || vec![("current", NOT_YOUR_PASSWORD.to_owned())];
-    let refused = match (password, checked) {
-        (Ok(password), Some(account)) => {
-            let change = PasswordChange {
-                user: user.id,
-                from: account.password_hash,
-                to: app.hasher.hash(password).await?,
-                but: signed_in.session.id,
-            };
-            if app.store.set_password(change).await? {
-                return Ok(match format {
-                    ResponseFormat::Page | ResponseFormat::Fragment => {
-                        Redirect::to("/account?said=password").into_response()
-                    }
-                    _ => StatusCode::NO_CONTENT.into_response(),
-                });
-            }
-            not_yours()
+    let refused = match change_password(&app, &signed_in, address, &sent).await {
+        Ok(()) => {
+            return Ok(match format {
+                ResponseFormat::Page | ResponseFormat::Fragment => {
+                    Redirect::to("/account?said=password").into_response()
+                }
+                _ => StatusCode::NO_CONTENT.into_response(),
+            });
         }
-        (Err(refused), Some(_)) => refused,
-        (_, None) => not_yours(),
+        Err(refused) => refused,
     };
-    match format.is_html() {
-        true => {
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            page(
-                &app,
-                &signed_in,
-                status,
-                "",
-                AccountErrors::Password(&refused),
-            )
-            .await
+    match &refused {
+        AppError::InvalidFields(errors) if format.is_html() => {
+            let form = RefusedForm::of(AccountForm::Password, errors);
+            page(&app, &signed_in, "", Some((&refused, form))).await
         }
-        false => Err(AppError::InvalidFields(refused)),
+        _ => Err(refused),
     }
 }
 
-/// The end of an account, with the password, and what becomes of what was written.
+async fn change_password(
+    app: &AppState,
+    SignedIn { user, session }: &SignedIn,
+    address: IpAddr,
+    sent: &PasswordForm,
+) -> Result<(), AppError> {
+    let account = prove(app, user, address, ("current", &sent.current)).await?;
+    let password = NewPassword::parse(&sent.password);
+    let password = password.map_err(|it| AppError::in_field("password", it))?;
+    let change = PasswordChange {
+        user: user.id,
+        from: account.password_hash,
+        to: app.hasher.hash(password).await?,
+        but: session.id,
+    };
+    match app.store.set_password(change).await? {
+        true => Ok(()),
+        // It was until a moment ago.
+        false => Err(AppError::in_field("current", NOT_YOUR_PASSWORD)),
+    }
+}
+
+/// The deletion of an account: its password, and whether the messages are kept.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Deletion {
@@ -332,8 +334,11 @@ pub(super) async fn delete(
         AppError::LastAdmin => vec![("form", refused.detail())],
         _ => return Err(refused),
     };
-    let wrong = AccountErrors::Deletion(&errors);
-    page(&app, &signed_in, refused.status(), "", wrong).await
+    let form = RefusedForm {
+        messages: sent.messages.trim(),
+        ..RefusedForm::of(AccountForm::Deletion, &errors)
+    };
+    page(&app, &signed_in, "", Some((&refused, form))).await
 }
 
 async fn erase(
@@ -342,15 +347,9 @@ async fn erase(
     address: IpAddr,
     sent: &Deletion,
 ) -> Result<(), AppError> {
-    let wrong = |field, says: String| AppError::InvalidFields(vec![(field, says)]);
     let messages = KeptMessages::parse(&sent.messages);
-    let messages = messages.map_err(|invalid| wrong("messages", invalid.to_string()))?;
-    // Counted like a sign-in: whoever finds an open browser guesses no faster than others.
-    let login = Login::Username(user.username.key());
-    let checked = check_password(app, Some(login), address, &sent.password).await?;
-    if checked.is_none_or(|account| account.user.id != user.id) {
-        return Err(wrong("password", NOT_YOUR_PASSWORD.to_owned()));
-    }
+    let messages = messages.map_err(|it| AppError::in_field("messages", it))?;
+    prove(app, user, address, ("password", &sent.password)).await?;
     Ok(app.store.erase(user.id, messages).await?)
 }
 

@@ -22,7 +22,7 @@ use crate::domain::{
     Account, AccountRole, Email, Guest, Invalid, Invite, Login, Mentions, NewUser, Seq,
     SignUpPolicy, User, UserId, Username,
 };
-use crate::error::{AppError, FieldErrors, field_errors};
+use crate::error::{AppError, FieldErrors, error_of, field_errors};
 use crate::limits::{self, Limited};
 use crate::state::AppState;
 use crate::store::{StoreError, UserField};
@@ -221,17 +221,20 @@ async fn hashed(
     email: Email,
     password: NewPassword,
 ) -> Result<NewUser, AppError> {
-    let counted: Vec<Limited> = limits::networks(client)
-        .into_iter()
-        .map(Limited::SignUpsFrom)
-        .collect();
-    app.limits.take_all(&counted).await?;
+    count_sign_up(app, client).await?;
     let password_hash = app.hasher.hash(password).await?;
     Ok(NewUser {
         user,
         email,
         password_hash,
     })
+}
+
+/// Counts an attempt that tells whether a name or an address is somebody's.
+pub(super) async fn count_sign_up(app: &AppState, client: IpAddr) -> Result<(), AppError> {
+    let networks = limits::networks(client).into_iter();
+    let counted: Vec<Limited> = networks.map(Limited::SignUpsFrom).collect();
+    Ok(app.limits.take_all(&counted).await?)
 }
 
 /// Keeps the account, in one step with a use of the invitation; with how far one must see its room.
@@ -355,10 +358,6 @@ fn page<'a>(
     errors: &'a [(&'static str, String)],
     error: Option<&'a str>,
 ) -> SignUpPage<'a> {
-    let error_at = |name| {
-        let wrong = errors.iter().find(|(wrong, _)| *wrong == name);
-        wrong.map(|(_, says)| says.as_str())
-    };
     SignUpPage {
         error,
         action: door.action,
@@ -373,7 +372,7 @@ fn page<'a>(
                 autocomplete: "username",
                 value: &sent.username,
                 hint: "What others see: 2 to 32 letters, digits, “-”, “_” or “.”.",
-                error: error_at("username"),
+                error: error_of(errors, "username"),
                 is_first: true,
             },
             Field {
@@ -382,8 +381,8 @@ fn page<'a>(
                 kind: "email",
                 autocomplete: "email",
                 value: &sent.email,
-                hint: "To sign in with. Others don’t see it, and nothing is sent to it.",
-                error: error_at("email"),
+                hint: "To sign in with. Only admins see it.",
+                error: error_of(errors, "email"),
                 is_first: false,
             },
             Field {
@@ -393,7 +392,7 @@ fn page<'a>(
                 autocomplete: "new-password",
                 value: "",
                 hint: "At least 10 characters.",
-                error: error_at("password"),
+                error: error_of(errors, "password"),
                 is_first: false,
             },
         ],

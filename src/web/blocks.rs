@@ -41,7 +41,7 @@ pub(super) async fn create(
         "" => true,
         on => flag(on, "on is 1 or 0.")?,
     };
-    let wrong = |says: &str| AppError::InvalidFields(vec![("username", says.to_owned())]);
+    let wrong = |says: &str| AppError::in_field("username", says);
     let whom = called(&app, &sent.username).await?;
     let whom = whom.ok_or_else(|| wrong("Nobody on this server is called so."))?;
     if whom.id == user.id {

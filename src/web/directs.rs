@@ -53,7 +53,7 @@ pub(super) async fn create(
             let page = page(&user, &sent.with, Some(&why));
             Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page))
         }
-        false => Err(AppError::InvalidFields(vec![("with", why)])),
+        false => Err(AppError::in_field("with", why)),
     };
     let people = match people(&app, &user, &sent.with).await? {
         Ok(people) => people,

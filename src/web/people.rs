@@ -291,6 +291,6 @@ pub(super) async fn create(
             };
             page(&app, &viewer, List::default(), status, Some(refused)).await
         }
-        Err(why) => Err(AppError::InvalidFields(vec![("username", why.to_owned())])),
+        Err(why) => Err(AppError::in_field("username", why)),
     }
 }

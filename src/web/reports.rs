@@ -40,7 +40,7 @@ pub(super) async fn create(
 ) -> Result<Response, AppError> {
     app.limits.take(&Limited::JoinsOf(target.user.id)).await?;
     let reason = Report::parse_reason(&sent.reason);
-    let reason = reason.map_err(|it| AppError::InvalidFields(vec![("reason", it.to_string())]))?;
+    let reason = reason.map_err(|it| AppError::in_field("reason", it))?;
     let found = find(&app, &target.room, target.seq).await?;
     if found.is_none_or(|event| !event.kind.is_message()) {
         return Err(AppError::NotFound);

@@ -109,10 +109,7 @@ pub(super) async fn send(
             return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
         }
         Err(invalid) => {
-            return Err(AppError::InvalidFields(vec![(
-                "email",
-                invalid.to_string(),
-            )]));
+            return Err(AppError::in_field("email", invalid));
         }
     };
     let networks = limits::networks(client).into_iter();
@@ -189,10 +186,7 @@ pub(super) async fn spend(
             return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
         }
         Err(invalid) => {
-            return Err(AppError::InvalidFields(vec![(
-                "password",
-                invalid.to_string(),
-            )]));
+            return Err(AppError::in_field("password", invalid));
         }
     };
     // Each costs a hash.

@@ -35,7 +35,7 @@ pub(super) async fn create(
     if !sent.confirm.trim().eq_ignore_ascii_case(room.as_str()) {
         let why = format!("To delete this room, type its id here: {room}");
         if !format.is_html() {
-            return Err(AppError::InvalidFields(vec![("confirm", why)]));
+            return Err(AppError::in_field("confirm", why));
         }
         let settings = app.store.settings(&room).await?.unwrap_or_default();
         let mut page = RoomSettingsPage::of(&user, &room, &settings, true);

@@ -252,6 +252,13 @@ async fn an_account_is_deleted_with_its_password(backend: Backend) {
     assert_contains(&page.text().await.unwrap(), "This is not your password.");
     // There is always an admin.
     let form = [("password", PASSWORD), ("messages", "keep")];
+    // The choice is kept: whoever types the password again gets what they chose.
+    for (messages, other) in [("delete", "keep"), ("keep", "delete")] {
+        let form = [("password", "not it"), ("messages", messages)];
+        let page = ana.post(DELETE, &form).await.text().await.unwrap();
+        assert_contains(&page, &format!("value=\"{messages}\" checked"));
+        assert_lacks(&page, &format!("value=\"{other}\" checked"));
+    }
     assert_eq!(posts(&admin, DELETE, &form).await, StatusCode::CONFLICT);
     let page = admin.post(DELETE, &form).await.text().await.unwrap();
     assert_contains(&page, "There would be no admin left.");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlor::domain::{Email, Guest, Login, Username};
-use parlor::store::{StoreError, UserField};
+use parlor::domain::{Email, Guest, KeptMessages, Login, ProfileChange, UserId, Username};
+use parlor::store::{Store, StoreError, UserField};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -17,6 +17,8 @@ use crate::support::{
 
 on_both_stores!(
     a_name_is_somebodys_for_good,
+    a_profile_changes_in_one_step,
+    a_new_address_ends_the_links_to_the_old_one,
     of_fifty_who_want_a_name_one_gets_it,
     nobody_gets_a_name_that_is_being_given_up,
     a_rename_shows_everywhere,
@@ -24,8 +26,17 @@ on_both_stores!(
     an_address_takes_the_password,
 );
 
-fn is_taken(done: &Result<(), StoreError>) -> bool {
+fn is_taken<T>(done: &Result<T, StoreError>) -> bool {
     matches!(done, Err(StoreError::Taken(UserField::Username)))
+}
+
+async fn renamed(store: &Arc<dyn Store>, user: UserId, name: Username) -> Result<bool, StoreError> {
+    let username = Some(name);
+    let change = ProfileChange {
+        username,
+        email: None,
+    };
+    store.set_profile(user, change).await
 }
 
 fn name(raw: &str) -> Username {
@@ -41,7 +52,7 @@ async fn a_name_is_somebodys_for_good(backend: Backend) {
         .append(&room("tea"), message(&ana, "hello", None))
         .await
         .unwrap();
-    store.rename(ana.id, name("Anna")).await.unwrap();
+    renamed(store, ana.id, name("Anna")).await.unwrap();
     let account = store.account(ana.id).await.unwrap().unwrap();
     assert_eq!(account.user.username.as_str(), "Anna");
     let events = store.page_after(&room("tea"), 0, 10).await.unwrap();
@@ -61,7 +72,7 @@ async fn a_name_is_somebodys_for_good(backend: Backend) {
             continue;
         };
         assert!(
-            is_taken(&store.rename(ben.id, taken.clone()).await),
+            is_taken(&renamed(store, ben.id, taken.clone()).await),
             "{taken:?}"
         );
         let mut new = new_user("other");
@@ -74,15 +85,87 @@ async fn a_name_is_somebodys_for_good(backend: Backend) {
     assert_eq!(account.user.username.as_str(), "ben");
     // She may go back, and the case may change.
     for again in ["ana", "Ana", "anna"] {
-        store.rename(ana.id, name(again)).await.unwrap();
+        renamed(store, ana.id, name(again)).await.unwrap();
     }
-    assert!(is_taken(&store.rename(ben.id, name("ana")).await));
-    let email = Email::parse("ana@example.org").unwrap();
-    let taken = store.set_email(ben.id, email).await;
+    assert!(is_taken(&renamed(store, ben.id, name("ana")).await));
+}
+
+/// Invariant: of a new name and a new address both are set or neither, and nothing of an account that was deleted.
+async fn a_profile_changes_in_one_step(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    let (ana, ben) = (opened.user("ana").await, opened.user("ben").await);
+    let change = |username: &str, email: &str| ProfileChange {
+        username: Some(name(username)),
+        email: Some(Email::parse(email).unwrap()),
+    };
+    let taken = store.set_profile(ben.id, change("benno", "ANA@example.org"));
+    let taken = taken.await;
     assert!(
         matches!(taken, Err(StoreError::Taken(UserField::Email))),
         "{taken:?}"
     );
+    assert!(is_taken(
+        &store.set_profile(ben.id, change("ana", "b@c.d")).await
+    ));
+    let account = async || store.account(ben.id).await.unwrap().unwrap();
+    let as_it_was = account().await;
+    assert_eq!(as_it_was.user.username.as_str(), "ben");
+    assert_eq!(as_it_was.email.as_str(), "ben@example.org");
+    // Nor is the name kept for him.
+    assert!(renamed(store, ana.id, name("benno")).await.unwrap());
+
+    assert!(
+        store
+            .set_profile(ben.id, change("bo", "b@c.d"))
+            .await
+            .unwrap()
+    );
+    let changed = account().await;
+    assert_eq!(changed.user.username.as_str(), "bo");
+    assert_eq!(changed.email.as_str(), "b@c.d");
+
+    store.erase(ben.id, KeptMessages::Keep).await.unwrap();
+    assert!(
+        !store
+            .set_profile(ben.id, change("bob", "e@f.g"))
+            .await
+            .unwrap()
+    );
+    let former = account().await;
+    assert_eq!(former.user.username.as_str(), Username::FORMER);
+    assert_eq!(former.email.as_str(), "");
+    assert!(renamed(store, ana.id, name("bob")).await.unwrap());
+}
+
+/// Invariant: whoever reads the letters to an old address gets in no more.
+async fn a_new_address_ends_the_links_to_the_old_one(backend: Backend) {
+    let server = Server::start(backend).await;
+    let other = server.another_node_on(backend).await;
+    let there = &other.as_ref().unwrap_or(&server).base;
+    let admin = server.person("ann").await;
+    let ana = server.person("ana").await;
+    let reset = posts_for(&admin, "/admin/people/ana/reset").await;
+    assert_eq!(ana.get(&reset).await.status(), StatusCode::OK);
+    let form = [("email", "new@example.org"), ("current", PASSWORD)];
+    assert_eq!(
+        posts(&ana.at(there), "/account", &form).await,
+        StatusCode::OK
+    );
+    assert_eq!(ana.get(&reset).await.status(), StatusCode::NOT_FOUND);
+    let spent = Person::nobody(&server.base);
+    let spent = spent
+        .post(&reset, &[("password", "another password")])
+        .await;
+    assert_eq!(spent.status(), StatusCode::NOT_FOUND);
+}
+
+/// The path of the link that a form makes.
+async fn posts_for(who: &Person, path: &str) -> String {
+    let answer = sends(who, Method::POST, path, &[("reset", "yes")]).await;
+    let link: Value = answer.json().await.unwrap();
+    let link = link["link"].as_str().unwrap();
+    link[link.find("/reset/").unwrap()..].to_owned()
 }
 
 /// Invariant: of those who race for one name one gets it, whether they are renamed or sign up.
@@ -98,7 +181,7 @@ async fn of_fifty_who_want_a_name_one_gets_it(backend: Backend) {
         let store = Arc::clone(store);
         all.spawn(async move {
             let done = match user {
-                Some(user) => store.rename(user.id, name("wanted")).await,
+                Some(user) => renamed(&store, user.id, name("wanted")).await.map(drop),
                 None => {
                     let mut new = new_user("wanted");
                     new.email = new_user(&format!("new{number}")).email;
@@ -129,8 +212,7 @@ async fn nobody_gets_a_name_that_is_being_given_up(backend: Backend) {
                 store.add_user(new).await.map(drop)
             });
         }
-        store
-            .rename(ana.id, name(&format!("anna{round}")))
+        renamed(store, ana.id, name(&format!("anna{round}")))
             .await
             .unwrap();
         for done in all.join_all().await {
@@ -256,7 +338,7 @@ async fn a_name_changes_twice_a_month(backend: Backend) {
     assert_eq!(renamed("ana").await, StatusCode::OK);
     assert_eq!(renamed("anna").await, StatusCode::OK);
     assert_eq!(renamed("anne").await, StatusCode::OK);
-    assert_eq!(renamed("anja").await, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(renamed("anja").await, StatusCode::TOO_MANY_REQUESTS);
     let page = ana.post("/account", &[("username", "anja")]).await;
     assert_contains(&page.text().await.unwrap(), "twice a month");
 }

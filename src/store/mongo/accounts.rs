@@ -14,7 +14,8 @@ use super::task::in_task;
 use super::transaction::{begin, persist};
 use super::{MongoStore, sessions};
 use crate::domain::{
-    Account, AccountRole, Email, KeptMessages, Login, NewUser, User, UserId, Username,
+    Account, AccountRole, Email, KeptMessages, Login, NewUser, ProfileChange, User, UserId,
+    Username,
 };
 use crate::store::{Accounts, Change, StoreError, UserField, deadline};
 
@@ -214,37 +215,60 @@ fn role_from(user: &Document) -> AccountRole {
         .map_or(AccountRole::default(), AccountRole::stored)
 }
 
-async fn rename(
+async fn set_profile(
     collections: &Collections,
     logs: &Logs,
     user: UserId,
-    name: &Username,
-) -> Result<(), StoreError> {
-    let by_id = doc! { "_id": user.to_string() };
-    let update = doc! {
-        "$set": {
+    change: ProfileChange,
+) -> Result<bool, StoreError> {
+    let is_there = doc! { "_id": user.to_string(), ERASED: { "$exists": false } };
+    let (mut set, mut update) = (Document::new(), Document::new());
+    if let Some(name) = &change.username {
+        set.extend(doc! {
             "username": name.as_str(), "username_key": name.key(), "username_shape": name.shape(),
-        },
-        "$addToSet": { "names": { "$each": name.claims().to_vec() } },
-    };
-    set_unique("rename a user", collections, by_id, update).await?;
-    collections.states.forget_name(Some(user));
-    let username = name.clone();
-    logs.tell(Change::Renamed(User { id: user, username }));
-    Ok(())
+        });
+        let claims = doc! { "names": { "$each": name.claims().to_vec() } };
+        update.insert("$addToSet", claims);
+    }
+    if let Some(email) = &change.email {
+        set.extend(doc! { "email": email.as_str(), "email_key": email.key() });
+        // Before, so that the end of this node leaves none; and after, as one may be made meanwhile.
+        end_resets(collections, user).await?;
+    }
+    update.insert("$set", set);
+    if !set_unique(SET_PROFILE, collections, is_there, update).await? {
+        return Ok(false);
+    }
+    if change.email.is_some() {
+        end_resets(collections, user).await?;
+    }
+    if let Some(username) = change.username {
+        collections.states.forget_name(Some(user));
+        logs.tell(Change::Renamed(User { id: user, username }));
+    }
+    Ok(true)
 }
 
-/// Updates an account's fields that must be nobody else's. Done twice, it is done once.
+async fn end_resets(collections: &Collections, user: UserId) -> Result<(), StoreError> {
+    let own = doc! { "user": user.to_string() };
+    let delete = || collections.resets.delete_many(own.clone());
+    retry(SET_PROFILE, delete).await.map(drop)
+}
+
+const SET_PROFILE: &str = "change a name or an address";
+
+/// Updates fields of the account that a filter finds, if any, which must be nobody else's. Done twice, it is done
+/// once.
 async fn set_unique(
     operation: &'static str,
     collections: &Collections,
-    by_id: Document,
+    filter: Document,
     update: Document,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let users = &collections.users;
-    let set = || users.update_one(by_id.clone(), update.clone());
+    let set = || users.update_one(filter.clone(), update.clone());
     match retry(operation, set).await {
-        Ok(_) => Ok(()),
+        Ok(updated) => Ok(updated.matched_count > 0),
         Err(error) => Err(match duplicate_key(&error) {
             Some(says) => StoreError::Taken(taken(says)),
             None => error,
@@ -264,7 +288,7 @@ pub(super) async fn claim_names(collections: &Collections) -> anyhow::Result<()>
         let by_id = doc! { "_id": user.id.to_string() };
         let claims = doc! { "$set": { "names": user.username.claims().to_vec() } };
         match set_unique("claim a name", collections, by_id, claims).await {
-            Ok(()) | Err(StoreError::Taken(_)) => {}
+            Ok(_) | Err(StoreError::Taken(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -396,19 +420,12 @@ impl Accounts for MongoStore {
         change(&self.collections, user, set, what).await
     }
 
-    async fn rename(&self, user: UserId, username: Username) -> Result<(), StoreError> {
+    async fn set_profile(&self, user: UserId, change: ProfileChange) -> Result<bool, StoreError> {
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
-        in_task("rename a user", async move {
-            rename(&collections, &logs, user, &username).await
+        in_task(SET_PROFILE, async move {
+            set_profile(&collections, &logs, user, change).await
         })
         .await
-    }
-
-    async fn set_email(&self, user: UserId, email: Email) -> Result<(), StoreError> {
-        const OPERATION: &str = "give an account another address";
-        let by_id = doc! { "_id": user.to_string() };
-        let set = doc! { "$set": { "email": email.as_str(), "email_key": email.key() } };
-        set_unique(OPERATION, &self.collections, by_id, set).await
     }
 
     async fn erase(&self, user: UserId, messages: KeptMessages) -> Result<(), StoreError> {

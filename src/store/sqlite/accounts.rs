@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{SqliteStore, sessions};
 use crate::domain::{
-    Account, AccountRole, Email, KeptMessages, Login, NewUser, Timestamp, User, UserId, Username,
+    Account, AccountRole, Email, KeptMessages, Login, NewUser, ProfileChange, Timestamp, User,
+    UserId, Username,
 };
 use crate::store::cache::Durable;
 use crate::store::{Accounts, Change, StoreError, UserField};
@@ -103,12 +104,42 @@ pub(super) fn put_claims(
     Ok(())
 }
 
-fn rename(
+fn set_profile(
     connection: &Connection,
     changes: &mut Vec<Durable>,
     user: UserId,
-    name: &Username,
-) -> Result<(), StoreError> {
+    change: ProfileChange,
+) -> Result<bool, StoreError> {
+    let is_there = connection
+        .prepare_cached("SELECT 1 FROM users WHERE id = ?1 AND erased IS NULL")
+        .and_then(|mut any| any.exists([user.to_string()]))
+        .map_err(|error| StoreError::backend(SET_PROFILE, error))?;
+    if !is_there {
+        return Ok(false);
+    }
+    if let Some(email) = &change.email {
+        set_email(connection, user, email).map_err(|error| taken(SET_PROFILE, error))?;
+    }
+    if let Some(username) = change.username {
+        rename(connection, user, &username)?;
+        let user = User { id: user, username };
+        changes.push(Durable::Change(Change::Renamed(user)));
+    }
+    Ok(true)
+}
+
+fn set_email(connection: &Connection, user: UserId, email: &Email) -> rusqlite::Result<()> {
+    let id = user.to_string();
+    connection
+        .prepare_cached("UPDATE users SET email = ?2, email_key = ?3 WHERE id = ?1")?
+        .execute(params![id, email.as_str(), email.key()])?;
+    connection
+        .prepare_cached("DELETE FROM resets WHERE user = ?1")?
+        .execute([id])
+        .map(drop)
+}
+
+fn rename(connection: &Connection, user: UserId, name: &Username) -> Result<(), StoreError> {
     claim(connection, user, name)?;
     connection
         .prepare_cached(
@@ -118,16 +149,11 @@ fn rename(
             let (key, shape) = (name.key(), name.shape());
             update.execute(params![user.to_string(), name.as_str(), key, shape])
         })
-        .map_err(|error| taken(RENAME, error))?;
-    let username = name.clone();
-    changes.push(Durable::Change(Change::Renamed(User {
-        id: user,
-        username,
-    })));
-    Ok(())
+        .map(drop)
+        .map_err(|error| taken(SET_PROFILE, error))
 }
 
-const RENAME: &str = "rename a user";
+const SET_PROFILE: &str = "change a name or an address";
 
 /// Gives addresses beyond ASCII the key of this version, under which all spellings of a domain are one.
 /// One that two accounts would share stays with whoever has it.
@@ -286,26 +312,10 @@ impl Accounts for SqliteStore {
             .await
     }
 
-    async fn rename(&self, user: UserId, username: Username) -> Result<(), StoreError> {
+    async fn set_profile(&self, user: UserId, change: ProfileChange) -> Result<bool, StoreError> {
         self.writer
-            .write(RENAME, move |connection, changes| {
-                rename(connection, changes, user, &username)
-            })
-            .await
-    }
-
-    async fn set_email(&self, user: UserId, email: Email) -> Result<(), StoreError> {
-        const OPERATION: &str = "give an account another address";
-        self.writer
-            .write(OPERATION, move |connection, _| {
-                connection
-                    .prepare_cached("UPDATE users SET email = ?2, email_key = ?3 WHERE id = ?1")
-                    .and_then(|mut update| {
-                        let (id, key) = (user.to_string(), email.key());
-                        update.execute(params![id, email.as_str(), key])
-                    })
-                    .map(drop)
-                    .map_err(|error| taken(OPERATION, error))
+            .write(SET_PROFILE, move |connection, changes| {
+                set_profile(connection, changes, user, change)
             })
             .await
     }
