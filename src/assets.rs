@@ -55,7 +55,7 @@ mod tests {
         for name in ["htmx.min.js", "hx-sse.min.js"] {
             let asset = ASSETS.iter().find(|asset| asset.name == name).unwrap();
             let digest = Sha256::digest(asset.plain);
-            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = hex::encode(digest);
             assert!(note.contains(&hex), "{name}: {hex}");
         }
     }

@@ -1,4 +1,5 @@
-//! The cluster: nodes tell each other who is where, and who is typing. Nothing of it is kept.
+//! The cluster: nodes tell each other who is where, and who is typing. Nothing of it is kept, and people are told of
+//! by their ids, so that no name stays behind with one.
 
 use std::sync::Arc;
 
@@ -36,10 +37,10 @@ pub trait Cluster: Send + Sync {
     /// [`PeerChange::Arrived`] and [`PeerChange::Left`]. May be repeated.
     async fn announce(
         &self,
-        here: &[(RoomId, User)],
+        here: &[(RoomId, UserId)],
         gone: &[(RoomId, UserId)],
     ) -> Result<(), StoreError>;
 
     /// Announces who is typing, which the others hear as [`PeerChange::Typing`].
-    async fn announce_typing(&self, typing: &[(RoomId, User)]) -> Result<(), StoreError>;
+    async fn announce_typing(&self, typing: &[(RoomId, UserId)]) -> Result<(), StoreError>;
 }

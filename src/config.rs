@@ -38,7 +38,7 @@ pub struct Config {
     pub jwt_secret_previous: Option<Secret>,
     /// How long a sign-in lasts.
     pub session_lifetime: Duration,
-    /// Who may make an account, until an admin says otherwise.
+    /// The sign-up policy until an admin chooses another.
     pub sign_up: SignUpPolicy,
     /// The mail server; none is known without one.
     pub smtp_url: Option<Secret>,

@@ -34,7 +34,7 @@ pub enum Limited {
     JoinsOf(UserId),
     /// Letters to one address, by what was typed, by which somebody chooses another password.
     LettersTo(String),
-    /// How often one user is called otherwise.
+    /// Renames of one user.
     RenamesOf(UserId),
     /// New conversations that somebody starts: each is there for its other people, too.
     DirectsOf(UserId),
@@ -114,10 +114,7 @@ impl Limited {
 
 fn digest(typed: &str) -> String {
     let digest = Sha256::digest(typed);
-    digest[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&digest[..16])
 }
 
 /// The networks that a client counts for: its address, or, with IPv6, its /64, which is what one

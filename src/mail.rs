@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::config::Secret;
 use crate::domain::Email;
 
-/// How many letters are on their way at a time: others wait.
+/// The most letters on their way at a time: others wait.
 const AT_ONCE: usize = 8;
 
 /// The way to a mail server. Cheap to clone.

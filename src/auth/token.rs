@@ -117,10 +117,7 @@ fn first_invite(key: &Secret) -> String {
     let digest = Sha256::new_with_prefix(b"first account\0")
         .chain_update(key.expose())
         .finalize();
-    digest[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&digest[..16])
 }
 
 impl Key {
@@ -128,7 +125,7 @@ impl Key {
         let secret = secret.expose().as_bytes();
         let hash = Sha256::digest(secret);
         Self {
-            kid: hash[..4].iter().map(|byte| format!("{byte:02x}")).collect(),
+            kid: hex::encode(&hash[..4]),
             encoding: EncodingKey::from_secret(secret),
             decoding: DecodingKey::from_secret(secret),
         }
@@ -146,7 +143,7 @@ pub fn kept_secret(dir: &Path) -> anyhow::Result<Secret> {
     if !path.exists() {
         let mut bytes = [0; SECRET_BYTES_MIN];
         getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = hex::encode(bytes);
         keep(&path, &text)
             .with_context(|| format!("cannot write {} (DATA_DIR)", path.display()))?;
     }

@@ -110,3 +110,10 @@ pub struct Account {
     /// A PHC string.
     pub password_hash: String,
 }
+
+impl Account {
+    /// Whether it is an admin's who may sign in.
+    pub fn is_admin(&self) -> bool {
+        self.role == AccountRole::Admin && !self.is_deactivated
+    }
+}

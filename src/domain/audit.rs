@@ -19,7 +19,7 @@ pub enum Act {
     SignOut,
     /// An account was made at the command line.
     AddUser,
-    /// Who may sign up was chosen: the detail.
+    /// A policy of sign-ups was chosen, which is the detail.
     SignUp,
     /// An invitation was made.
     Invite,
@@ -43,10 +43,12 @@ pub enum Act {
     DeleteRoom,
     /// A report of a message was closed.
     CloseReport,
+    /// An account was deleted by an admin.
+    DeleteAccount,
 }
 
 impl Act {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::SetRole,
         Self::Reset,
         Self::Close,
@@ -65,6 +67,7 @@ impl Act {
         Self::DeleteMessage,
         Self::DeleteRoom,
         Self::CloseReport,
+        Self::DeleteAccount,
     ];
 
     /// The word for it.
@@ -88,6 +91,7 @@ impl Act {
             Self::DeleteMessage => "message-delete",
             Self::DeleteRoom => "room-delete",
             Self::CloseReport => "close-report",
+            Self::DeleteAccount => "delete-account",
         }
     }
 
@@ -103,7 +107,7 @@ pub struct AuditEntry {
     pub id: AuditId,
     /// The moment before it was done.
     pub at: Timestamp,
-    /// Who has done it; `None` of whoever runs the server, at its command line.
+    /// The person who has done it; `None` for the operator, at the command line.
     pub by: Option<User>,
     /// [`Act::as_str`], or the word of another version.
     pub act: String,
@@ -165,7 +169,7 @@ impl AuditEntry {
         }
     }
 
-    /// In words, after the name of who has done it: `made ben admin`.
+    /// In words, after the name of the person who has done it: `made ben admin`.
     pub fn says(&self) -> String {
         let user = self.user.as_ref();
         let user = user.map_or("somebody", |user| user.username.as_str());
@@ -180,7 +184,7 @@ impl AuditEntry {
             Some(Act::AddUser) => format!("made an account for {user}"),
             Some(Act::SignUp) => format!("chose who may sign up: {detail}"),
             Some(Act::Invite) => format!("made a link to {room}"),
-            Some(Act::RevokeInvite) => "took a link back".to_owned(),
+            Some(Act::RevokeInvite) => format!("took back a link to {room}"),
             Some(Act::AddToRoom) => format!("added {user} to {room}"),
             Some(Act::Remove) => format!("removed {user} from {room}"),
             Some(Act::Ban) => format!("keeps {user} out of {room}"),
@@ -188,6 +192,7 @@ impl AuditEntry {
             Some(Act::SetRoomRole) => format!("made {user} {detail} of {room}"),
             Some(Act::SetRoom) => format!("changed {room}: {detail}"),
             Some(Act::CloseReport) => format!("closed a report about message {detail} in {room}"),
+            Some(Act::DeleteAccount) => format!("deleted {user}’s account"),
             Some(Act::DeleteRoom) => format!("deleted {room}"),
             Some(Act::DeleteMessage) => format!("deleted message {detail} in {room}"),
             None => self.act.clone(),

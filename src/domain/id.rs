@@ -72,7 +72,7 @@ uuid_id!(
     now_v7
 );
 uuid_id!(
-    /// Names an invitation where it is listed; it opens nothing.
+    /// Names an invitation where it is listed; it opens nothing. Version 7: later ones are greater.
     InviteId,
-    new_v4
+    now_v7
 );

@@ -11,7 +11,7 @@ pub struct Invite {
     pub id: InviteId,
     /// The [`hash`](super::LinkSecret::hash) of the secret in its address.
     pub secret_hash: String,
-    /// The person who invites; `None` of whoever runs the server.
+    /// The person who invites; `None` for the operator.
     pub by: Option<User>,
     /// The room that it leads to, if any.
     pub room: Option<RoomId>,
@@ -56,7 +56,12 @@ impl Invite {
 
     /// Whether it lets in one more.
     pub fn is_good(&self) -> bool {
-        self.uses_left > 0 && self.expires_at > Timestamp::now()
+        self.uses_left > 0 && self.lasts()
+    }
+
+    /// Whether its time is not over.
+    pub fn lasts(&self) -> bool {
+        self.expires_at > Timestamp::now()
     }
 }
 
@@ -86,13 +91,13 @@ impl Guest {
     }
 }
 
-/// Who may make an account.
+/// The policy of sign-ups: the people who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SignUpPolicy {
     /// Everybody.
     #[default]
     Open,
-    /// Whoever has a link of an admin's.
+    /// People with a link of an admin's.
     Invite,
     /// Nobody.
     Closed,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Invalid;
 
-/// What counts as unread to a member of a room, in lists, in a page's title and in notifications.
+/// The messages of a room that count as unread to a member: in lists, in a page's title and in notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -44,7 +44,7 @@ impl Level {
         }
     }
 
-    /// How many of so many unread messages, and of those that are for the member, they are told of.
+    /// The numbers shown to a member who has so many unread messages and so many mentions among them.
     pub fn counted(self, unread: u64, mentions: usize) -> (u64, usize) {
         match self {
             Self::All => (unread, mentions),

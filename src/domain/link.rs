@@ -1,4 +1,4 @@
-//! Links that let in whoever has them: their secrets, and the hashes by which a store knows them.
+//! Links that let people in: their secrets, and the hashes by which a store knows them.
 
 use std::fmt;
 
@@ -18,8 +18,7 @@ impl LinkSecret {
 
     /// Hashes a secret for the store. It is as long as a key, so nobody finds it by trying, and a quick hash will do.
     pub fn hash(secret: &str) -> String {
-        let digest = Sha256::digest(secret);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(Sha256::digest(secret))
     }
 
     /// This one's hash.

@@ -36,7 +36,6 @@ pub use account::{Account, AccountRole, Login, NewUser, User};
 pub use audit::{Act, AuditEntry};
 pub use email::Email;
 pub use erasure::KeptMessages;
-pub(crate) use erasure::unnamed;
 pub use event::{Author, Epoch, Event, EventId, EventKind, Seq};
 pub use id::{AuditId, InviteId, MembershipId, NodeId, ReportId, SessionId, UserId};
 pub use invite::{Guest, Invite, SignUpPolicy};

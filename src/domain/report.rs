@@ -13,7 +13,7 @@ pub struct Report {
     pub room: RoomId,
     /// The message's number there.
     pub seq: Seq,
-    /// What is wrong with it, in their words; empty where they say nothing.
+    /// The reason, in their words; empty where they say nothing.
     pub reason: String,
     /// When.
     pub at: Timestamp,
@@ -33,7 +33,7 @@ impl Report {
         if reason.chars().count() > Self::REASON_CHARS_MAX {
             return Err(Invalid("Say it in at most 1,000 characters."));
         }
-        let is_odd = |c: char| c.is_control() && c != '\n';
+        let is_odd = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
         match reason.contains(is_odd) {
             true => Err(Invalid("Say it in words, without control characters.")),
             false => Ok(reason),

@@ -68,8 +68,7 @@ impl RoomId {
         ids.sort_unstable();
         ids.dedup();
         let digest = Sha256::digest(ids.join(" "));
-        let digits = digest.iter().map(|byte| format!("{byte:02x}"));
-        let digits: String = digits.take(Self::DIGITS / 2).collect();
+        let digits = hex::encode(&digest[..Self::DIGITS / 2]);
         Self(format!("{}{digits}", Self::DIRECT).into())
     }
 
@@ -107,11 +106,11 @@ pub struct RoomSummary {
     pub head: Seq,
     /// Its newest message; `None` until somebody has said something.
     pub last: Option<Arc<Event>>,
-    /// How many messages the reader has not read, as far as the level counts them.
+    /// The number of unread messages, as far as the level counts them.
     pub unread: u64,
     /// How many of those are for the reader: named, answered, or everybody meant.
     pub mentions: usize,
-    /// What counts as unread to the reader.
+    /// The reader's level.
     pub level: Level,
 }
 

@@ -91,26 +91,34 @@ impl Username {
         skeleton(&seen).collect::<String>().to_lowercase()
     }
 
-    /// What stands for somebody who has deleted their account. Nobody can be called so.
+    /// The name shown for a deleted account. Nobody can be called so.
     pub const FORMER: &str = "former member";
 
-    /// What nobody else may have: hashes of the key and of the shape. They stay a user's when they are called
-    /// otherwise, and say nothing of the name of who is here no more.
+    /// The key and shape of such an account, given its user's id.
+    pub(crate) fn former_key(id: &str) -> String {
+        format!("{} {id}", Self::FORMER)
+    }
+
+    /// The hashes that reserve it for its user: of the key and of the shape. They stay a user's when they are called
+    /// otherwise, and say nothing of the name of a former member.
     pub fn claims(&self) -> [String; 2] {
-        let hash = |kind: &str, text: &str| {
-            let digest = Sha256::new_with_prefix(kind).chain_update(text).finalize();
-            digest[..16]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect()
-        };
-        [hash("key ", &self.key()), hash("shape ", &self.shape())]
+        [self.claim(), hash_of("shape ", &self.shape())]
+    }
+
+    /// The claim to the key alone: the same for all that are taken for this name.
+    pub(crate) fn claim(&self) -> String {
+        hash_of("key ", &self.key())
     }
 
     /// A joiner changes how letters are drawn, and hardly how a name is read.
     fn without_joiners(&self) -> String {
         self.0.replace([ZWNJ, ZWJ], "")
     }
+}
+
+fn hash_of(kind: &str, text: &str) -> String {
+    let digest = Sha256::new_with_prefix(kind).chain_update(text).finalize();
+    hex::encode(&digest[..16])
 }
 
 /// Whether people are called by one such letter: those of scripts without case, where a letter may be a

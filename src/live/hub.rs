@@ -54,7 +54,7 @@ struct Shared {
     rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     presence: Presence,
     /// Typists here since the last announcement to the other nodes.
-    typing: Mutex<HashMap<(RoomId, UserId), User>>,
+    typing: Mutex<HashSet<(RoomId, UserId)>>,
     waiters: LogWaiters,
     streams: Streams,
     heartbeat: watch::Sender<()>,
@@ -102,7 +102,7 @@ impl Shared {
         if has_left {
             let _ = self.left.send((event.room.clone(), event.author.id));
         }
-        // What comes after the end of a membership waits until the streams by it have ended.
+        // Events after the end of a membership wait until the streams by it have ended.
         let Some(room) = room else { return };
         let accepted = match has_left {
             true => room.reaches(event.seq),
@@ -141,7 +141,7 @@ impl Shared {
         }
     }
 
-    fn typing(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), User>> {
+    fn typing(&self) -> MutexGuard<'_, HashSet<(RoomId, UserId)>> {
         self.typing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -177,7 +177,7 @@ impl Hub {
         self.0.shared.show_typing(room, user);
         let mut typing = self.0.shared.typing();
         if self.0.cluster.is_some() && typing.len() < TYPISTS_MAX {
-            typing.insert((room.clone(), user.id), user.clone());
+            typing.insert((room.clone(), user.id));
         }
     }
 
@@ -381,8 +381,7 @@ impl Hub {
             if typing.is_empty() {
                 continue;
             }
-            let typing = typing.into_iter().map(|((room, _), user)| (room, user));
-            let typing: Vec<_> = typing.collect();
+            let typing: Vec<_> = typing.into_iter().collect();
             if let Err(error) = cluster.announce_typing(&typing).await {
                 // It is over before it could be announced again.
                 tracing::debug!(?error, "cannot tell other nodes who is typing");

@@ -36,7 +36,7 @@ struct State {
 
 /// Arrivals and departures that the other nodes have not heard of.
 pub(super) struct Unannounced {
-    pub(super) here: Vec<(RoomId, User)>,
+    pub(super) here: Vec<(RoomId, UserId)>,
     pub(super) gone: Vec<(RoomId, UserId)>,
     generation: u64,
 }
@@ -134,18 +134,12 @@ impl Presence {
     /// Somebody is called otherwise, wherever they are shown.
     pub(super) fn rename(&self, user: &User) {
         let mut state = locked(&self.0);
-        let mut shown_in = Vec::new();
-        for (room, people) in &mut state.rooms {
+        let State { rooms, dirty, .. } = &mut *state;
+        for (room, people) in rooms {
             if let Some(person) = people.here.get_mut(&user.id) {
                 person.user = user.clone();
                 people.shown = Arc::new(people.present());
-                shown_in.push((room.clone(), user.id));
-            }
-        }
-        for place in shown_in {
-            state.dirty.insert(place.0.clone());
-            if state.announced.remove(&place) {
-                state.unannounced.insert(place);
+                dirty.insert(room.clone());
             }
         }
     }
@@ -167,9 +161,7 @@ impl Presence {
             let person = rooms.find(room, *user).filter(|person| person.is_here(now));
             let was_announced = rooms.announced.contains(&(room.clone(), *user));
             match person {
-                Some(person) if !was_announced => {
-                    unannounced.here.push((room.clone(), person.user.clone()))
-                }
+                Some(_) if !was_announced => unannounced.here.push((room.clone(), *user)),
                 None if was_announced => unannounced.gone.push((room.clone(), *user)),
                 _ => {}
             }
@@ -184,9 +176,7 @@ impl Presence {
             // Forgotten already.
             return;
         }
-        for (room, user) in told.here {
-            rooms.announced.insert((room, user.id));
-        }
+        rooms.announced.extend(told.here);
         for gone in told.gone {
             rooms.announced.remove(&gone);
         }

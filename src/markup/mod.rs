@@ -17,7 +17,7 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag};
 use crate::domain::Mentioned;
 
 pub use emoji::{is_emoji, with_emoji};
-pub use names::{names, parts_with_names};
+pub use names::{names, parts_with_names, without_names};
 use reader::Reader;
 
 /// A piece of a message.

@@ -1,11 +1,13 @@
 //! Names of people in a text: `@ana`.
 
+use std::ops::Range;
+
 use icu_properties::CodePointMapData;
 use icu_properties::props::Script;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::{Mark, Part};
-use crate::domain::Mentioned;
+use crate::domain::{Mentioned, MessageBody, Username};
 
 /// The longest that a name is looked for, with the signs after it.
 const CHARS_MAX: usize = 40;
@@ -33,6 +35,36 @@ pub fn names(text: &str) -> Vec<Vec<&str>> {
         fits
     });
     names
+}
+
+/// A text without the names of somebody who is a former member now, also in code and quotes; `None` when it names
+/// them nowhere.
+pub fn without_names(text: &str, was_theirs: impl Fn(&str) -> bool) -> Option<String> {
+    let theirs = Names::of(text).filter_map(|(at, name)| {
+        let name = forms(name).find(|form| was_theirs(form))?;
+        Some(at..at + '@'.len_utf8() + name.len())
+    });
+    let theirs: Vec<Range<usize>> = theirs.collect();
+    if theirs.is_empty() {
+        return None;
+    }
+    let with = |instead: &str| {
+        let mut without = String::with_capacity(text.len());
+        let mut rest = 0;
+        for name in &theirs {
+            without.push_str(&text[rest..name.start]);
+            without.push_str(instead);
+            rest = name.end;
+        }
+        without.push_str(&text[rest..]);
+        without
+    };
+    let without = with(Username::FORMER);
+    match without.chars().count() > MessageBody::CHARS_MAX {
+        // It was as long as a text may be.
+        true => Some(with("@")),
+        false => Some(without),
+    }
 }
 
 /// The parts of a text, with the names told apart that `find` knows.
@@ -207,6 +239,43 @@ mod tests {
         let crowd = format!("@{} ", "李".repeat(60)).repeat(60);
         let forms: usize = names(&crowd).iter().map(Vec::len).sum();
         assert!((400..=FORMS_MAX).contains(&forms), "{forms}");
+    }
+
+    #[test]
+    fn a_text_names_nobody_who_is_gone() {
+        let was_theirs = |name: &str| {
+            let key = Username::stored(name).key();
+            ["ana", "anna.b", "علی\u{200c}رضا"]
+                .map(|name| Username::stored(name).key())
+                .contains(&key)
+        };
+        for (text, expected) in [
+            ("hello @ana!", Some("hello former member!")),
+            ("@ANA, @ana.", Some("former member, former member.")),
+            ("(@anna.b)", Some("(former member)")),
+            ("@anna.b.", Some("former member.")),
+            ("> @ana `@ana`", Some("> former member `former member`")),
+            ("@علی\u{200c}رضا و", Some("former member و")),
+            (
+                "a former member and @ana",
+                Some("a former member and former member"),
+            ),
+            ("ana, a@b @ben @", None),
+            ("@anabel @ana_b info@ana.example @ana@b", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                without_names(text, was_theirs).as_deref(),
+                expected,
+                "{text}"
+            );
+        }
+        let long = format!(
+            "a former member{} @ana",
+            "x".repeat(MessageBody::CHARS_MAX - 20)
+        );
+        let without = without_names(&long, was_theirs).unwrap();
+        assert!(without.starts_with("a former member") && without.ends_with("x @"));
     }
 
     #[test]

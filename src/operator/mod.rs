@@ -1,141 +1,37 @@
-//! What whoever runs a server asks of it at the command line: people, invitations and rooms.
+//! The operator's command line: people, invitations and rooms.
 //!
 //! A server with the embedded store has its file to itself, so it is asked through a [`socket`]; where none runs,
 //! and with MongoDB, the command does it itself.
 
+mod command;
 pub mod socket;
 
 use std::fmt::Write;
 
-use anyhow::{Context, bail};
-use clap::Subcommand;
+use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub use self::command::{OperatorCommand, RoomCommand, UserCommand};
 use crate::auth::password::{Hasher, NewPassword};
 use crate::config::Config;
 use crate::domain::{
     Account, AccountRole, Act, AuditEntry, Email, Invite, LinkSecret, ListedRoom, Login, NewUser,
     RoomId, Setting, User, UserId,
 };
-use crate::store::{Store, StoreError, UserField};
+use crate::store::{Store, StoreError, UserField, audited};
 use crate::web::{new_invite, new_name, new_reset};
-
-/// A command, as it is typed and as it is sent to a running server.
-#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OperatorCommand {
-    /// List people, make accounts, or change what somebody may do
-    User {
-        /// What is done.
-        #[command(subcommand)]
-        act: UserCommand,
-    },
-    /// Print a link by which people make an account, or enter a room
-    Invite {
-        /// How many people it lets in
-        #[arg(long, default_value = "1")]
-        uses: String,
-        /// How many days it is good for
-        #[arg(long, default_value = "7")]
-        days: String,
-        /// The room that it leads to
-        #[arg(long)]
-        room: Option<String>,
-    },
-    /// List rooms, archive or delete one
-    Room {
-        /// What is done.
-        #[command(subcommand)]
-        act: RoomCommand,
-    },
-}
-
-/// The commands about people.
-#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UserCommand {
-    /// Print everybody’s name and role
-    List,
-    /// Make an account, and print a link by which its owner chooses a password
-    Add {
-        /// Their name
-        name: String,
-        /// Their email address
-        email: String,
-        /// Make it an admin’s
-        #[arg(long)]
-        admin: bool,
-    },
-    /// Print a link by which somebody chooses another password, good once and for a day
-    Reset {
-        /// Their name
-        name: String,
-    },
-    /// Make somebody an admin
-    Promote {
-        /// Their name
-        name: String,
-    },
-    /// Make an admin a member
-    Demote {
-        /// Their name
-        name: String,
-    },
-    /// Sign somebody out, and let them sign in no more
-    Deactivate {
-        /// Their name
-        name: String,
-    },
-    /// Let somebody sign in again
-    Activate {
-        /// Their name
-        name: String,
-    },
-}
-
-/// The commands about rooms.
-#[derive(Debug, Clone, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RoomCommand {
-    /// Print every room but conversations: its id, who may enter, how many people it has, and its name
-    List,
-    /// Keep a room to be read, and let nobody write there
-    Archive {
-        /// Its id
-        room: String,
-        /// The admin in whose name it is done; without one, the first by name
-        #[arg(long, value_name = "NAME")]
-        by: Option<String>,
-    },
-    /// Delete a room with all that was written there
-    Delete {
-        /// Its id
-        room: String,
-        /// Its id once more, to say that you mean it
-        #[arg(long, value_name = "ROOM")]
-        confirm: String,
-    },
-    /// Take a room out of the archive
-    Reopen {
-        /// Its id
-        room: String,
-        /// The admin in whose name it is done; without one, the first by name
-        #[arg(long, value_name = "NAME")]
-        by: Option<String>,
-    },
-}
 
 /// The outcome of a command.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// What it is for: standard output.
+    /// The result, for standard output.
     pub output: String,
-    /// What was done, in a line: standard error.
+    /// A line about it, for standard error.
     pub said: Option<String>,
 }
 
-/// What commands work with.
+/// Performs commands.
 pub struct Operator<'a> {
     /// Everything durable.
     pub store: &'a dyn Store,
@@ -147,7 +43,7 @@ pub struct Operator<'a> {
     pub as_json: bool,
 }
 
-/// How many accounts or rooms are read at a time.
+/// The number of accounts or rooms read at a time.
 const AT_ONCE: usize = 1_000;
 
 impl Operator<'_> {
@@ -175,21 +71,20 @@ impl Operator<'_> {
             UserCommand::Add { name, email, admin } => self.add_user(&name, &email, admin).await,
             UserCommand::Reset { name } => {
                 let user = self.account(&name).await?.user;
-                self.note(AuditEntry::new(None, Act::Reset).about(&user))
-                    .await?;
-                let link = new_reset(self.store, self.config, user.id).await?;
-                Ok(self.link(&link, json!({ "username": user.username, "link": link })))
+                let entry = AuditEntry::new(None, Act::Reset).about(&user);
+                let making = new_reset(self.store, self.config, user.id);
+                let link = audited(self.store, entry, making).await?;
+                let name = user.username.as_str();
+                let said = format!(
+                    "with this link {name} chooses another password, once and within a day"
+                );
+                Ok(self.link(said, &link, json!({ "username": name, "link": link })))
             }
             UserCommand::Promote { name } => self.set_role(&name, AccountRole::Admin).await,
             UserCommand::Demote { name } => self.set_role(&name, AccountRole::Member).await,
             UserCommand::Deactivate { name } => self.deactivate(&name, true).await,
             UserCommand::Activate { name } => self.deactivate(&name, false).await,
         }
-    }
-
-    /// Notes an act before it is done.
-    async fn note(&self, entry: AuditEntry) -> anyhow::Result<()> {
-        Ok(self.store.add_audit(&entry).await?)
     }
 
     async fn account(&self, name: &str) -> anyhow::Result<Account> {
@@ -208,12 +103,13 @@ impl Operator<'_> {
     }
 
     /// A link that stands alone, or in an object.
-    fn link(&self, link: &str, object: serde_json::Value) -> Outcome {
+    fn link(&self, said: String, link: &str, object: serde_json::Value) -> Outcome {
         let output = match self.as_json {
             true => format!("{object}\n"),
             false => format!("{link}\n"),
         };
-        Outcome { output, said: None }
+        let said = Some(said);
+        Outcome { output, said }
     }
 
     async fn list_users(&self) -> anyhow::Result<Outcome> {
@@ -256,7 +152,8 @@ impl Operator<'_> {
             email: Email::parse(email)?,
             password_hash: self.hasher.hash(password).await?,
         };
-        let mut role = match self.store.add_user(new).await {
+        let entry = AuditEntry::new(None, Act::AddUser).about(&user);
+        let mut role = match audited(self.store, entry, self.store.add_user(new)).await {
             Ok(role) => role,
             Err(StoreError::Taken(UserField::Username)) => {
                 bail!("somebody is called {name}, or a name that looks like it")
@@ -266,33 +163,25 @@ impl Operator<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        self.note(AuditEntry::new(None, Act::AddUser).about(&user))
-            .await?;
         if admin && role != AccountRole::Admin {
             role = AccountRole::Admin;
             let entry = AuditEntry::new(None, Act::SetRole).about(&user);
-            self.note(entry.with(role.as_str())).await?;
-            self.store.set_account_role(user.id, role).await?;
+            let making = self.store.set_account_role(user.id, role);
+            audited(self.store, entry.with(role.as_str()), making).await?;
         }
         let link = new_reset(self.store, self.config, user.id).await?;
         let object = json!({ "username": user.username, "role": role, "link": link });
         let name = user.username.as_str();
-        Ok(Outcome {
-            said: Some(format!(
-                "{name} has an account now, and chooses a password with this link"
-            )),
-            ..self.link(&link, object)
-        })
+        let said = format!("{name} has an account now, and chooses a password with this link");
+        Ok(self.link(said, &link, object))
     }
 
     async fn set_role(&self, name: &str, role: AccountRole) -> anyhow::Result<Outcome> {
         let user = self.account(name).await?.user;
         let entry = AuditEntry::new(None, Act::SetRole).about(&user);
-        let entry = entry.with(role.as_str());
-        self.note(entry.clone()).await?;
-        if let Err(error) = self.store.set_account_role(user.id, role).await {
-            return Err(self.not_done(entry, error).await);
-        }
+        let giving = self.store.set_account_role(user.id, role);
+        let given = audited(self.store, entry.with(role.as_str()), giving).await;
+        given.map_err(plainly)?;
         let name = user.username.as_str();
         let said = match role {
             AccountRole::Admin => format!("{name} is an admin now"),
@@ -301,25 +190,13 @@ impl Operator<'_> {
         Ok(self.done(said, json!({ "username": user.username, "role": role })))
     }
 
-    /// Notes that it did not come to an act, and says why.
-    async fn not_done(&self, entry: AuditEntry, error: StoreError) -> anyhow::Error {
-        let _ = self.store.add_audit(&entry.failed()).await;
-        match error {
-            StoreError::LastAdmin => {
-                anyhow::anyhow!("there would be no admin: promote another first")
-            }
-            error => error.into(),
-        }
-    }
-
     async fn deactivate(&self, name: &str, is_on: bool) -> anyhow::Result<Outcome> {
         let user = self.account(name).await?.user;
         let act = if is_on { Act::Close } else { Act::Open };
         let entry = AuditEntry::new(None, act).about(&user);
-        self.note(entry.clone()).await?;
-        if let Err(error) = self.store.set_deactivated(user.id, is_on).await {
-            return Err(self.not_done(entry, error).await);
-        }
+        let setting = self.store.set_deactivated(user.id, is_on);
+        let set = audited(self.store, entry, setting).await;
+        set.map_err(plainly)?;
         let name = user.username.as_str();
         let said = match is_on {
             true => format!("{name} is signed out, and cannot sign in"),
@@ -347,13 +224,22 @@ impl Operator<'_> {
         if let Some(room) = &room {
             entry = entry.in_room(room);
         }
-        self.note(entry).await?;
-        let (invite, link) = new_invite(self.store, self.config, None, room, uses, lasts).await?;
+        let making = new_invite(self.store, self.config, None, room, uses, lasts);
+        let (invite, link) = audited(self.store, entry, making).await?;
+        let leads_to = invite
+            .room
+            .as_ref()
+            .map_or("this server", |room| room.as_str());
+        let said = format!(
+            "with this link {} get to {leads_to} until {}",
+            counted(invite.uses_left),
+            invite.expires_at
+        );
         let object = json!({
             "id": invite.id, "link": link, "room": invite.room, "uses_left": invite.uses_left,
             "expires_at": invite.expires_at,
         });
-        Ok(self.link(&link, object))
+        Ok(self.link(said, &link, object))
     }
 
     /// A room that is there, and no conversation.
@@ -411,10 +297,7 @@ impl Operator<'_> {
         let setting = Setting::Archived(is_on);
         let entry = AuditEntry::new(None, Act::SetRoom).in_room(&room);
         let entry = entry.with(setting.in_words());
-        self.note(entry.clone()).await?;
-        if let Err(error) = self.store.set(&room, &by, setting).await {
-            return Err(self.not_done(entry, error).await);
-        }
+        audited(self.store, entry, self.store.set(&room, &by, setting)).await?;
         let said = match is_on {
             true => format!("{room} can be read, and nobody writes there"),
             false => format!("{room} is out of the archive"),
@@ -427,9 +310,10 @@ impl Operator<'_> {
         if RoomId::parse(confirm).ok().as_ref() != Some(&room) {
             bail!("nothing was deleted: --confirm takes the room’s id, {room}");
         }
-        self.note(AuditEntry::new(None, Act::DeleteRoom).in_room(&room))
-            .await?;
-        self.store.delete_room(&room).await?;
+        let entry = AuditEntry::new(None, Act::DeleteRoom).in_room(&room);
+        if !audited(self.store, entry, self.store.delete_room(&room)).await? {
+            bail!("there is no room {room}");
+        }
         let said = format!("{room} is gone, with all that was written there");
         Ok(self.done(said, json!({ "room": room, "deleted": true })))
     }
@@ -450,10 +334,24 @@ impl Operator<'_> {
                 bail!("there is no admin: promote somebody first");
             };
             after = last.user.username.key();
-            let is_admin = |it: &Account| it.role == AccountRole::Admin && !it.is_deactivated;
-            if let Some(admin) = accounts.into_iter().find(is_admin) {
+            if let Some(admin) = accounts.into_iter().find(Account::is_admin) {
                 return Ok(admin.user);
             }
         }
+    }
+}
+
+/// The reason why something was not done, for somebody at a command line.
+fn plainly(error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::LastAdmin => anyhow!("there would be no admin: promote another first"),
+        error => error.into(),
+    }
+}
+
+fn counted(people: u32) -> String {
+    match people {
+        1 => "one person can".to_owned(),
+        people => format!("{people} people can"),
     }
 }

@@ -8,6 +8,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -18,7 +19,6 @@ use super::{Operator, OperatorCommand, Outcome};
 use crate::files::give_to_folder;
 use crate::lasting;
 use crate::state::AppState;
-use crate::store::deadline::with_db_deadline;
 
 /// The socket's name in the data directory.
 const SOCKET: &str = "parlor.sock";
@@ -26,8 +26,11 @@ const SOCKET: &str = "parlor.sock";
 /// The longest command, in bytes.
 const COMMAND_MAX: u64 = 64 * 1024;
 
-/// How long a client may take to send its command or to take the answer: others wait.
+/// The time a client has to send its command, and to take the answer: others wait.
 const CLIENT_MAX: Duration = Duration::from_secs(10);
+
+/// The pause before the next try where the system accepts no connection: it may be out of files.
+const ACCEPT_AGAIN_IN: Duration = Duration::from_secs(1);
 
 /// A command that is sent.
 #[derive(Serialize, Deserialize)]
@@ -67,8 +70,15 @@ pub fn serve(dir: &Path, app: AppState) -> io::Result<OperatorSocket> {
     let runtime = Handle::current();
     lasting::thread("operator", move || {
         for connection in listener.incoming() {
-            let answered = connection.and_then(|connection| answer(connection, &runtime, &app));
-            if let Err(error) = answered {
+            let connection = match connection {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::warn!(?error, "cannot take commands at the socket");
+                    sleep(ACCEPT_AGAIN_IN);
+                    continue;
+                }
+            };
+            if let Err(error) = answer(connection, &runtime, &app) {
                 tracing::debug!(?error, "a command at the socket broke off");
             }
         }
@@ -85,14 +95,14 @@ fn answer(connection: UnixStream, runtime: &Handle, app: &AppState) -> io::Resul
         .read_line(&mut line)?;
     let answer: Answer = match serde_json::from_str::<Question>(&line) {
         Ok(Question { command, as_json }) => {
-            tracing::info!(?command, "asked at the command line");
+            tracing::info!(command = command.word(), "asked at the command line");
             let operator = Operator {
                 store: &*app.store,
                 config: &app.config,
                 hasher: &app.hasher,
                 as_json,
             };
-            let performed = runtime.block_on(with_db_deadline(operator.perform(command)));
+            let performed = runtime.block_on(operator.perform(command));
             performed.map_err(|error| format!("{error:#}"))
         }
         Err(_) => Err("the running server is of another version: restart it first".to_owned()),

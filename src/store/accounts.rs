@@ -40,7 +40,8 @@ pub trait Accounts: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in; of two who step down at once, one stays.
+    /// [`StoreError::LastAdmin`] when the last admin who may sign in would be none; of two who step down at once, one
+    /// stays.
     async fn set_account_role(&self, user: UserId, role: AccountRole) -> Result<(), StoreError>;
 
     /// Gives an account another name, another address, or both in one step; `false` when it was deleted. Earlier
@@ -58,20 +59,20 @@ pub trait Accounts: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in.
+    /// [`StoreError::LastAdmin`] when this is the last admin who may sign in.
     async fn set_deactivated(&self, user: UserId, is_on: bool) -> Result<(), StoreError>;
 
     /// Deletes an account for its user: from here on nobody signs in to it, and its name, address and password are
     /// nowhere, also where others have named them. They have left all rooms but conversations, and their messages
-    /// are gone or a former member's. What was begun is finished at the next start.
+    /// are gone or a former member's. Once begun it is finished, also after a restart.
     ///
     /// # Errors
     ///
-    /// [`StoreError::LastAdmin`] when there would be no admin left who may sign in.
+    /// [`StoreError::LastAdmin`] when this is the last admin who may sign in.
     async fn erase(&self, user: UserId, messages: KeptMessages) -> Result<(), StoreError>;
 
-    /// The accounts with a word in their name's key or their address's, but deleted ones, by name: at most `limit` of those whose keys
-    /// come after this one.
+    /// The accounts with a word in their name or their address, but deleted ones, by name: at most `limit` of those
+    /// whose keys come after this one. Case and look-alikes don't count, as in names.
     async fn accounts(
         &self,
         word: String,

@@ -1,8 +1,8 @@
-//! The audit log of what admins and owners do.
+//! The audit log: acts of admins, owners and the operator.
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{Store, StoreError};
 use crate::domain::{AuditEntry, AuditId};
 
 /// The audit log. What is in it stays.
@@ -21,4 +21,23 @@ pub trait Audit: Send + Sync {
         before: Option<AuditId>,
         limit: usize,
     ) -> Result<Vec<AuditEntry>, StoreError>;
+}
+
+/// Does something, after it was noted: nothing is done without an entry. Where it fails another entry says so.
+///
+/// # Errors
+///
+/// Those of the act, and where it cannot be noted.
+pub async fn audited<T, E: From<StoreError>>(
+    store: &dyn Store,
+    entry: AuditEntry,
+    act: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    store.add_audit(&entry).await?;
+    let done = act.await;
+    if done.is_err() {
+        // It may fail for the same reason.
+        let _ = store.add_audit(&entry.failed()).await;
+    }
+    done
 }

@@ -38,6 +38,24 @@ pub struct History {
     pub head: Seq,
 }
 
+/// The place of an event among all logs.
+pub type LogPlace = (RoomId, Seq);
+
+/// Some of the messages of an author.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The messages, perhaps none.
+    pub messages: Vec<Arc<Event>>,
+    /// The place after which there may be more; `None` at the end.
+    pub next: Option<LogPlace>,
+}
+
+/// So many events are looked through for those of an author at a time,
+pub(super) const LOOK_THROUGH: usize = 5_000;
+
+/// and so many of theirs are answered.
+pub(super) const WRITTEN_MAX: usize = 200;
+
 /// The most events one page holds.
 pub const PAGE_MAX: usize = 200;
 
@@ -109,14 +127,13 @@ pub trait Log: Send + Sync {
         nonce: &Nonce,
     ) -> Result<Option<Arc<Event>>, StoreError>;
 
-    /// The messages of an author in all rooms that were not deleted, by room and number: at most `limit` of those after
-    /// this place.
+    /// The messages of an author that were not deleted, by room and number: some of those after this place. There is
+    /// no index of them, so the logs are looked through, some events at a time.
     async fn written_by(
         &self,
         author: UserId,
-        after: Option<(RoomId, Seq)>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Event>>, StoreError>;
+        after: Option<LogPlace>,
+    ) -> Result<Written, StoreError>;
 
     /// Whether the log has an event of this number, asked so that the answer is no older than the
     /// question: a client that hears that it is ahead of the log starts over.

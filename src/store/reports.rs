@@ -12,13 +12,20 @@ use crate::domain::{Report, ReportId};
 /// [`StoreError::Backend`] from any method.
 #[async_trait]
 pub trait Reports: Send + Sync {
-    /// Keeps a report, in the place of one by the same person about the same message.
+    /// Keeps a report. Of one person about one message there is one: what it says is replaced.
     async fn add_report(&self, report: Report) -> Result<(), StoreError>;
 
-    /// The reports, the newest first: at most `limit`.
-    async fn reports(&self, limit: usize) -> Result<Vec<Report>, StoreError>;
+    /// The reports, the newest first: at most `limit` of those before this one.
+    async fn reports(
+        &self,
+        before: Option<ReportId>,
+        limit: usize,
+    ) -> Result<Vec<Report>, StoreError>;
 
-    /// How many there are.
+    /// The report of this id.
+    async fn report(&self, id: ReportId) -> Result<Option<Report>, StoreError>;
+
+    /// The number of reports.
     async fn count_reports(&self) -> Result<u64, StoreError>;
 
     /// Ends a report; `false` when there is none.

@@ -2,7 +2,8 @@
 //! for everybody who came by its link.
 
 use crate::domain::{
-    Epoch, Event, EventId, EventKind, Message, MessageBody, ReactionKind, Reactions, RoomId, UserId,
+    Epoch, Event, EventId, EventKind, Message, MessageBody, ReactionKind, Reactions, RoomId,
+    UserId, Username,
 };
 
 /// The forms below one message.
@@ -21,30 +22,51 @@ pub struct MessageActions<'a> {
     pub(super) nonce: String,
     /// The text in the form for an edit.
     pub(super) text: &'a str,
-    /// Why the last one was refused.
-    pub(super) error: Option<&'a str>,
+    /// The refused edit or report.
+    refused: Option<Refused<'a>>,
+}
+
+/// A form that was refused, as typed.
+#[derive(Debug, Clone, Copy)]
+pub enum Refused<'a> {
+    /// An edit.
+    Edit {
+        /// The text.
+        text: &'a str,
+        /// The refusal.
+        why: &'a str,
+    },
+    /// A report.
+    Report {
+        /// The reason.
+        reason: &'a str,
+        /// The refusal.
+        why: &'a str,
+    },
 }
 
 impl<'a> MessageActions<'a> {
     /// The reactions that are offered first.
     pub const QUICK: [&'static str; 6] = ["👍", "❤️", "😂", "🎉", "😮", "😢"];
 
-    /// To a message; `refused` is the text of an edit, and why it was not taken. Nothing can be done to
-    /// what is no message, or deleted.
+    /// To a message, with what was refused. Nothing can be done to what is no message, or deleted.
     pub fn to(
         event: &'a Event,
         viewer: UserId,
         may_delete: bool,
         epoch: Epoch,
         nonce: String,
-        refused: Option<(&'a str, &'a str)>,
+        refused: Option<Refused<'a>>,
     ) -> Option<Self> {
         let EventKind::Message(message) = &event.kind else {
             return None;
         };
         let seq = event.seq;
         let text = message.body.as_ref().map(MessageBody::as_str);
-        let refused_text = refused.map(|(text, _)| text);
+        let refused_text = match refused {
+            Some(Refused::Edit { text, .. }) => Some(text),
+            _ => None,
+        };
         Some(Self {
             room: &event.room,
             id: EventId { epoch, seq },
@@ -56,8 +78,29 @@ impl<'a> MessageActions<'a> {
             nonce,
             // Given back also where there is nothing to edit any more.
             text: refused_text.or(text)?,
-            error: refused.map(|(_, why)| why),
+            refused,
         })
+    }
+
+    /// Why the last edit was refused.
+    pub(super) fn edit_error(&self) -> Option<&'a str> {
+        match self.refused {
+            Some(Refused::Edit { why, .. }) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// The reason of a report that was refused, and why it was.
+    pub(super) fn refused_report(&self) -> Option<(&'a str, &'a str)> {
+        match self.refused {
+            Some(Refused::Report { reason, why }) => Some((reason, why)),
+            _ => None,
+        }
+    }
+
+    /// Whether its author is still here.
+    pub(super) fn has_author(&self) -> bool {
+        self.author != Username::FORMER
     }
 
     pub(super) fn rev(&self) -> EventId {

@@ -4,8 +4,10 @@ use askama::Template;
 
 use super::{Avatar, Field};
 use crate::domain::{
-    Account, AccountRole, AuditEntry, EventId, ListedRoom, Report, SignUpPolicy, User,
+    Account, AccountRole, AuditEntry, EventId, KeptMessages, ListedRoom, Report, SignUpPolicy,
+    User, UserId,
 };
+use crate::error::error_of;
 
 /// `GET /admin`.
 #[derive(Template)]
@@ -19,17 +21,51 @@ pub struct AdminPage<'a> {
     pub people: &'a [Account],
     /// The address of the next page; `None` on the last.
     pub next: Option<String>,
-    /// Who may make an account.
+    /// The policy of sign-ups.
     pub sign_up: SignUpPolicy,
-    /// How many reports are open.
+    /// The number of open reports.
     pub reports: u64,
+    /// A deletion that was refused.
+    pub not_deleted: Option<RefusedDeletion<'a>>,
+}
+
+/// A deletion of somebody's account that was refused, as typed.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusedDeletion<'a> {
+    /// The account's user.
+    pub user: UserId,
+    /// The name, typed again.
+    pub confirm: &'a str,
+    /// The choice about the messages.
+    pub messages: &'a str,
+    /// The errors, by field.
+    pub errors: &'a [(&'static str, String)],
+}
+
+impl<'a> AdminPage<'a> {
+    /// The form that deletes somebody's account, as typed where that was refused.
+    fn deletion(&self, user: &User) -> RefusedDeletion<'a> {
+        let refused = self.not_deleted.filter(|refused| refused.user == user.id);
+        refused.unwrap_or(RefusedDeletion {
+            user: user.id,
+            confirm: "",
+            messages: KeptMessages::Keep.as_str(),
+            errors: &[],
+        })
+    }
+}
+
+impl<'a> RefusedDeletion<'a> {
+    fn error_at(&self, name: &str) -> Option<&'a str> {
+        error_of(self.errors, name)
+    }
 }
 
 /// A policy of sign-ups in a word, and what it means in a line.
 fn explained(policy: &SignUpPolicy) -> (&'static str, &'static str) {
     match policy {
         SignUpPolicy::Open => ("Everybody", "who opens this server’s address."),
-        SignUpPolicy::Invite => ("By invitation", "Whoever has a link of an admin’s."),
+        SignUpPolicy::Invite => ("By invitation", "People with a link of an admin’s."),
         SignUpPolicy::Closed => ("Nobody", "Links let in those who have an account."),
     }
 }
@@ -50,6 +86,8 @@ pub struct ReportsPage<'a> {
     pub user: &'a User,
     /// The reports, the newest first.
     pub rows: Vec<ReportRow>,
+    /// The address of the next page; `None` on the last.
+    pub next: Option<String>,
 }
 
 /// `GET /admin/rooms`.
@@ -118,7 +156,7 @@ impl<'a> ForgotPage<'a> {
     }
 }
 
-/// The answer to `POST /forgot`, whosever address it was.
+/// The answer to `POST /forgot`, the same for all addresses.
 #[derive(Template)]
 #[template(path = "account/sent.html")]
 pub struct SentPage;

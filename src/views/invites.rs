@@ -2,13 +2,13 @@
 
 use askama::Template;
 
-use crate::domain::{Invite, RoomId, User, Username};
+use crate::domain::{Invite, RoomId, SignUpPolicy, User, Username};
 use crate::error::error_of;
 
 /// An invitation in words.
 #[derive(Debug, Clone)]
 pub struct Invited {
-    /// The person who invites; `None` of whoever runs the server.
+    /// The person who invites; `None` for the operator.
     pub by: Option<Username>,
     /// The title of the room.
     pub room: Option<String>,
@@ -31,10 +31,12 @@ pub struct InviteRow {
     pub invite: Invite,
     /// The title.
     pub room: Option<String>,
+    /// Whether it opens anything now: not while its maker may not invite.
+    pub is_good: bool,
 }
 
 impl InviteRow {
-    /// Where it leads and for how many it is good, in words.
+    /// Its place and the number of people it is for, in words.
     fn says(&self) -> String {
         let place = self.room.as_deref().unwrap_or("this server");
         match self.invite.uses_left {
@@ -59,14 +61,13 @@ pub struct InviteForm<'a> {
     pub errors: &'a [(&'static str, String)],
 }
 
-/// A number of the form, from 1.
+/// A number of the form.
 struct NumberField<'a> {
     name: &'static str,
     label: &'static str,
     typed: &'a str,
-    /// What it is where nothing was typed.
+    /// Its value where nothing was typed.
     usual: u32,
-    max: u32,
 }
 
 impl<'a> InviteForm<'a> {
@@ -78,14 +79,12 @@ impl<'a> InviteForm<'a> {
                 label: "For how many people",
                 typed: self.uses,
                 usual: 1,
-                max: Invite::USES_MAX,
             },
             NumberField {
                 name: "days",
                 label: "For how many days",
                 typed: self.days,
                 usual: 7,
-                max: Invite::DAYS_MAX,
             },
         ]
     }
@@ -103,10 +102,14 @@ pub struct InvitesPage<'a> {
     pub user: &'a User,
     /// Whether they see the links of others.
     pub is_admin: bool,
+    /// The policy of sign-ups.
+    pub sign_up: SignUpPolicy,
     /// The form, where they may invite.
     pub form: Option<InviteForm<'a>>,
-    /// The links that are good.
+    /// The links that are not over.
     pub rows: &'a [InviteRow],
+    /// The address of the next page; `None` on the last.
+    pub next: Option<String>,
 }
 
 impl InvitesPage<'_> {

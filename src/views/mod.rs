@@ -28,10 +28,10 @@ use crate::domain::{
 use crate::markup::{self, Mark, Part};
 
 pub use account::{AccountForm, AccountPage, RefusedForm};
-pub use actions::MessageActions;
+pub use actions::{MessageActions, Refused};
 pub use admin::{
-    AdminPage, AdminRoomsPage, AuditPage, ForgotPage, ReportRow, ReportsPage, ResetLinkPage,
-    ResetPage, SentPage,
+    AdminPage, AdminRoomsPage, AuditPage, ForgotPage, RefusedDeletion, ReportRow, ReportsPage,
+    ResetLinkPage, ResetPage, SentPage,
 };
 // The templates name those who reacted.
 use actions::{named_in_row, reactors};
@@ -146,6 +146,8 @@ pub struct LobbyPage<'a> {
     pub field: Field<'a>,
     /// Their rooms, if there are any.
     pub rooms: Option<CachedHtml>,
+    /// Whether they are an admin; asked only where there are no rooms.
+    pub is_admin: bool,
     /// How many unread mentions there are in all of them.
     pub mentions: usize,
     /// Open rooms to enter.
@@ -263,15 +265,17 @@ pub struct ResetRow<'a> {
 pub struct HistoryPage<'a> {
     /// The reader.
     pub user: &'a User,
-    /// Which room.
+    /// The room.
     pub room: &'a RoomId,
+    /// Its title.
+    pub title: &'a str,
     /// Events, oldest first.
     pub rows: Vec<Row<'a>>,
     /// Where older ones end, if there are any.
     pub older: Option<EventId>,
     /// Where newer ones begin, if there are any.
     pub newer: Option<EventId>,
-    /// What was just done.
+    /// A line about the last act.
     pub said: &'static str,
     /// The forms for the message that the page is about.
     pub actions: Option<MessageActions<'a>>,

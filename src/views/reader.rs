@@ -17,7 +17,7 @@ pub fn reader_style_sheet(reader: UserId) -> String {
     )
 }
 
-/// The style sheet that folds what these people have written: a line says so, and whoever goes to a message sees it.
+/// The style sheet that folds what these people have written: a line says so, and a message that has the focus is shown.
 pub fn folding_style_sheet(blocked: &[User]) -> String {
     let ids = blocked
         .iter()
@@ -26,7 +26,10 @@ pub fn folding_style_sheet(blocked: &[User]) -> String {
     if ids.is_empty() {
         return String::new();
     }
-    let folded = format!(".message:is({}):not(.marked, :focus)", ids.join(", "));
+    let folded = format!(
+        ".message:is({}):not(.marked, :focus, :has(:focus-visible))",
+        ids.join(", ")
+    );
     format!(
         "{folded} > :is(.body, .quote, .reactions) {{ display: none; }}\n\
          {folded} .meta::after {{ content: \" \u{b7} from somebody you have blocked\"; }}\n"

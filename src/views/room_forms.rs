@@ -26,6 +26,8 @@ pub struct RoomForm<'a> {
     pub errors: &'a [(&'static str, String)],
     /// The question to its sender before it is done.
     pub asks: Option<&'a str>,
+    /// Whether another form of the page has the focus.
+    pub is_second: bool,
 }
 
 impl<'a> RoomForm<'a> {
@@ -61,15 +63,20 @@ pub struct RoomSettingsPage<'a> {
     pub form: RoomForm<'a>,
     decides: bool,
     is_archived: bool,
-    /// What counts as unread to the reader, a member.
-    pub level: Option<Level>,
-    /// What was typed to delete the room, and why that was not done.
+    level: Option<Level>,
+    /// The id that was typed to delete the room, and why that was not done.
     pub not_deleted: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> RoomSettingsPage<'a> {
-    /// As they are.
-    pub fn of(user: &'a User, room: &'a RoomId, settings: &'a RoomSettings, decides: bool) -> Self {
+    /// As they are. The level is a member's.
+    pub fn of(
+        user: &'a User,
+        room: &'a RoomId,
+        settings: &'a RoomSettings,
+        decides: bool,
+        level: Option<Level>,
+    ) -> Self {
         let label = |label: &'a Option<Label>| label.as_ref().map_or("", Label::as_str);
         Self {
             user,
@@ -83,10 +90,11 @@ impl<'a> RoomSettingsPage<'a> {
                 posting: settings.posting,
                 errors: &[],
                 asks: None,
+                is_second: false,
             },
             decides,
             is_archived: settings.is_archived,
-            level: None,
+            level,
             not_deleted: None,
         }
     }
@@ -120,11 +128,11 @@ pub(super) fn explained(access: &Access) -> (&'static str, &'static str) {
         ),
         Access::Unlisted => (
             "Unlisted",
-            "Whoever knows its address can enter. Nobody else sees it.",
+            "People who know its address can enter. Nobody else sees it.",
         ),
         Access::Private => (
             "Private",
-            "Only people whom an owner adds. To others it does not exist.",
+            "Only people whom an owner adds or invites. To others it does not exist.",
         ),
         Access::Direct => ("Direct", "Only its people, for good."),
     }

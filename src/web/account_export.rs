@@ -1,4 +1,4 @@
-//! What is one's own, to be taken along.
+//! The download of one's own data.
 
 use std::sync::Arc;
 
@@ -12,15 +12,12 @@ use serde::Serialize;
 use super::extract::SignedIn;
 use super::room_labels::RoomLabels;
 use super::seen::Seeing;
-use crate::domain::{AccountRole, Event, Level, RoomId, Seq, User, UserId, Username};
+use crate::domain::{AccountRole, Event, Level, User, UserId, Username};
 use crate::error::AppError;
 use crate::json::to_string;
 use crate::limits::Limited;
 use crate::state::AppState;
-use crate::store::StoreError;
-
-/// How many messages are read at a time.
-const AT_ONCE: usize = 200;
+use crate::store::{LogPlace, StoreError};
 
 /// `GET /account/export`: one's account, rooms and blocks, and all messages one has written, a line of JSON each.
 pub(super) async fn show(
@@ -96,10 +93,11 @@ struct Messages {
 }
 
 enum Next {
-    /// What comes before the messages.
+    /// The lines before the messages.
     First(String),
     /// The messages after this place.
-    After(Option<(RoomId, Seq)>),
+    After(Option<LogPlace>),
+    End,
 }
 
 impl Messages {
@@ -111,15 +109,14 @@ impl Messages {
                 return Ok(Some((lines, Self { next, ..self })));
             }
             Next::After(after) => after,
+            Next::End => return Ok(None),
         };
-        let written = self.app.store.written_by(self.author, after, AT_ONCE);
-        let written = written.await?;
-        let Some(last) = written.last() else {
-            return Ok(None);
-        };
-        let next = Next::After(Some((last.room.clone(), last.seq)));
+        let written = self.app.store.written_by(self.author, after).await?;
         let record = |event: &Arc<Event>| line(&Record::Message { message: event });
-        let lines = written.iter().map(record).collect();
+        let lines = written.messages.iter().map(record).collect();
+        let next = written
+            .next
+            .map_or(Next::End, |last| Next::After(Some(last)));
         Ok(Some((lines, Self { next, ..self })))
     }
 }

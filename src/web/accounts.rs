@@ -81,7 +81,7 @@ pub(super) struct SignUp {
 
 impl Input for SignUp {}
 
-/// What a sign-up has to know of its request beside the fields.
+/// The request of a sign-up, beside the fields.
 pub(super) struct Arrival {
     client: IpAddr,
     format: ResponseFormat,
@@ -146,34 +146,18 @@ pub(super) async fn sign_up(
         Ok(parsed) => parsed,
         Err(errors) => return refused(AppError::InvalidFields(errors)),
     };
-    let again = |user, email| sign_up_again(app, user, email, client, &sent.password);
-    let added = match admit(app, door.invite).await {
-        Ok(invite) => {
-            let new = match hashed(app, client, user, email, password).await {
-                Ok(new) => new,
+    let (name, address) = (user.username.clone(), email.clone());
+    let (account, invite, entered) = match make(app, client, door, user, email, password).await {
+        Ok(made) => made,
+        // "Sign up" may have been clicked twice.
+        Err(error @ (AppError::InvalidFields(_) | AppError::InviteOver)) => {
+            match sign_up_again(app, &name, &address, client, &sent.password).await {
+                Ok(Some(account)) => (account, None, 0),
+                Ok(None) => return refused(error),
                 Err(error) => return refused(error),
-            };
-            match add(app, new.clone(), invite.as_ref()).await {
-                Ok((role, entered)) => Ok((account_of(new, role), invite, entered)),
-                Err(StoreError::Taken(field)) => Err((
-                    AppError::InvalidFields(vec![taken(field)]),
-                    new.user,
-                    new.email,
-                )),
-                Err(error) => return refused(error.into()),
             }
         }
-        // "Sign up" may have been clicked twice.
-        Err(AppError::InviteOver) => Err((AppError::InviteOver, user, email)),
         Err(error) => return refused(error),
-    };
-    let (account, invite, entered) = match added {
-        Ok(added) => added,
-        Err((error, user, email)) => match again(&user.username, &email).await {
-            Ok(Some(account)) => (account, None, 0),
-            Ok(None) => return refused(error),
-            Err(error) => return refused(error),
-        },
     };
     let room = invite.and_then(|invite| invite.room);
     // From here its owner gets in, whatever others try from elsewhere.
@@ -213,21 +197,46 @@ fn parsed(sent: &SignUp) -> Result<(User, Email, NewPassword), FieldErrors> {
     }
 }
 
-/// Hashes the password, after it was counted: each costs a hash, and tells whether a name is taken.
-async fn hashed(
+/// An account that was made, the invitation by which it was, and how far one must see its room.
+type Made = (Account, Option<Invite>, Seq);
+
+/// Makes an account, in one step with a use of the invitation. It is counted: each costs a hash, and tells whether a
+/// name is taken.
+async fn make(
     app: &AppState,
     client: IpAddr,
+    door: &Door<'_>,
     user: User,
     email: Email,
     password: NewPassword,
-) -> Result<NewUser, AppError> {
+) -> Result<Made, AppError> {
+    let invite = match admit(app, door.invite).await {
+        // It may be a repetition of the sign-up that has used it up.
+        Err(over @ AppError::InviteOver) => {
+            count_sign_up(app, client).await?;
+            return Err(over);
+        }
+        admitted => admitted?,
+    };
     count_sign_up(app, client).await?;
-    let password_hash = app.hasher.hash(password).await?;
-    Ok(NewUser {
+    let new = NewUser {
         user,
         email,
-        password_hash,
-    })
+        password_hash: app.hasher.hash(password).await?,
+    };
+    let added = match &invite {
+        None => app.store.add_user(new.clone()).await.map(|role| (role, 0)),
+        Some(invite) => {
+            let guest = Guest::New(new.clone());
+            let spent = app.store.spend_invite(&invite.secret_hash, guest).await;
+            spent.map(|entered| (AccountRole::Member, entered))
+        }
+    };
+    match added {
+        Ok((role, entered)) => Ok((account_of(new, role), invite, entered)),
+        Err(StoreError::Taken(field)) => Err(AppError::InvalidFields(vec![taken(field)])),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Counts an attempt that tells whether a name or an address is somebody's.
@@ -235,19 +244,6 @@ pub(super) async fn count_sign_up(app: &AppState, client: IpAddr) -> Result<(), 
     let networks = limits::networks(client).into_iter();
     let counted: Vec<Limited> = networks.map(Limited::SignUpsFrom).collect();
     Ok(app.limits.take_all(&counted).await?)
-}
-
-/// Keeps the account, in one step with a use of the invitation; with how far one must see its room.
-async fn add(
-    app: &AppState,
-    new: NewUser,
-    invite: Option<&Invite>,
-) -> Result<(AccountRole, Seq), StoreError> {
-    let Some(invite) = invite else {
-        return Ok((app.store.add_user(new).await?, 0));
-    };
-    let spent = app.store.spend_invite(&invite.secret_hash, Guest::New(new));
-    Ok((AccountRole::Member, spent.await?))
 }
 
 fn account_of(new: NewUser, role: AccountRole) -> Account {
@@ -272,7 +268,7 @@ pub(super) async fn sign_up_policy(app: &AppState) -> Result<SignUpPolicy, AppEr
 }
 
 /// The invitation by which somebody may make an account; `None` where they need none. The first account is an
-/// admin's, so of a server that others reach it is made by whoever has the link that was printed at its start.
+/// admin's, so of a server that others reach it takes the link that was printed at its start.
 async fn admit(app: &AppState, invite: &str) -> Result<Option<Invite>, AppError> {
     let policy = sign_up_policy(app).await?;
     let is_local = app.config.bind_addr.ip().is_loopback();
@@ -321,7 +317,7 @@ pub fn new_name(raw: &str) -> Result<Username, Invalid> {
 }
 
 /// The account whose sign-up this repeats: "Sign up" was clicked twice on a slow line. The second is the first
-/// if all three inputs are the same, and counts like a sign-in, which it is then.
+/// if all three inputs are the same. It counts like a sign-in, and takes as long whether there is such an account.
 async fn sign_up_again(
     app: &AppState,
     name: &Username,
@@ -330,11 +326,12 @@ async fn sign_up_again(
     password: &str,
 ) -> Result<Option<Account>, AppError> {
     let login = Login::Email(address.key());
-    let account = app.store.find_account(&login).await?;
-    if account.is_none_or(|account| account.user.username != *name) {
+    // That an address is nobody's the form says, too.
+    if app.store.find_account(&login).await?.is_none() {
         return Ok(None);
     }
-    sessions::check_password(app, Some(login), client, password).await
+    let account = sessions::check_password(app, Some(login), client, password).await?;
+    Ok(account.filter(|account| account.user.username == *name))
 }
 
 pub(super) fn taken(field: UserField) -> (&'static str, String) {

@@ -1,28 +1,28 @@
-//! Administration: the people of this server, and what they may do.
+//! Administration: the people of this server, and their rights.
 
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{called, sign_up_policy};
-use super::audit::audited;
 use super::extract::{Admin, SignedIn};
-use super::form::{Input, Payload, flag};
+use super::form::{Input, Payload, on};
 use super::memberships::NewRole;
+use super::paging::{address, cut};
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
 use super::room_labels::RoomLabels;
 use crate::domain::{
-    Account, AccountRole, Act, AuditEntry, Invalid, Label, ListedRoom, SignUpPolicy, User, UserId,
-    Username,
+    Account, AccountRole, Act, AuditEntry, Invalid, KeptMessages, Label, ListedRoom, SignUpPolicy,
+    User, UserId, Username,
 };
-use crate::error::AppError;
+use crate::error::{AppError, field_errors};
 use crate::limits::Limited;
 use crate::state::AppState;
-use crate::views::{AdminPage, AdminRoomsPage};
+use crate::store::audited;
+use crate::views::{AdminPage, AdminRoomsPage, RefusedDeletion};
 
 /// How many people a page lists.
 const LISTED: usize = 100;
@@ -33,7 +33,7 @@ struct People<'a> {
     people: Vec<PersonShape<'a>>,
     /// The value of `after` that goes on from there; null at the end.
     next: Option<&'a str>,
-    /// Who may make an account.
+    /// The policy of sign-ups.
     sign_up: &'static str,
 }
 
@@ -53,32 +53,17 @@ pub(super) async fn index(
     Admin(user): Admin,
     query: Query,
 ) -> Result<Response, AppError> {
-    let short = |name| {
-        let typed = query.find(name).unwrap_or("").trim().chars();
-        typed.take(4 * Username::CHARS_MAX).collect::<String>()
-    };
-    let (word, after) = (short("q"), short("after"));
-    let accounts = app.store.accounts(word.to_lowercase(), after, LISTED + 1);
-    let mut people = accounts.await?;
-    let has_more = people.len() > LISTED;
-    people.truncate(LISTED);
-    let next = people.last().filter(|_| has_more);
-    let next = next.map(|last| last.user.username.key());
-    let next_path = next.as_deref().map(|next| path_of(&word, next));
-    let sign_up = sign_up_policy(&app).await?;
+    let word = query.word("q", 4 * Username::CHARS_MAX);
+    let after = query.word("after", 4 * Username::CHARS_MAX);
+    if format.is_html() {
+        return page(&app, &user, StatusCode::OK, (&word, after), None).await;
+    }
+    let (people, next) = listed(&app, &word, after).await?;
     Ok(match format {
-        ResponseFormat::Page | ResponseFormat::Fragment => {
-            let page = AdminPage {
-                user: &user,
-                query: &word,
-                people: &people,
-                next: next_path,
-                sign_up,
-                reports: app.store.count_reports().await?,
-            };
-            respond::html(StatusCode::OK, &page)
-        }
-        ResponseFormat::Json | ResponseFormat::Ndjson => {
+        ResponseFormat::Page
+        | ResponseFormat::Fragment
+        | ResponseFormat::Json
+        | ResponseFormat::Ndjson => {
             let people = people.iter().map(|account| PersonShape {
                 id: account.user.id,
                 username: &account.user.username,
@@ -89,7 +74,7 @@ pub(super) async fn index(
             let people = People {
                 people: people.collect(),
                 next: next.as_deref(),
-                sign_up: sign_up.as_str(),
+                sign_up: sign_up_policy(&app).await?.as_str(),
             };
             respond::json(StatusCode::OK, &people)
         }
@@ -102,15 +87,48 @@ pub(super) async fn index(
                 }
             };
             let text = respond::text(StatusCode::OK, people.iter().map(line).collect());
-            respond::with_next(text, next_path.as_deref())
+            respond::with_next(text, next_path(&word, next.as_deref()).as_deref())
         }
     })
 }
 
-/// The address of the page after somebody.
-fn path_of(word: &str, after: &str) -> String {
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    format!("/admin?q={}&after={}", encoded(word), encoded(after))
+/// A page of the people with a word, and what the next page is after.
+async fn listed(
+    app: &AppState,
+    word: &str,
+    after: String,
+) -> Result<(Vec<Account>, Option<String>), AppError> {
+    let people = app.store.accounts(word.to_owned(), after, LISTED + 1);
+    let mut people = people.await?;
+    let has_more = cut(&mut people, LISTED);
+    let next = people.last().filter(|_| has_more);
+    let next = next.map(|last| last.user.username.key());
+    Ok((people, next))
+}
+
+fn next_path(word: &str, next: Option<&str>) -> Option<String> {
+    next.map(|next| address("/admin", &[("q", word), ("after", next)]))
+}
+
+/// The page; where somebody's account was not deleted, with what was typed for that.
+async fn page(
+    app: &AppState,
+    user: &User,
+    status: StatusCode,
+    (word, after): (&str, String),
+    not_deleted: Option<RefusedDeletion<'_>>,
+) -> Result<Response, AppError> {
+    let (people, next) = listed(app, word, after).await?;
+    let page = AdminPage {
+        user,
+        query: word,
+        people: &people,
+        next: next_path(word, next.as_deref()),
+        sign_up: sign_up_policy(app).await?,
+        reports: app.store.count_reports().await?,
+        not_deleted,
+    };
+    Ok(respond::html(status, &page))
 }
 
 /// A room as JSON.
@@ -139,22 +157,14 @@ pub(super) async fn rooms(
     Admin(user): Admin,
     query: Query,
 ) -> Result<Response, AppError> {
-    let short = |name| {
-        let typed = query.find(name).unwrap_or("").trim().chars();
-        typed.take(Label::NAME_CHARS_MAX).collect::<String>()
-    };
-    let (word, after) = (short("q"), short("after"));
+    let word = query.word("q", Label::NAME_CHARS_MAX);
+    let after = query.word("after", Label::NAME_CHARS_MAX);
     let found = app.store.all_rooms(word.to_lowercase(), after, LISTED + 1);
     let mut found = found.await?;
-    let has_more = found.len() > LISTED;
-    found.truncate(LISTED);
+    let has_more = cut(&mut found, LISTED);
     let next = found.last().filter(|_| has_more);
     let next = next.map(|last| last.room.as_str());
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let next_path = next.map(|next| {
-        let (word, next) = (encoded(&word), encoded(next));
-        format!("/admin/rooms?q={word}&after={next}")
-    });
+    let next_path = next.map(|next| address("/admin/rooms", &[("q", &word), ("after", next)]));
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let page = AdminRoomsPage {
@@ -214,8 +224,13 @@ pub(super) async fn set_role(
     let role = AccountRole::parse(&sent.role)?;
     let entry = AuditEntry::new(Some(&admin), Act::SetRole).about(&user);
     let entry = entry.with(role.as_str());
-    audited(&app, entry, app.store.set_account_role(user.id, role)).await?;
-    // Whoever has stepped down may not see that page.
+    audited(
+        &*app.store,
+        entry,
+        app.store.set_account_role(user.id, role),
+    )
+    .await?;
+    // That page is not for somebody who has stepped down.
     let leads_to = if user.id == admin.id && role == AccountRole::Member {
         "/rooms"
     } else {
@@ -235,7 +250,7 @@ impl Input for Deactivation {
     const SCALARS: &'static [&'static str] = &["on"];
 }
 
-/// `POST /admin/people/{username}/deactivate`: nobody signs in to it, and whoever is, is out; or, with `on=0`, they
+/// `POST /admin/people/{username}/deactivate`: its sessions end and nobody signs in to it; or, with `on=0`, they
 /// are let in again.
 pub(super) async fn deactivate(
     State(app): State<AppState>,
@@ -243,16 +258,66 @@ pub(super) async fn deactivate(
     Subject { admin, user }: Subject,
     Payload(sent): Payload<Deactivation>,
 ) -> Result<Response, AppError> {
-    let is_on = match sent.on.trim() {
-        "" => true,
-        on => flag(on, "on is 1 or 0.")?,
-    };
+    let is_on = on(&sent.on)?;
     if is_on && user.id == admin.id {
         return Err(Invalid("You cannot close your own account. Ask another admin.").into());
     }
     let act = if is_on { Act::Close } else { Act::Open };
     let entry = AuditEntry::new(Some(&admin), act).about(&user);
-    audited(&app, entry, app.store.set_deactivated(user.id, is_on)).await?;
+    audited(
+        &*app.store,
+        entry,
+        app.store.set_deactivated(user.id, is_on),
+    )
+    .await?;
+    Ok(done(&Method::POST, format, "/admin"))
+}
+
+/// The name of the account that is to be deleted, typed again, and what becomes of its messages.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Deletion {
+    confirm: String,
+    messages: String,
+}
+
+impl Input for Deletion {}
+
+/// `POST /admin/people/{username}/delete`: deletes somebody's account, as they would themselves.
+pub(super) async fn delete(
+    State(app): State<AppState>,
+    format: ResponseFormat,
+    Subject { admin, user }: Subject,
+    Payload(sent): Payload<Deletion>,
+) -> Result<Response, AppError> {
+    if user.id == admin.id {
+        return Err(Invalid("You delete your own account on its page.").into());
+    }
+    let name = user.username.as_str();
+    let messages = KeptMessages::parse(&sent.messages);
+    let is_meant = Username::stored(sent.confirm.trim()).key() == user.username.key();
+    let messages = match messages {
+        Ok(messages) if is_meant => messages,
+        messages => {
+            let why =
+                (!is_meant).then(|| format!("To delete this account, type its name here: {name}"));
+            let errors = field_errors([("messages", messages.err())]).into_iter();
+            let errors: Vec<_> = errors.chain(why.map(|why| ("confirm", why))).collect();
+            if !format.is_html() {
+                return Err(AppError::InvalidFields(errors));
+            }
+            let refused = RefusedDeletion {
+                user: user.id,
+                confirm: &sent.confirm,
+                messages: &sent.messages,
+                errors: &errors,
+            };
+            let (status, list) = (StatusCode::UNPROCESSABLE_ENTITY, (name, String::new()));
+            return page(&app, &admin, status, list, Some(refused)).await;
+        }
+    };
+    let entry = AuditEntry::new(Some(&admin), Act::DeleteAccount).about(&user);
+    audited(&*app.store, entry, app.store.erase(user.id, messages)).await?;
     Ok(done(&Method::POST, format, "/admin"))
 }
 
@@ -265,7 +330,7 @@ pub(super) async fn sign_out(
 ) -> Result<Response, AppError> {
     let but = (user.id == admin.id).then_some(session.id);
     let entry = AuditEntry::new(Some(&admin), Act::SignOut).about(&user);
-    audited(&app, entry, app.store.revoke_sessions(user.id, but)).await?;
+    audited(&*app.store, entry, app.store.revoke_sessions(user.id, but)).await?;
     Ok(done(&Method::POST, format, "/admin"))
 }
 
@@ -289,6 +354,6 @@ pub(super) async fn set_sign_up(
 ) -> Result<Response, AppError> {
     let policy = SignUpPolicy::parse(&sent.sign_up)?;
     let entry = AuditEntry::new(Some(&admin), Act::SignUp).with(policy.as_str());
-    audited(&app, entry, app.store.set_sign_up_policy(policy)).await?;
+    audited(&*app.store, entry, app.store.set_sign_up_policy(policy)).await?;
     Ok(done(&Method::POST, format, "/admin"))
 }

@@ -6,32 +6,17 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::extract::Admin;
+use super::paging::cut;
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use crate::domain::{AuditEntry, AuditId, Invalid};
 use crate::error::AppError;
 use crate::json;
 use crate::state::AppState;
-use crate::store::StoreError;
 use crate::views::AuditPage;
 
-/// How many entries a page has.
+/// The number of entries on a page.
 const LISTED: usize = 200;
-
-/// Does something, after it was noted: nothing is done without an entry. Where it fails another entry says so.
-pub(super) async fn audited<T, E: From<StoreError>>(
-    app: &AppState,
-    entry: AuditEntry,
-    act: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    app.store.add_audit(&entry).await?;
-    let done = act.await;
-    if done.is_err() {
-        // It may fail for the same reason.
-        let _ = app.store.add_audit(&entry.failed()).await;
-    }
-    done
-}
 
 /// The entries as JSON.
 #[derive(Serialize)]
@@ -52,8 +37,7 @@ pub(super) async fn index(
     let before = before.map(AuditId::parse).transpose();
     let before = before.map_err(|_| Invalid("before is the id of an entry."))?;
     let mut entries = app.store.audit(before, LISTED + 1).await?;
-    let has_more = entries.len() > LISTED;
-    entries.truncate(LISTED);
+    let has_more = cut(&mut entries, LISTED);
     let next = entries.last().filter(|_| has_more).map(|last| last.id);
     let next_path = next.map(|next| format!("/admin/audit?before={next}"));
     Ok(match format {

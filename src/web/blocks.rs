@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::accounts::called;
 use super::extract::SignedIn;
-use super::form::{Input, Payload, flag};
+use super::form::{Input, Payload, on};
 use super::respond::{ResponseFormat, done};
 use crate::domain::{Invalid, User};
 use crate::error::AppError;
@@ -37,10 +37,7 @@ pub(super) async fn create(
     Payload(sent): Payload<Block>,
 ) -> Result<Response, AppError> {
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    let is_on = match sent.on.trim() {
-        "" => true,
-        on => flag(on, "on is 1 or 0.")?,
-    };
+    let is_on = on(&sent.on)?;
     let wrong = |says: &str| AppError::in_field("username", says);
     let whom = called(&app, &sent.username).await?;
     let whom = whom.ok_or_else(|| wrong("Nobody on this server is called so."))?;

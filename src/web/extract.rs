@@ -10,7 +10,7 @@ use super::device::Device;
 use super::query::Query;
 use crate::auth::headers;
 use crate::auth::token::{Claims, Verified};
-use crate::domain::{Account, AccountRole, Posting, RoomId, Seq, Session, User, UserId};
+use crate::domain::{Posting, RoomId, Seq, Session, User, UserId};
 use crate::error::{AppError, ReadOnly};
 use crate::in_flight::Ticket;
 use crate::limits::Limited;
@@ -181,8 +181,7 @@ async fn administers(app: &AppState, room: &RoomId, user: UserId) -> Result<bool
 /// Whether somebody is an admin now.
 pub(super) async fn is_admin(app: &AppState, user: UserId) -> Result<bool, AppError> {
     let account = app.store.account(user).await?;
-    let is_admin = |account: Account| account.role == AccountRole::Admin && !account.is_deactivated;
-    Ok(account.is_some_and(is_admin))
+    Ok(account.is_some_and(|account| account.is_admin()))
 }
 
 /// Somebody who may see who is in the room of the path, and its settings: a member, or an admin.

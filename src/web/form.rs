@@ -26,12 +26,20 @@ pub(super) fn given<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String
     String::deserialize(field).map(Some)
 }
 
-/// Reads a `1` or a `0`; `says` names the field to whoever sends another.
+/// Reads a `1` or a `0`; `says` names the field in the refusal of any other.
 pub(super) fn flag(raw: &str, says: &'static str) -> Result<bool, Invalid> {
     match raw.trim() {
         "1" => Ok(true),
         "0" => Ok(false),
         _ => Err(Invalid(says)),
+    }
+}
+
+/// The `on` of a form: `1`, also where nothing is said, or `0`.
+pub(super) fn on(raw: &str) -> Result<bool, Invalid> {
+    match raw.trim() {
+        "" => Ok(true),
+        raw => flag(raw, "on is 1 or 0."),
     }
 }
 

@@ -8,9 +8,10 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::audit::audited;
+use super::accounts::sign_up_policy;
 use super::extract::{SignedIn, decides, is_admin, viewer_of};
 use super::form::{Input, Payload};
+use super::paging::cut;
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
 use crate::config::Config;
@@ -21,29 +22,31 @@ use crate::domain::{
 use crate::error::{AppError, field_errors};
 use crate::limits::Limited;
 use crate::state::AppState;
-use crate::store::{Invites, Relation, StoreError};
+use crate::store::{Invites, Relation, StoreError, audited};
 use crate::views::{InviteForm, InvitePage, InviteRow, Invited, InvitesPage, QrCode};
 
-/// How many of all links an admin is shown.
-const LISTED: usize = 500;
+/// The number of links on a page.
+const LISTED: usize = 100;
 
 /// An invitation as JSON.
 #[derive(Serialize)]
 struct Shape<'a> {
     id: InviteId,
-    /// Null of whoever runs the server.
+    /// Null for the operator.
     by: Option<&'a Username>,
     room: Option<&'a RoomId>,
     uses_left: u32,
     created_at: Timestamp,
     expires_at: Timestamp,
-    /// Once, to whoever makes it.
+    /// Whether it opens anything now: not while its maker may not invite.
+    good: bool,
+    /// Once, to its maker.
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<&'a str>,
 }
 
 impl<'a> Shape<'a> {
-    fn of(invite: &'a Invite, link: Option<&'a str>) -> Self {
+    fn of(invite: &'a Invite, is_good: bool, link: Option<&'a str>) -> Self {
         Self {
             id: invite.id,
             by: invite.by.as_ref().map(|by| &by.username),
@@ -51,6 +54,7 @@ impl<'a> Shape<'a> {
             uses_left: invite.uses_left,
             created_at: invite.created_at,
             expires_at: invite.expires_at,
+            good: is_good,
             link,
         }
     }
@@ -60,6 +64,8 @@ impl<'a> Shape<'a> {
 #[derive(Serialize)]
 struct Shapes<'a> {
     invites: Vec<Shape<'a>>,
+    /// The value of `before` that goes on from there; null at the end.
+    next: Option<InviteId>,
 }
 
 /// Whether somebody may invite now: to the server an admin; to a room its people, of a private one its owners; to a
@@ -72,34 +78,40 @@ pub(super) async fn may_invite(
     let Some(room) = room.filter(|room| !room.is_direct()) else {
         return Ok(room.is_none() && is_admin(app, user.id).await?);
     };
-    let Some(settings) = app.store.settings(room).await? else {
-        return Ok(false);
-    };
-    let is_member = matches!(
-        app.store.relation(room, user).await?,
-        Relation::Member { .. }
-    );
-    Ok(is_member && settings.access != Access::Private || decides(app, room, user.id).await?)
+    // The same is asked about a room that they may not know of, and about none.
+    let settings = app.store.settings(room).await?;
+    let relation = app.store.relation(room, user).await?;
+    let is_member = matches!(relation, Relation::Member { .. });
+    let decides = decides(app, room, user.id).await?;
+    Ok(settings.is_some_and(|it| is_member && it.access != Access::Private || decides))
 }
 
-/// The invitation with this secret; `None` when it is over, or was made by somebody who may invite no more.
-pub(super) async fn good(app: &AppState, secret: &str) -> Result<Option<Invite>, AppError> {
+/// The invitation with this secret; `None` when it is over, or was made by somebody who may invite no more. It may be
+/// used up.
+pub(super) async fn find(app: &AppState, secret: &str) -> Result<Option<Invite>, AppError> {
     let found = app.store.find_invite(&LinkSecret::hash(secret)).await?;
     let Some(invite) = found else {
         return Ok(None);
     };
-    let is_good = match &invite.by {
-        None => true,
-        Some(by) => {
-            let account = app.store.account(by.id).await?;
-            account.is_some_and(|account| !account.is_deactivated)
-                && may_invite(app, by, invite.room.as_ref()).await?
-        }
-    };
-    Ok(is_good.then_some(invite))
+    Ok(is_allowed(app, &invite).await?.then_some(invite))
 }
 
-/// Whether it lets in where not everybody may make an account.
+/// The same of one that lets in one more.
+pub(super) async fn good(app: &AppState, secret: &str) -> Result<Option<Invite>, AppError> {
+    Ok(find(app, secret).await?.filter(Invite::is_good))
+}
+
+/// Whether its maker may still invite.
+async fn is_allowed(app: &AppState, invite: &Invite) -> Result<bool, AppError> {
+    let Some(by) = &invite.by else {
+        return Ok(true);
+    };
+    let account = app.store.account(by.id).await?;
+    Ok(account.is_some_and(|account| !account.is_deactivated)
+        && may_invite(app, by, invite.room.as_ref()).await?)
+}
+
+/// Whether it is good for an account where people need an invitation to make one.
 pub(super) async fn is_to_server(app: &AppState, invite: &Invite) -> Result<bool, AppError> {
     match &invite.by {
         None => Ok(true),
@@ -107,7 +119,7 @@ pub(super) async fn is_to_server(app: &AppState, invite: &Invite) -> Result<bool
     }
 }
 
-/// An invitation in words, to be shown to whoever has its secret; `None` when it is none.
+/// An invitation in words, for people with its secret; `None` when it is none.
 pub(super) async fn invited(app: &AppState, secret: &str) -> Result<Option<Invited>, AppError> {
     if secret.is_empty() {
         return Ok(None);
@@ -162,46 +174,94 @@ pub async fn new_invite<S: Invites + ?Sized>(
     Ok((invite, format!("{}/join/{secret}", config.public_url)))
 }
 
-/// `GET /invites`: one's own, and those of others where one is an admin.
+/// `GET /invites?before=`: one's own, and those of others where one is an admin.
 pub(super) async fn index(
     State(app): State<AppState>,
     format: ResponseFormat,
     SignedIn { user, .. }: SignedIn,
     query: Query,
 ) -> Result<Response, AppError> {
+    let before = query.find("before").filter(|before| !before.is_empty());
+    let before = before.map(InviteId::parse).transpose();
+    let before = before.map_err(|_| Invalid("before is the id of a link."))?;
     if format.is_html() {
         let sent = NewInvite {
             room: query.find("room").unwrap_or("").to_owned(),
             ..NewInvite::default()
         };
-        return page(&app, &user, StatusCode::OK, &sent, &[]).await;
+        return page(&app, &user, StatusCode::OK, &sent, before, &[]).await;
     }
-    let (invites, _) = listed(&app, &user).await?;
+    let Listed { rows, next, .. } = listed(&app, &user, before).await?;
     Ok(match format {
         ResponseFormat::Text => {
-            let line = |invite: &Invite| {
+            let line = |row: &InviteRow| {
+                let invite = &row.invite;
                 let by = invite.by.as_ref().map_or("-", |by| by.username.as_str());
                 let room = invite.room.as_ref().map_or("-", RoomId::as_str);
                 let (id, uses, until) = (invite.id, invite.uses_left, invite.expires_at);
-                format!("{id}\t{by}\t{room}\t{uses}\t{until}\n")
+                let good = if row.is_good { "good" } else { "not good" };
+                format!("{id}\t{by}\t{room}\t{uses}\t{until}\t{good}\n")
             };
-            respond::text(StatusCode::OK, invites.iter().map(line).collect())
+            let text = respond::text(StatusCode::OK, rows.iter().map(line).collect());
+            respond::with_next(text, next.map(next_path).as_deref())
         }
         _ => {
-            let shapes = { invites.iter() }.map(|invite| Shape::of(invite, None));
+            let shapes = { rows.iter() }.map(|row| Shape::of(&row.invite, row.is_good, None));
             let shapes = Shapes {
                 invites: shapes.collect(),
+                next,
             };
             respond::json(StatusCode::OK, &shapes)
         }
     })
 }
 
-/// The links that somebody may see, and whether they are an admin.
-async fn listed(app: &AppState, user: &User) -> Result<(Vec<Invite>, bool), AppError> {
+fn next_path(next: InviteId) -> String {
+    format!("/invites?before={next}")
+}
+
+/// The links that somebody may see.
+struct Listed {
+    rows: Vec<InviteRow>,
+    next: Option<InviteId>,
+    is_admin: bool,
+}
+
+async fn listed(app: &AppState, user: &User, before: Option<InviteId>) -> Result<Listed, AppError> {
     let is_admin = is_admin(app, user.id).await?;
     let by = (!is_admin).then_some(user.id);
-    Ok((app.store.invites(by, LISTED).await?, is_admin))
+    let mut invites = app.store.invites(by, before, LISTED + 1).await?;
+    let has_more = cut(&mut invites, LISTED);
+    let next = invites.last().filter(|_| has_more).map(|last| last.id);
+    let mut rows: Vec<InviteRow> = Vec::new();
+    for invite in invites {
+        // Most are of a few people to a few rooms.
+        let is_like =
+            |row: &&InviteRow| row.invite.by == invite.by && row.invite.room == invite.room;
+        let (is_good, room) = match rows.iter().find(is_like) {
+            Some(row) => (row.is_good, row.room.clone()),
+            None => {
+                let is_good = is_allowed(app, &invite).await?;
+                let room = match &invite.room {
+                    // Its maker may know no more what it is called now.
+                    Some(room) if !is_good && !is_admin => Some(room.to_string()),
+                    Some(room) => Some(title(app, room).await?),
+                    None => None,
+                };
+                (is_good, room)
+            }
+        };
+        rows.push(InviteRow {
+            invite,
+            room,
+            is_good,
+        });
+    }
+    Ok(Listed {
+        rows,
+        next,
+        is_admin,
+    })
 }
 
 /// The page, with what was typed and what is wrong with it.
@@ -210,19 +270,16 @@ async fn page(
     user: &User,
     status: StatusCode,
     sent: &NewInvite,
+    before: Option<InviteId>,
     errors: &[(&'static str, String)],
 ) -> Result<Response, AppError> {
-    let (invites, is_admin) = listed(app, user).await?;
+    let Listed {
+        rows,
+        next,
+        is_admin,
+    } = listed(app, user, before).await?;
     let room = RoomId::known(&sent.room).ok();
     let may_invite = may_invite(app, user, room.as_ref()).await?;
-    let mut rows = Vec::new();
-    for invite in invites {
-        let room = match &invite.room {
-            None => None,
-            Some(room) => Some(title(app, room).await?),
-        };
-        rows.push(InviteRow { invite, room });
-    }
     let title = match &room {
         Some(room) if may_invite => title(app, room).await?.into(),
         _ => Cow::Borrowed(""),
@@ -230,6 +287,7 @@ async fn page(
     let page = InvitesPage {
         user,
         is_admin,
+        sign_up: sign_up_policy(app).await?,
         form: may_invite.then_some(InviteForm {
             room: room.as_ref(),
             title: &title,
@@ -238,6 +296,7 @@ async fn page(
             errors,
         }),
         rows: &rows,
+        next: next.map(next_path),
     };
     Ok(respond::html(status, &page))
 }
@@ -292,21 +351,21 @@ pub(super) async fn create(
             let errors = field_errors([("uses", uses.err()), ("days", days.err())]);
             if format.is_html() {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
-                return page(&app, &user, status, &sent, &errors).await;
+                return page(&app, &user, status, &sent, None, &errors).await;
             }
             return Err(AppError::InvalidFields(errors));
         }
     };
     let own = app
         .store
-        .invites(Some(user.id), Invite::PER_USER_MAX)
+        .invites(Some(user.id), None, Invite::PER_USER_MAX)
         .await?;
     if own.len() >= Invite::PER_USER_MAX {
         return Err(Invalid("You have 100 links that are good. Take some back first.").into());
     }
     let entry = to_room(AuditEntry::new(Some(&user), Act::Invite), room.as_ref());
     let making = new_invite(&*app.store, &app.config, Some(&user), room, uses, lasts);
-    let (invite, link) = audited(&app, entry, making).await?;
+    let (invite, link) = audited(&*app.store, entry, making).await?;
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let room = match &invite.room {
@@ -315,14 +374,18 @@ pub(super) async fn create(
             };
             let page = InvitePage {
                 user: &user,
-                row: &InviteRow { invite, room },
+                row: &InviteRow {
+                    invite,
+                    room,
+                    is_good: true,
+                },
                 link: &link,
                 code: QrCode::of(&link),
             };
             respond::html(StatusCode::OK, &page)
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
-            let shape = Shape::of(&invite, Some(&link));
+            let shape = Shape::of(&invite, true, Some(&link));
             respond::json(StatusCode::CREATED, &shape)
         }
         ResponseFormat::Text => respond::text(StatusCode::CREATED, format!("{link}\n")),
@@ -338,15 +401,13 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let id = InviteId::parse(&id).map_err(|_| AppError::NotFound)?;
-    let by = match is_admin(&app, user.id).await? {
-        true => None,
-        false => Some(user.id),
-    };
-    let known = app.store.invites(by, LISTED).await?;
-    if known.iter().all(|invite| invite.id != id) {
+    let invite = app.store.invite(id).await?.ok_or(AppError::NotFound)?;
+    let is_own = invite.by.is_some_and(|by| by.id == user.id);
+    if !is_own && !is_admin(&app, user.id).await? {
         return Err(AppError::NotFound);
     }
     let entry = AuditEntry::new(Some(&user), Act::RevokeInvite);
-    audited(&app, entry, app.store.revoke_invite(id, by)).await?;
+    let entry = to_room(entry, invite.room.as_ref());
+    audited(&*app.store, entry, app.store.revoke_invite(id)).await?;
     Ok(done(&method, format, "/invites"))
 }

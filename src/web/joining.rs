@@ -18,7 +18,7 @@ use crate::state::AppState;
 use crate::store::Relation;
 use crate::views::JoinPage;
 
-/// An invitation as JSON, to whoever has its secret.
+/// An invitation as JSON, for people with its secret.
 #[derive(Serialize)]
 struct Shape<'a> {
     by: Option<&'a Username>,
@@ -36,8 +36,18 @@ pub(super) async fn show(
     signed_in: Option<SignedIn>,
     Path(secret): Path<String>,
 ) -> Result<Response, AppError> {
-    let invite = invites::good(&app, &secret).await?;
+    let invite = invites::find(&app, &secret).await?;
     let invite = invite.ok_or(AppError::InviteOver)?;
+    // Its page again, perhaps, of somebody who has entered with it.
+    if let (Some(SignedIn { user, .. }), Some(room)) = (&signed_in, &invite.room)
+        && format.is_html()
+        && let Relation::Member { .. } = app.store.relation(room, user).await?
+    {
+        return Ok(Redirect::to(&format!("/rooms/{room}")).into_response());
+    }
+    if !invite.is_good() {
+        return Err(AppError::InviteOver);
+    }
     let action = format!("/join/{secret}");
     if !format.is_html() {
         let (room, expires_at) = (invite.room.clone(), invite.expires_at);
@@ -62,11 +72,6 @@ pub(super) async fn show(
         };
         return accounts::show(&app, &door).await;
     };
-    if let Some(room) = &invite.room
-        && let Relation::Member { .. } = app.store.relation(room, &user).await?
-    {
-        return Ok(Redirect::to(&format!("/rooms/{room}")).into_response());
-    }
     let page = JoinPage {
         user: &user,
         action: &action,
@@ -76,7 +81,7 @@ pub(super) async fn show(
     Ok(respond::html(StatusCode::OK, &page))
 }
 
-/// `POST /join/{secret}`: makes an account, or has whoever is signed in enter the room.
+/// `POST /join/{secret}`: makes an account, or has somebody who is signed in enter the room.
 pub(super) async fn create(
     State(app): State<AppState>,
     format: ResponseFormat,
@@ -94,7 +99,7 @@ pub(super) async fn create(
         return accounts::sign_up(&app, arrival, &sent, &door).await;
     };
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    let invite = invites::good(&app, &secret).await?;
+    let invite = invites::find(&app, &secret).await?;
     let invite = invite.ok_or(AppError::InviteOver)?;
     let Some(room) = invite.room else {
         return Ok(done(&Method::POST, format, "/rooms"));

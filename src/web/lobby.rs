@@ -10,7 +10,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::extract::SignedIn;
+use super::extract::{SignedIn, is_admin};
 use super::query::{self, Query};
 use super::respond::{self, ResponseFormat};
 use super::room_labels::RoomLabels;
@@ -279,6 +279,7 @@ async fn page_of(
     let page = LobbyPage {
         user,
         field,
+        is_admin: shown.is_none() && is_admin(app, user.id).await?,
         rooms: shown,
         mentions: mentions(&**rooms),
         open: &open[..open.len().min(OPEN_LISTED)],

@@ -7,15 +7,15 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::accounts::called;
-use super::audit::audited;
 use super::extract::{RoomMember, RoomOwner, RoomPath, SignedIn};
-use super::form::{Input, Payload, flag};
+use super::form::{Input, Payload, on};
 use super::respond::{ResponseFormat, done};
 use super::seen::Seeing;
 use crate::domain::{Act, AuditEntry, Invalid, Level, Role, RoomId, User};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
+use crate::store::audited;
 
 /// `POST /rooms/{room}/leave`: its sender is no member from here on, also if they were none.
 pub(super) async fn leave(
@@ -36,7 +36,7 @@ pub(super) async fn leave(
     Ok((seeing.having_shown(&room, left), response).into_response())
 }
 
-/// What counts as unread.
+/// The level that somebody chooses.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct NewLevel {
@@ -121,7 +121,7 @@ pub(super) async fn set_role(
         is_set.await?.then_some(()).ok_or(NOBODY)
     };
     let entry = target.entry(Act::SetRoomRole).with(role.as_str());
-    audited(&app, entry, set).await?;
+    audited(&*app.store, entry, set).await?;
     Ok(target.done(&method, format))
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn remove(
         true => app.store.leave(room, user).await?,
         false => {
             let entry = target.entry(Act::Remove);
-            audited(&app, entry, app.store.remove(room, owner, user)).await?
+            audited(&*app.store, entry, app.store.remove(room, owner, user)).await?
         }
     };
     let response = target.done(&method, format);
@@ -170,18 +170,17 @@ pub(super) async fn ban(
     let is_on = match (&method, sent.on.trim()) {
         (&Method::PUT, _) => true,
         (&Method::DELETE, _) => false,
-        (_, "") => true,
-        (_, on) => flag(on, "on is 1 or 0.")?,
+        (_, raw) => on(raw)?,
     };
     if is_on && user.id == owner.id {
         return Err(Invalid("You cannot keep yourself out. Leave the room instead.").into());
     }
     let left = if is_on {
         let entry = target.entry(Act::Ban);
-        audited(&app, entry, app.store.ban(room, owner, user)).await?
+        audited(&*app.store, entry, app.store.ban(room, owner, user)).await?
     } else {
         let entry = target.entry(Act::Unban);
-        audited(&app, entry, app.store.unban(room, user)).await?;
+        audited(&*app.store, entry, app.store.unban(room, user)).await?;
         0
     };
     let response = match method {

@@ -8,7 +8,6 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::audit::audited;
 use super::extract::{RoomMember, decides, read_only};
 use super::form::{Input, Payload};
 use super::log_range::PAGE;
@@ -25,8 +24,8 @@ use crate::limits::Limited;
 use crate::live::text_line;
 use crate::markup;
 use crate::state::AppState;
-use crate::store::Appended;
-use crate::views::{EditRefusedPage, HistoryPage, MessageActions, event_row, rows};
+use crate::store::{Appended, audited};
+use crate::views::{EditRefusedPage, HistoryPage, MessageActions, Refused, event_row, rows};
 
 /// The event of the path, for a member of its room.
 pub(super) struct Target {
@@ -133,14 +132,14 @@ pub(super) async fn show(
     }
 }
 
-/// A message's page; after an edit that was refused with what was typed, and why.
-async fn page(
+/// A message's page; after an edit or a report that was refused with what was typed, and why.
+pub(super) async fn page(
     app: &AppState,
     target: &Target,
     event: &Arc<Event>,
     status: StatusCode,
     said: &'static str,
-    refused: Option<(&str, &str)>,
+    refused: Option<Refused<'_>>,
 ) -> Result<Response, AppError> {
     let (room, seq) = (&target.room, target.seq);
     let mut around = app.store.page_before(room, seq, PAGE / 2).await?;
@@ -164,9 +163,11 @@ async fn page(
         new_nonce(),
         refused,
     );
+    let settings = app.store.kept_settings(room).await?;
     let page = HistoryPage {
         user: &target.user,
         room,
+        title: &settings.title(room, &target.user.id),
         rows: rows.collect(),
         older: older(&around, epoch),
         newer: newer(&around, epoch, head),
@@ -236,7 +237,10 @@ pub(super) async fn update(
             error.log();
             let found = find(&app, &target.room, target.seq).await?;
             let event = found.ok_or(AppError::NotFound)?;
-            let refused = Some((sent.body.as_str(), &*error.detail()));
+            let refused = Some(Refused::Edit {
+                text: &sent.body,
+                why: &error.detail(),
+            });
             let mut response = page(&app, &target, &event, error.status(), "", refused).await?;
             if let Some(wait) = error.retry_after() {
                 let wait = HeaderValue::from(wait.as_secs());
@@ -300,7 +304,7 @@ pub(super) async fn destroy(
             let by_owner = NewChange::Delete { as_owner: true };
             let entry = AuditEntry::new(Some(&target.user), Act::DeleteMessage);
             let entry = entry.in_room(&target.room).with(target.seq.to_string());
-            audited(&app, entry, target.change(&app, by_owner)).await
+            audited(&*app.store, entry, target.change(&app, by_owner)).await
         }
         deleted => deleted,
     };

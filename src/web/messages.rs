@@ -145,9 +145,11 @@ async fn page(
 ) -> Result<Response, AppError> {
     let head = head(app, room).await?;
     let epoch = app.store.epoch();
+    let settings = app.store.kept_settings(room).await?;
     let page = HistoryPage {
         user,
         room,
+        title: &settings.title(room, &user.id),
         rows: rows(events, epoch),
         older: older(events, epoch),
         newer: newer(events, epoch, head),

@@ -29,6 +29,7 @@ mod memberships;
 mod mentions;
 mod message;
 mod messages;
+mod paging;
 mod people;
 mod query;
 mod reactions;
@@ -107,6 +108,7 @@ pub fn app(state: AppState) -> Router {
             "/admin/people/{username}/deactivate",
             post(admin::deactivate),
         )
+        .route("/admin/people/{username}/delete", post(admin::delete))
         .route("/admin/people/{username}/sign-out", post(admin::sign_out))
         .route("/admin/reports", get(reports::index))
         .route("/admin/reports/{id}/close", post(reports::close))

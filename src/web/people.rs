@@ -5,14 +5,13 @@ use std::collections::HashSet;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::called;
-use super::audit::audited;
 use super::extract::{RoomOwner, RoomViewer};
 use super::form::{Input, Payload};
 use super::invites::may_invite;
+use super::paging::{address, cut};
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::seen::Seeing;
@@ -21,7 +20,7 @@ use crate::domain::{
 };
 use crate::error::AppError;
 use crate::state::AppState;
-use crate::store::{Freshness, Seen, StoreError};
+use crate::store::{Freshness, Seen, StoreError, audited};
 use crate::views::{PeopleOptions, PeoplePage, PersonRow};
 
 /// How many are offered while a name is typed: as many as one looks over.
@@ -42,7 +41,7 @@ struct People<'a> {
     people: Vec<PersonShape<'a>>,
     /// The value of `after` that goes on from there; null at the end.
     next: Option<String>,
-    /// Those who are kept out, to whoever decides about the room.
+    /// The people who are kept out, for those who decide about the room.
     #[serde(skip_serializing_if = "Option::is_none")]
     banned: Option<Vec<User>>,
 }
@@ -98,11 +97,9 @@ pub(super) async fn index(
     Ok(match format {
         ResponseFormat::Text => {
             let line = |row: &PersonRow| {
-                let name = row.person.user.username.as_str();
-                match row.is_owner {
-                    true => format!("{name}\towner\n"),
-                    false => format!("{name}\n"),
-                }
+                let (name, role) = (row.person.user.username.as_str(), row.role().as_str());
+                let here = if row.is_here { "here" } else { "-" };
+                format!("{name}\t{role}\t{}\t{here}\n", row.person.joined_at)
             };
             let text = respond::text(StatusCode::OK, people.iter().map(line).collect());
             let next = next.map(|next| path_of(room, typed, &next));
@@ -165,9 +162,8 @@ async fn page(
 
 /// The address of the page after somebody.
 fn path_of(room: &RoomId, typed: &str, after: &str) -> String {
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let (typed, after) = (encoded(typed), encoded(after));
-    format!("/rooms/{room}/people?q={typed}&after={after}")
+    let path = format!("/rooms/{room}/people");
+    address(&path, &[("q", typed), ("after", after)])
 }
 
 fn prefix_of(typed: &str) -> String {
@@ -186,8 +182,7 @@ async fn listed(
     let after: String = after.chars().take(4 * Username::CHARS_MAX).collect();
     let people = app.store.people(room, prefix_of(typed), after, LISTED + 1);
     let mut people = people.await?;
-    let has_more = people.len() > LISTED;
-    people.truncate(LISTED);
+    let has_more = cut(&mut people, LISTED);
     let next = people.last().filter(|_| has_more);
     let next = next.map(|last| last.user.username.key());
     let owners: HashSet<UserId> = app.store.owners(room).await?.into_iter().collect();
@@ -246,7 +241,12 @@ impl Input for Addition {
 
 async fn add(app: &AppState, room: &RoomId, by: &User, user: &User) -> Result<Seq, StoreError> {
     let entry = AuditEntry::new(Some(by), Act::AddToRoom).about(user);
-    audited(app, entry.in_room(room), app.store.add(room, by, user)).await
+    audited(
+        &*app.store,
+        entry.in_room(room),
+        app.store.add(room, by, user),
+    )
+    .await
 }
 
 /// `POST /rooms/{room}/people`, by an owner: adds somebody to the room.
@@ -261,6 +261,8 @@ pub(super) async fn create(
         Some(other) => match add(&app, &room, &user, &other).await {
             Ok(seq) => Ok((other, seq)),
             Err(StoreError::Banned) => Err("They are kept out. Let them in again first."),
+            // It was deleted a moment ago.
+            Err(StoreError::RoomTaken) => return Err(AppError::NotFound),
             Err(StoreError::TooManyRooms) => Err("They are in 1,000 rooms, which is the most."),
             Err(error) => return Err(error.into()),
         },

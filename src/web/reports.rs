@@ -5,22 +5,26 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::audit::audited;
 use super::extract::Admin;
 use super::form::{Input, Payload};
-use super::message::Target;
+use super::message::{Target, page};
 use super::messages::find;
+use super::paging::cut;
+use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
-use crate::domain::{Act, AuditEntry, EventId, Report, ReportId, RoomId, Seq, Timestamp, User};
+use crate::domain::{
+    Act, AuditEntry, EventId, Invalid, Report, ReportId, RoomId, Seq, Timestamp, User,
+};
 use crate::error::AppError;
 use crate::limits::Limited;
 use crate::state::AppState;
-use crate::views::{ReportRow, ReportsPage};
+use crate::store::audited;
+use crate::views::{Refused, ReportRow, ReportsPage};
 
-/// How many reports an admin is shown.
+/// The number of reports on a page.
 const LISTED: usize = 200;
 
-/// What is wrong with a message.
+/// The reason of a report: it may be empty.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct NewReport {
@@ -39,12 +43,18 @@ pub(super) async fn create(
     Payload(sent): Payload<NewReport>,
 ) -> Result<Response, AppError> {
     app.limits.take(&Limited::JoinsOf(target.user.id)).await?;
-    let reason = Report::parse_reason(&sent.reason);
-    let reason = reason.map_err(|it| AppError::in_field("reason", it))?;
     let found = find(&app, &target.room, target.seq).await?;
-    if found.is_none_or(|event| !event.kind.is_message()) {
-        return Err(AppError::NotFound);
-    }
+    let found = found.filter(|event| event.kind.is_message());
+    let event = found.ok_or(AppError::NotFound)?;
+    let reason = match Report::parse_reason(&sent.reason) {
+        Ok(reason) => reason,
+        Err(Invalid(why)) if format == ResponseFormat::Page => {
+            let (status, reason) = (StatusCode::UNPROCESSABLE_ENTITY, &*sent.reason);
+            let refused = Some(Refused::Report { reason, why });
+            return page(&app, &target, &event, status, "", refused).await;
+        }
+        Err(invalid) => return Err(AppError::in_field("reason", invalid)),
+    };
     let path = target.path(&app);
     let report = Report {
         id: ReportId::new(),
@@ -94,8 +104,15 @@ pub(super) async fn index(
     State(app): State<AppState>,
     format: ResponseFormat,
     Admin(user): Admin,
+    query: Query,
 ) -> Result<Response, AppError> {
-    let reports = app.store.reports(LISTED).await?;
+    let before = query.find("before").filter(|before| !before.is_empty());
+    let before = before.map(ReportId::parse).transpose();
+    let before = before.map_err(|_| Invalid("before is the id of a report."))?;
+    let mut reports = app.store.reports(before, LISTED + 1).await?;
+    let has_more = cut(&mut reports, LISTED);
+    let next = reports.last().filter(|_| has_more).map(|last| last.id);
+    let next_path = next.map(|next| format!("/admin/reports?before={next}"));
     let epoch = app.store.epoch();
     let place = |report: &Report| EventId {
         epoch,
@@ -110,6 +127,7 @@ pub(super) async fn index(
             let page = ReportsPage {
                 user: &user,
                 rows: reports.iter().map(row).collect(),
+                next: next_path,
             };
             respond::html(StatusCode::OK, &page)
         }
@@ -117,16 +135,17 @@ pub(super) async fn index(
             let reports: Vec<Shape<'_>> = { reports.iter() }
                 .map(|report| Shape::of(report, place(report)))
                 .collect();
-            let reports = serde_json::json!({ "reports": reports });
+            let reports = serde_json::json!({ "reports": reports, "next": next });
             respond::json(StatusCode::OK, &reports)
         }
         ResponseFormat::Text => {
             let line = |report: &Report| {
                 let (by, room) = (report.by.username.as_str(), &report.room);
-                let reason = report.reason.replace('\n', " ");
+                let reason = report.reason.replace(['\n', '\t'], " ");
                 format!("{}\t{by}\t{room}\t{}\t{reason}\n", report.at, place(report))
             };
-            respond::text(StatusCode::OK, reports.iter().map(line).collect())
+            let text = respond::text(StatusCode::OK, reports.iter().map(line).collect());
+            respond::with_next(text, next_path.as_deref())
         }
     })
 }
@@ -139,11 +158,9 @@ pub(super) async fn close(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let id = ReportId::parse(&id).map_err(|_| AppError::NotFound)?;
-    let reports = app.store.reports(LISTED).await?;
-    let report = reports.iter().find(|report| report.id == id);
-    let report = report.ok_or(AppError::NotFound)?;
+    let report = app.store.report(id).await?.ok_or(AppError::NotFound)?;
     let entry = AuditEntry::new(Some(&user), Act::CloseReport).in_room(&report.room);
     let entry = entry.with(report.seq.to_string());
-    audited(&app, entry, app.store.close_report(id)).await?;
+    audited(&*app.store, entry, app.store.close_report(id)).await?;
     Ok(done(&Method::POST, format, "/admin/reports"))
 }

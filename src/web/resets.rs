@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::admin::Subject;
-use super::audit::audited;
 use super::client::ClientAddress;
 use super::form::{Input, Payload};
 use super::respond::{self, ResponseFormat};
@@ -20,7 +19,7 @@ use crate::error::AppError;
 use crate::limits::{self, Limited};
 use crate::mail::Mailer;
 use crate::state::AppState;
-use crate::store::{Resets, StoreError};
+use crate::store::{Resets, StoreError, audited};
 use crate::views::{ForgotPage, ResetLinkPage, ResetPage, SentPage};
 
 /// The life of a link.
@@ -57,7 +56,7 @@ pub(super) async fn create(
 ) -> Result<Response, AppError> {
     let entry = AuditEntry::new(Some(&user), Act::Reset).about(&other);
     let making = new_reset(&*app.store, &app.config, other.id);
-    let link = audited(&app, entry, making).await?;
+    let link = audited(&*app.store, entry, making).await?;
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let page = ResetLinkPage {
@@ -74,7 +73,7 @@ pub(super) async fn create(
     })
 }
 
-/// `GET /forgot`: asks for the address of whoever has forgotten their password.
+/// `GET /forgot`: asks for the address of the account whose password is forgotten.
 pub(super) async fn forgot(State(app): State<AppState>) -> Response {
     let page = ForgotPage::of(app.mailer.is_some(), "", None);
     respond::html(StatusCode::OK, &page)

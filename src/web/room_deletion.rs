@@ -5,13 +5,15 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::audit::audited;
 use super::extract::RoomOwner;
 use super::form::{Input, Payload};
 use super::respond::{self, ResponseFormat, done};
+use super::room_settings::level_of;
+use super::seen::Seeing;
 use crate::domain::{Act, AuditEntry};
 use crate::error::AppError;
 use crate::state::AppState;
+use crate::store::audited;
 use crate::views::RoomSettingsPage;
 
 /// The id of the room that is meant.
@@ -30,6 +32,7 @@ pub(super) async fn create(
     State(app): State<AppState>,
     format: ResponseFormat,
     RoomOwner { user, room }: RoomOwner,
+    seeing: Seeing,
     Payload(sent): Payload<Deletion>,
 ) -> Result<Response, AppError> {
     if !sent.confirm.trim().eq_ignore_ascii_case(room.as_str()) {
@@ -38,11 +41,15 @@ pub(super) async fn create(
             return Err(AppError::in_field("confirm", why));
         }
         let settings = app.store.settings(&room).await?.unwrap_or_default();
-        let mut page = RoomSettingsPage::of(&user, &room, &settings, true);
+        let level = level_of(&app, &user, &room, &seeing).await?;
+        let mut page = RoomSettingsPage::of(&user, &room, &settings, true, level);
+        page.form.is_second = true;
         page.not_deleted = Some((&sent.confirm, &why));
         return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
     }
     let entry = AuditEntry::new(Some(&user), Act::DeleteRoom).in_room(&room);
-    audited(&app, entry, app.store.delete_room(&room)).await?;
+    if !audited(&*app.store, entry, app.store.delete_room(&room)).await? {
+        return Err(AppError::NotFound);
+    }
     Ok(done(&Method::POST, format, "/rooms"))
 }

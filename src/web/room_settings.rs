@@ -5,7 +5,6 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::audit::audited;
 use super::extract::{RoomOwner, RoomViewer};
 use super::form::{Input, Payload, flag, given};
 use super::respond::{self, ResponseFormat, done};
@@ -15,7 +14,7 @@ use crate::domain::{
 };
 use crate::error::{AppError, Question};
 use crate::state::AppState;
-use crate::store::StoreError;
+use crate::store::{StoreError, audited};
 use crate::views::{RoomForm, RoomSettingsPage};
 
 /// The settings as JSON.
@@ -41,13 +40,10 @@ pub(super) async fn show(
 ) -> Result<Response, AppError> {
     let (room, user) = (&viewer.room, &viewer.user);
     let settings = app.store.settings(room).await?.unwrap_or_default();
-    let rooms = app.store.rooms_of(user, &seeing.freshness()).await?;
-    let own = rooms.iter().find(|own| own.room == *room);
-    let level = own.map(|own| own.level);
+    let level = level_of(&app, user, room, &seeing).await?;
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
-            let mut page = RoomSettingsPage::of(user, room, &settings, viewer.decides);
-            page.level = level;
+            let page = RoomSettingsPage::of(user, room, &settings, viewer.decides, level);
             respond::html(StatusCode::OK, &page)
         }
         ResponseFormat::Json | ResponseFormat::Ndjson => {
@@ -70,13 +66,28 @@ pub(super) async fn show(
             let (name, topic) = (label(&settings.name), label(&settings.topic));
             let access = settings.access.as_str();
             let (posting, archived) = (settings.posting.as_str(), u8::from(settings.is_archived));
+            let level = level.map_or(String::new(), |level| {
+                format!("level\t{}\n", level.as_str())
+            });
             let text = format!(
                 "name\t{name}\ntopic\t{topic}\naccess\t{access}\nposting\t{posting}\n\
-                 archived\t{archived}\n"
+                 archived\t{archived}\n{level}"
             );
             respond::text(StatusCode::OK, text)
         }
     })
+}
+
+/// The level of a member.
+pub(super) async fn level_of(
+    app: &AppState,
+    user: &User,
+    room: &RoomId,
+    seeing: &Seeing,
+) -> Result<Option<Level>, AppError> {
+    let rooms = app.store.rooms_of(user, &seeing.freshness()).await?;
+    let own = rooms.iter().find(|own| own.room == *room);
+    Ok(own.map(|own| own.level))
 }
 
 /// Settings to be changed: those that are sent. An empty name or topic takes it away.
@@ -158,10 +169,12 @@ pub(super) async fn update(
     Payload(sent): Payload<Change>,
 ) -> Result<Response, AppError> {
     let now = app.store.settings(&room).await?.unwrap_or_default();
+    let level = level_of(&app, &user, &room, &seeing).await?;
+    let again = |errors, asks| again(&user, &room, &sent, (&now, level), errors, asks);
     let settings = match sent.settings() {
         Ok(settings) => settings,
         Err(errors) if format.is_html() => {
-            let page = again(&user, &room, &sent, &now, &errors, None);
+            let page = again(&errors, None);
             return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
         }
         Err(errors) => return Err(AppError::InvalidFields(errors)),
@@ -173,7 +186,7 @@ pub(super) async fn update(
             return Err(AppError::AsksFirst(question));
         }
         let says = question.says();
-        let page = again(&user, &room, &sent, &now, &[], Some(&says));
+        let page = again(&[], Some(&says));
         return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
     }
     let mut seen = 0;
@@ -183,7 +196,7 @@ pub(super) async fn update(
             Err(error) if format.is_html() => {
                 let error = AppError::from(error);
                 let errors = [("form", error.detail())];
-                let page = again(&user, &room, &sent, &now, &errors, None);
+                let page = again(&errors, None);
                 return Ok(respond::html_error(&error, &page));
             }
             Err(error) => return Err(error.into()),
@@ -206,7 +219,7 @@ async fn set(
     let entry = entry.with(setting.in_words());
     let change = app.store.set(room, by, setting);
     match is_new {
-        true => audited(app, entry, change).await,
+        true => audited(&*app.store, entry, change).await,
         false => change.await,
     }
 }
@@ -232,12 +245,12 @@ fn again<'a>(
     user: &'a User,
     room: &'a RoomId,
     sent: &'a Change,
-    now: &'a RoomSettings,
+    (now, level): (&'a RoomSettings, Option<Level>),
     errors: &'a [(&'static str, String)],
     asks: Option<&'a str>,
 ) -> RoomSettingsPage<'a> {
     let typed = sent.access.as_deref().map(Access::parse);
-    let mut page = RoomSettingsPage::of(user, room, now, true);
+    let mut page = RoomSettingsPage::of(user, room, now, true, level);
     page.form = RoomForm {
         room: room.as_str(),
         name: sent.name.as_deref().unwrap_or(page.form.name),
@@ -249,6 +262,7 @@ fn again<'a>(
         },
         errors,
         asks,
+        is_second: false,
     };
     page
 }

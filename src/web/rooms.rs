@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::extract::{RoomMember, SignedIn, read_only};
 use super::form::{Input, Payload};
 use super::lobby::{self, Typed};
+use super::query::Query;
 use super::respond::{self, ResponseFormat};
 use super::room_labels::RoomLabels;
 use super::seen::Seeing;
@@ -111,10 +112,28 @@ fn random_word() -> String {
         .collect()
 }
 
-/// `GET /new`: a room to be made.
-pub(super) async fn new(SignedIn { user, .. }: SignedIn) -> Response {
-    let page = NewRoomPage::of(&user, RoomForm::default());
-    respond::html(StatusCode::OK, &page)
+/// `GET /new?name=`: a room to be made; to programs the id that the name offers, null where it makes none.
+pub(super) async fn new(
+    format: ResponseFormat,
+    SignedIn { user, .. }: SignedIn,
+    query: Query,
+) -> Response {
+    let name = query.word("name", Label::NAME_CHARS_MAX);
+    if format.is_html() {
+        let form = RoomForm {
+            name: &name,
+            ..RoomForm::default()
+        };
+        return respond::html(StatusCode::OK, &NewRoomPage::of(&user, form));
+    }
+    let room = id_from_name(&name);
+    match format {
+        ResponseFormat::Text => {
+            let id = room.as_ref().map_or("", RoomId::as_str);
+            respond::text(StatusCode::OK, format!("{id}\n"))
+        }
+        _ => respond::json(StatusCode::OK, &serde_json::json!({ "room": room })),
+    }
 }
 
 /// `POST /rooms`: enters the room, which is made if it was not there; or makes one that must not be.
@@ -155,6 +174,7 @@ async fn make(
             posting: Posting::default(),
             errors: &errors,
             asks: None,
+            is_second: false,
         };
         Ok(respond::html_error(&error, &NewRoomPage::of(user, form)))
     };

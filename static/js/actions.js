@@ -5,6 +5,8 @@ import { isTouched, attempt, log, make, room, startOver, user } from './page.js'
 import { replyTo, isReplying, giveUp } from './reply.js';
 
 const QUICK = ['👍', '❤️', '😂'];
+/** The name of deleted accounts. */
+const FORMER = 'former member';
 const HOLD_MS = 500;
 const SWIPE_PX = 64;
 const text = document.getElementById('composer-text');
@@ -52,6 +54,8 @@ function showBar(row) {
   bar.setAttribute('aria-label', 'This message');
   for (const emoji of QUICK) bar.append(button(emoji, `React with ${emoji}`, () => react(row, emoji)));
   bar.append(button('+', 'Another reaction', () => pick(row)), button('Reply', 'Reply', () => replyTo(row)));
+  const author = row.querySelector('.author')?.textContent;
+  if (!isOwn(row) && !room.startsWith('@') && author !== FORMER) bar.append(button('Message', `Message ${author}`, () => writeTo(author)));
   if (isOwn(row)) bar.append(button('Edit', 'Edit', () => edit(row)), button('Delete', 'Delete', () => askToDelete(row)));
   row.append(bar);
 }
@@ -61,6 +65,14 @@ function hideBar() {
   if (bar?.contains(document.activeElement)) row.focus({ preventScroll: true });
   bar?.remove();
   bar = null;
+}
+
+/** Leads to the conversation with somebody. */
+function writeTo(name) {
+  const form = make('form', { method: 'post', action: '/directs', hidden: true });
+  form.append(make('input', { type: 'hidden', name: 'with', value: name }));
+  document.body.append(form);
+  form.submit();
 }
 
 /** Puts a reaction on, or takes one's own off. */

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use parlor::domain::{AccountRole, Session, SessionId, Timestamp};
+use parlor::domain::{AccountRole, KeptMessages, ProfileChange, Session, SessionId, Timestamp};
 use parlor::store::StoreError;
 use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use crate::access::{makes, posts, sends};
 use crate::store_contract::{new_user, open, sign_in};
 use crate::support::{
-    Backend, MongoDb, PASSWORD, Person, Server, assert_contains, assert_lacks, eventually,
-    free_port,
+    Backend, MongoDb, NONE, PASSWORD, Person, Server, assert_contains, assert_lacks, copies,
+    eventually, free_port,
 };
 
 on_both_stores!(
@@ -27,6 +27,9 @@ on_both_stores!(
     the_command_line_makes_admins,
     a_closed_account_is_out,
     an_admin_who_may_sign_in_is_left,
+    an_admin_is_left_at_two_nodes,
+    where_nobody_is_an_admin_people_may_go,
+    admins_delete_accounts,
     admins_find_people_and_sign_them_out,
     what_admins_and_owners_do_is_noted,
 );
@@ -99,6 +102,111 @@ async fn an_admin_is_always_left(backend: Backend) {
                 .unwrap();
         }
     }
+}
+
+/// Invariant: the same of admins who step down, or delete their accounts, at two nodes at once.
+async fn an_admin_is_left_at_two_nodes(backend: Backend) {
+    let server = Server::start(backend).await;
+    let other = server.another_node_on(backend).await;
+    let there = &other.as_ref().unwrap_or(&server).base;
+    let first = server.person("admin").await;
+    let mut admins = vec![first.clone()];
+    for number in 0..7 {
+        let name = format!("admin{number}");
+        let person = server.person(&name).await;
+        let role = format!("/admin/people/{name}/role");
+        posts(&first, &role, &[("role", "admin")]).await;
+        admins.push(match number % 2 {
+            0 => person.at(there),
+            _ => person,
+        });
+    }
+    let mut all = JoinSet::new();
+    for (number, admin) in admins.iter().cloned().enumerate() {
+        all.spawn(async move {
+            let role = format!("/admin/people/{}/role", admin.name);
+            let erase = [("password", PASSWORD), ("messages", "keep")];
+            match number % 3 {
+                0 => posts(&admin, "/account/delete", &erase).await,
+                _ => posts(&admin, &role, &[("role", "member")]).await,
+            }
+        });
+    }
+    let done = all.join_all().await;
+    let refused = { done.iter() }.filter(|status| **status == StatusCode::CONFLICT);
+    assert_eq!(refused.count(), 1, "{done:?}");
+    let mut left = 0;
+    for admin in &admins {
+        left += usize::from(
+            admin.get_as("application/json", "/admin").await.status() == StatusCode::OK,
+        );
+    }
+    assert_eq!(left, 1, "{done:?}");
+}
+
+/// A store from before there were admins has none. Its people are not kept for that.
+async fn where_nobody_is_an_admin_people_may_go(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    let (ana, ben) = (opened.user("ana").await, opened.user("ben").await);
+    opened.make_all_members().await;
+    let role = store.set_account_role(ben.id, AccountRole::Member).await;
+    role.unwrap();
+    store.set_deactivated(ben.id, true).await.unwrap();
+    store.erase(ana.id, KeptMessages::Keep).await.unwrap();
+    assert!(
+        !store
+            .set_profile(ana.id, ProfileChange::default())
+            .await
+            .unwrap()
+    );
+    store
+        .set_account_role(ben.id, AccountRole::Admin)
+        .await
+        .unwrap();
+    store.set_deactivated(ben.id, false).await.unwrap();
+    let last = store.erase(ben.id, KeptMessages::Keep).await.unwrap_err();
+    assert!(matches!(last, StoreError::LastAdmin), "{last:?}");
+}
+
+async fn admins_delete_accounts(backend: Backend) {
+    let server = Server::start(backend).await;
+    let (admin, ana) = (server.person("admin").await, server.person("zyxana").await);
+    for person in [&admin, &ana] {
+        person.enters("tea").await;
+    }
+    ana.says("tea", "HERTEXT").await;
+    let delete = "/admin/people/zyxana/delete";
+    for (form, field) in [
+        ([("confirm", "zyx"), ("messages", "delete")], "confirm"),
+        ([("confirm", "zyxana"), ("messages", "")], "messages"),
+    ] {
+        let answer = sends(&admin, Method::POST, delete, &form).await;
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let problem: Value = answer.json().await.unwrap();
+        assert!(problem["errors"][field].is_string(), "{problem}");
+        let page = admin.post(delete, &form).await;
+        assert_eq!(page.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let page = page.text().await.unwrap();
+        assert_contains(&page, &format!("name=\"confirm\" value=\"{}\"", form[0].1));
+        assert_contains(&page, "<details class=\"acts\" open>");
+    }
+    let form = [("confirm", "Zyxana"), ("messages", "delete")];
+    assert_eq!(posts(&ana, delete, &form).await, StatusCode::FORBIDDEN);
+    let own = [("confirm", "admin"), ("messages", "keep")];
+    let own = posts(&admin, "/admin/people/admin/delete", &own).await;
+    assert_eq!(own, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(posts(&admin, delete, &form).await, StatusCode::NO_CONTENT);
+    assert_eq!(posts(&admin, delete, &form).await, StatusCode::NOT_FOUND);
+    for text in ["zyxana", "HERTEXT"] {
+        assert_eq!(copies(&server, backend, text).await, NONE, "{text}");
+    }
+    assert_eq!(ana.get("/rooms").await.status(), StatusCode::SEE_OTHER);
+    let log = admin.get_as("text/plain", "/admin/audit").await;
+    assert_contains(
+        &log.text().await.unwrap(),
+        "deleted former member’s account",
+    );
 }
 
 async fn of_fifty_who_sign_up_first_one_is_an_admin(backend: Backend) {
@@ -358,7 +466,7 @@ async fn a_closed_account_is_out(backend: Backend) {
     let refused = nobody.post("/login", &login).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     assert_contains(&refused.text().await.unwrap(), "has closed this account");
-    // Whose account it is hears only who knows its password.
+    // Only the password gets the answer that an account is closed.
     let guess = [("username", "ana"), ("password", "not her password")];
     assert_eq!(
         nobody.post("/login", &guess).await.status(),
@@ -373,7 +481,7 @@ async fn a_closed_account_is_out(backend: Backend) {
     }
     let listed = admin.json("/admin?q=ana").await;
     assert_eq!(listed["people"][0]["deactivated"], true);
-    // What she wrote stays, and so does her place.
+    // Her messages and her place stay.
     admin.enters("tea").await;
     let people = admin.json("/rooms/tea/people").await;
     assert_eq!(people["people"][1]["username"], "ana");
@@ -604,7 +712,7 @@ async fn what_admins_and_owners_do_is_noted(backend: Backend) {
     let before = before.text().await.unwrap();
     assert_eq!(before.lines().count(), 18);
     assert_lacks(&before, "a secret");
-    // What is so already, what one does as anybody, and what is refused is no act.
+    // Nothing is noted of a change to the same, of what anybody may do, and of refusals.
     posts(&ana, "/rooms/den/settings", &[("topic", "a secret")]).await;
     posts(&ana, &format!("/rooms/den/messages/{own}/delete"), &[]).await;
     posts(&ana, "/admin/sign-up", &[("sign_up", "open")]).await;
@@ -612,7 +720,7 @@ async fn what_admins_and_owners_do_is_noted(backend: Backend) {
     ana.get("/admin/audit").await;
     let after = admin.get_as("text/plain", "/admin/audit").await;
     assert_eq!(after.text().await.unwrap(), before);
-    // Who is nobody's admin any more; and of an act that fails another entry says so.
+    // Also of somebody who is no admin any more; and of an act that fails another entry says so.
     posts(&admin, "/admin/people/ben/role", &[("role", "member")]).await;
     let last = posts(&admin, "/admin/people/admin/role", &[("role", "member")]).await;
     assert_eq!(last, StatusCode::CONFLICT);

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use rusqlite::Connection;
 
 use crate::support::{
-    Backend, MongoDb, Person, Server, assert_contains, assert_lacks, eventually, tool,
+    Backend, MongoDb, PASSWORD, Person, Server, assert_contains, assert_lacks, eventually, tool,
 };
 
 /// Nobody's user, as a service's often is.
@@ -442,6 +442,32 @@ async fn a_file_of_the_version_before_is_copied_and_moved() {
 }
 
 // Their content.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_with_former_members_is_restored() {
+    let mut server = Server::start(Backend::Sqlite).await;
+    let admin = server.person("admin").await;
+    admin.enters("tea").await;
+    for name in ["ana", "ben"] {
+        let person = server.person(name).await;
+        person.enters("tea").await;
+        let said = person.says("tea", "remember me").await;
+        let report = format!("/rooms/tea/messages/{said}/report");
+        admin.post(&report, &[("reason", "two\nlines")]).await;
+        let form = [("password", PASSWORD), ("messages", "keep")];
+        person.post("/account/delete", &form).await;
+    }
+    let dir = server.dir().to_path_buf();
+    goes_well(run(&dir, "backup whole.db"));
+    server.terminate();
+    goes_well(run(&dir, "restore whole.db"));
+    server.start_again().await;
+    let admin = Person::sign_in(&server.base, "admin").await;
+    let people = admin.json("/rooms/tea").await;
+    assert_lacks(&people.to_string(), "ana");
+    let reports = admin.json("/admin/reports").await;
+    assert_eq!(reports["reports"].as_array().unwrap().len(), 2);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_backup_is_refused() {

@@ -80,12 +80,14 @@ async fn an_invitation_is_spent_with_an_account(backend: Backend) {
         1
     );
     spend(&hash, "cleo").await.unwrap();
-    assert_eq!(store.find_invite(&hash).await.unwrap(), None);
+    // It is found until its time is over, and lets in nobody.
+    let used_up = store.find_invite(&hash).await.unwrap().unwrap();
+    assert!(!used_up.is_good());
+    let by_id = store.invite(used_up.id).await.unwrap();
+    assert_eq!(by_id, Some(used_up));
     let over = spend(&hash, "dan").await.unwrap_err();
     assert!(matches!(over, StoreError::InviteOver), "{over:?}");
-    // Of an invitation that is over, too, an account that is there is told apart.
-    let taken = spend(&hash, "cleo").await.unwrap_err();
-    assert!(matches!(taken, StoreError::Taken(_)), "{taken:?}");
+    assert_eq!(store.invites(None, None, 10).await.unwrap(), []);
     let (secret, late) = invite(&ana, None, 1, Duration::ZERO);
     store.add_invite(late).await.unwrap();
     for none in [
@@ -121,7 +123,7 @@ async fn an_invitation_lets_into_a_private_room(backend: Backend) {
         found.map_or(0, |found| found.uses_left)
     };
     let spend = async |guest: Guest| store.spend_invite(&hash, guest).await;
-    // Whoever is kept out stays out, and costs no use.
+    // Somebody who is kept out stays out, and costs no use.
     store.ban(&den, &ana, &ben).await.unwrap();
     let banned = spend(Guest::User(ben.clone())).await.unwrap_err();
     assert!(matches!(banned, StoreError::Banned), "{banned:?}");
@@ -140,7 +142,7 @@ async fn an_invitation_lets_into_a_private_room(backend: Backend) {
     let cleo = new_user("cleo");
     assert!(spend(Guest::New(cleo.clone())).await.unwrap() > 0);
     assert!(is_in(&cleo.user).await);
-    // Whoever was removed does not come back by a link that is used up.
+    // Somebody who was removed does not come back by a link that is used up.
     store.remove(&den, &ana, &ben).await.unwrap();
     let over = spend(Guest::User(ben.clone())).await.unwrap_err();
     assert!(matches!(over, StoreError::InviteOver), "{over:?}");
@@ -285,7 +287,7 @@ async fn a_link_leads_here(backend: Backend) {
         .await
         .unwrap();
     assert_eq!(text, "admin invites you to this server.\n");
-    // What was typed is kept, and costs nothing.
+    // The typed text is kept, and costs nothing.
     let page = nobody
         .post(&path, &[("username", "b"), ("email", "x")])
         .await;
@@ -374,6 +376,13 @@ async fn a_link_leads_into_a_room(backend: Backend) {
             .len(),
         3
     );
+    // It is used up: people who came by it open it again, or click twice, and are in; nobody else is.
+    assert_eq!(ben.get(&path).await.headers()["location"], "/rooms/den");
+    assert_eq!(posts(&ben, &path, &[]).await, StatusCode::CREATED);
+    let twice = signs_up(there, &path, "cleo").await;
+    assert_eq!(twice.status(), StatusCode::CREATED);
+    assert_eq!(admin.get(&path).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(posts(&admin, &path, &[]).await, StatusCode::NOT_FOUND);
     // A member's link to a room makes no account where an admin's invitation is needed.
     posts(&admin, "/admin/sign-up", &[("sign_up", "invite")]).await;
     let path = link(&ana, &[("room", "den"), ("uses", "9")]).await;
@@ -384,7 +393,7 @@ async fn a_link_leads_into_a_room(backend: Backend) {
     let refused = signs_up(there, &path, "dan").await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     assert_eq!(admin.post(&path, &[]).await.status(), StatusCode::SEE_OTHER);
-    // Whoever is kept out stays out.
+    // Somebody who is kept out stays out.
     posts(&ana, "/rooms/den/people/ben/ban", &[]).await;
     assert_eq!(posts(&ben, &path, &[]).await, StatusCode::FORBIDDEN);
     // A link is as good as its maker: who may invite no more lets nobody in.
@@ -394,6 +403,27 @@ async fn a_link_leads_into_a_room(backend: Backend) {
         status == StatusCode::NOT_FOUND
     };
     eventually("the link is over", Duration::from_secs(3), is_over).await;
+    // They can still take it back, and hear nothing of the room.
+    posts(&admin, "/rooms/den/people", &[("username", "admin")]).await;
+    posts(&admin, "/rooms/den/settings", &[("name", "Another name")]).await;
+    let listed = ana.json("/invites").await;
+    let links = listed["invites"].as_array().unwrap();
+    assert_eq!((links.len(), &links[0]["good"]), (1, &false.into()));
+    let page = ana.get("/invites").await.text().await.unwrap();
+    assert_contains(&page, "It opens nothing now: you may not invite there.");
+    assert_lacks(&page, "Another name");
+    let page = admin.get("/invites").await.text().await.unwrap();
+    assert_contains(
+        &page,
+        "It opens nothing now: its maker may not invite there.",
+    );
+    let revoke = format!("/invites/{}/revoke", links[0]["id"].as_str().unwrap());
+    assert_eq!(posts(&ben, &revoke, &[]).await, StatusCode::NOT_FOUND);
+    assert_eq!(posts(&ana, &revoke, &[]).await, StatusCode::NO_CONTENT);
+    assert_eq!(posts(&ana, &revoke, &[]).await, StatusCode::NOT_FOUND);
+    let log = admin.get_as("text/plain", "/admin/audit").await;
+    let log = log.text().await.unwrap();
+    assert_contains(&log, "\tana\ttook back a link to den\n");
 }
 
 async fn whoever_may_invite_does(backend: Backend) {
@@ -513,6 +543,19 @@ async fn links_are_taken_back(backend: Backend) {
     }
     let more = posts(&ana, "/invites", &[("room", "tea")]).await;
     assert_eq!(more, StatusCode::UNPROCESSABLE_ENTITY);
+    // An admin sees everybody's, a page at a time.
+    link(&admin, &[]).await;
+    let first = admin.json("/invites").await;
+    let links = first["invites"].as_array().unwrap();
+    assert_eq!((links.len(), &links[0]["by"]), (100, &"admin".into()));
+    let next = format!("/invites?before={}", first["next"].as_str().unwrap());
+    let page = admin.get("/invites").await.text().await.unwrap();
+    assert_contains(&page, &format!("href=\"{next}\""));
+    let second = admin.json(&next).await;
+    assert_eq!(second["invites"].as_array().unwrap().len(), 1);
+    assert!(second["next"].is_null());
+    let answer = admin.get("/invites?before=x").await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 async fn who_may_sign_up_is_an_admins_choice(backend: Backend) {

@@ -8,12 +8,14 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::access::{makes, posts};
 use crate::changes::at_tea;
-use crate::support::{Backend, Person, assert_contains, assert_lacks, eventually};
+use crate::support::{Backend, Person, Server, assert_contains, assert_lacks, eventually};
 
 on_both_stores!(
     who_has_left_is_out,
     every_stream_of_who_leaves_ends,
+    every_stream_of_who_is_put_out_ends,
     coming_back_starts_with_nothing_unread,
     leaving_is_once_however_often,
     joining_and_leaving_alternate,
@@ -196,6 +198,48 @@ async fn every_stream_of_who_leaves_ends(backend: Backend) {
     assert_eq!(anas.numbers(1).await, [2]);
     let is_out = async || there.get("/rooms/tea/messages").await.status() == StatusCode::FORBIDDEN;
     eventually("the other node knows", Duration::from_secs(2), is_out).await;
+}
+
+/// Invariant: the same of a member who is removed or banned, whose lobby at another node hears of it, too.
+async fn every_stream_of_who_is_put_out_ends(backend: Backend) {
+    let server = Server::start(backend).await;
+    let other = server.another_node_on(backend).await;
+    let there = &other.as_ref().unwrap_or(&server).base;
+    let ana = server.person("ana").await;
+    makes(&ana, &[("room", "den"), ("access", "private")]).await;
+    for (name, act) in [("ben", "remove"), ("cleo", "ban")] {
+        let here = server.person(name).await;
+        posts(&ana, "/rooms/den/people", &[("username", name)]).await;
+        let there = here.at(there);
+        let mut ends = JoinSet::new();
+        for person in [&here, &there] {
+            opens_all_streams(person, "den", &mut ends).await;
+        }
+        let cursor = there.json("/rooms").await["cursor"].clone();
+        let lobby = format!("/rooms?after={}&wait=25", cursor.as_str().unwrap());
+        let waits = there.clone();
+        let waits = tokio::spawn(async move { waits.json(&lobby).await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let put_out = posts(&ana, &format!("/rooms/den/people/{name}/{act}"), &[]).await;
+        assert_eq!(put_out, StatusCode::NO_CONTENT);
+        let put_out_at = Instant::now();
+        // What was said before they came they read.
+        let secret = format!("SECRET-{name}");
+        ana.says("den", &secret).await;
+        while let Some(end) = ends.join_next().await {
+            let (path, said, at) = end.unwrap();
+            let took = at.saturating_duration_since(put_out_at);
+            assert!(took < Duration::from_secs(2), "{act}: {path} took {took:?}");
+            assert_lacks(&said, &secret);
+        }
+        let lobby = timeout(Duration::from_secs(2), waits).await;
+        let lobby = lobby.expect("the lobby hears of it").unwrap();
+        assert_eq!(lobby["rooms"].as_array().unwrap().len(), 0);
+        for person in [&here, &there] {
+            let page = person.get("/rooms/den").await;
+            assert_eq!(page.status(), StatusCode::NOT_FOUND, "{act}");
+        }
+    }
 }
 
 async fn coming_back_starts_with_nothing_unread(backend: Backend) {

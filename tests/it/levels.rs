@@ -1,4 +1,4 @@
-//! How much of a room its members are told of.
+//! Levels: the messages of a room that its members are told of.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn a_level_says_what_counts_as_unread(backend: Backend) {
     let den = listed(&ben, "den").await;
     assert_eq!((&den["unread"], &den["level"]), (&json!(2), &json!("all")));
     assert_eq!(ana.json("/rooms/tea/settings").await["level"], "all");
-    // What comes counts so, too, and what is read does.
+    // New messages count so, too, and read ones do.
     ana.says("tea", "just so").await;
     assert_eq!(listed(&ben, "tea").await["unread"], 1);
     let last = ana.says("tea", "@ben!").await;

@@ -54,7 +54,7 @@ impl Sink {
         }
     }
 
-    /// What it got so far, with lines that were broken put together again.
+    /// The letters so far, with lines that were broken put together again.
     fn got(&self) -> String {
         self.got.lock().unwrap().replace("=\n", "")
     }

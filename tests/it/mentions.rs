@@ -431,7 +431,8 @@ async fn people_are_found_by_how_their_names_begin(backend: Backend) {
         .text()
         .await
         .unwrap();
-    assert_eq!(text, "bea\nben\n");
+    let names: Vec<_> = text.lines().map(|line| line.split('\t').next()).collect();
+    assert_eq!(names, [Some("bea"), Some("ben")]);
     let refused = ana.get_as("application/json", "/rooms/den/people").await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
 }

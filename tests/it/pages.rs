@@ -52,6 +52,15 @@ async fn every_page(server: &Server) -> Vec<Page> {
     ana.post("/rooms/tea/people/dan/ban", &[]).await;
     let led = ana.post("/directs", &[("with", "ben")]).await;
     let conversation = led.headers()["location"].to_str().unwrap().to_owned();
+    let report = "/rooms/tea/messages/4/report";
+    ana.post(report, &[("reason", "<not> \"nice\"")]).await;
+    ana.post("/account/blocks", &[("username", "dan")]).await;
+    let invite = ana.request(Method::POST, "/invites");
+    let invite = invite
+        .form(&[("room", "open")])
+        .header(ACCEPT, "text/plain");
+    let invite = invite.send().await.unwrap().text().await.unwrap();
+    let join = invite.trim().strip_prefix(&server.base).unwrap().to_owned();
     let link = ana.request(Method::POST, "/admin/people/ben/reset");
     let link = link.header(ACCEPT, "text/plain").send().await.unwrap();
     let link = link.text().await.unwrap();
@@ -76,6 +85,16 @@ async fn every_page(server: &Server) -> Vec<Page> {
         ("an account", &ana, "/account?said=session", 200),
         ("administration", &ana, "/admin", 200),
         ("none for others", &ben, "/admin", 403),
+        ("all rooms", &ana, "/admin/rooms", 200),
+        ("reports", &ana, "/admin/reports", 200),
+        ("what was done", &ana, "/admin/audit", 200),
+        ("invitations", &ana, "/invites", 200),
+        ("invitations of a member", &ben, "/invites?room=tea", 200),
+        ("an invitation", &nobody, &join, 200),
+        ("an invitation to somebody here", &ben, &join, 200),
+        ("an invitation that is over", &nobody, "/join/none", 404),
+        ("a forgotten password", &nobody, "/forgot", 200),
+        ("mentions", &ana, "/mentions", 200),
         ("a room to be made", &ana, "/new", 200),
         ("whom to write to", &ana, "/directs?with=%22%3Cben", 200),
         ("a conversation", &ana, &conversation, 200),
@@ -142,6 +161,54 @@ async fn every_page(server: &Server) -> Vec<Page> {
             &ana,
             "/rooms/mine/settings",
             vec![("access", "open"), ("name", "&lt;")],
+        ),
+        (
+            "a room that is not deleted",
+            &ana,
+            "/rooms/mine/delete",
+            vec![("confirm", "\"<mine>")],
+        ),
+        (
+            "an account that is not deleted",
+            &ben,
+            "/account/delete",
+            vec![("password", "x"), ("messages", "")],
+        ),
+        (
+            "another's account that is not deleted",
+            &ana,
+            "/admin/people/ben/delete",
+            vec![("confirm", "\"<ben>"), ("messages", "some")],
+        ),
+        (
+            "a link that is refused",
+            &ana,
+            "/invites",
+            vec![("uses", "0"), ("days", "<")],
+        ),
+        (
+            "a name that is refused",
+            &ana,
+            "/account",
+            vec![("username", "\"<"), ("email", "&")],
+        ),
+        (
+            "a report that is refused",
+            &ana,
+            report,
+            vec![("reason", long.as_str())],
+        ),
+        (
+            "a letter that is refused",
+            &nobody,
+            "/forgot",
+            vec![("email", "<")],
+        ),
+        (
+            "a refused sign-up by invitation",
+            &nobody,
+            &join,
+            vec![("username", "?"), ("email", "?"), ("password", "?")],
         ),
         (
             "a refused message",

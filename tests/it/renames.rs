@@ -20,6 +20,7 @@ on_both_stores!(
     a_profile_changes_in_one_step,
     a_new_address_ends_the_links_to_the_old_one,
     of_fifty_who_want_a_name_one_gets_it,
+    of_twenty_who_want_a_name_at_two_nodes_one_gets_it,
     nobody_gets_a_name_that_is_being_given_up,
     a_rename_shows_everywhere,
     a_name_changes_twice_a_month,
@@ -196,6 +197,27 @@ async fn of_fifty_who_want_a_name_one_gets_it(backend: Backend) {
     assert_eq!(got, 1);
 }
 
+async fn of_twenty_who_want_a_name_at_two_nodes_one_gets_it(backend: Backend) {
+    let server = Server::start(backend).await;
+    let other = server.another_node_on(backend).await;
+    let there = &other.as_ref().unwrap_or(&server).base;
+    let mut all = JoinSet::new();
+    for number in 0..20 {
+        let person = server.person(&format!("user{number}")).await;
+        let person = if number % 2 == 0 {
+            person
+        } else {
+            person.at(there)
+        };
+        all.spawn(async move { posts(&person, "/account", &[("username", "wanted")]).await });
+    }
+    let done = all.join_all().await;
+    let got = done.iter().filter(|status| **status == StatusCode::OK);
+    assert_eq!(got.count(), 1, "{done:?}");
+    let taken = { done.iter() }.filter(|status| **status == StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(taken.count(), 19, "{done:?}");
+}
+
 /// Invariant: however close they come, nobody signs up with a name that its owner gives up.
 async fn nobody_gets_a_name_that_is_being_given_up(backend: Backend) {
     let opened = open(backend).await;
@@ -334,7 +356,7 @@ async fn a_name_changes_twice_a_month(backend: Backend) {
     let page = page.text().await.unwrap();
     assert_contains(&page, "Somebody has this name");
     assert_contains(&page, "value=\"ben\"");
-    // What is so already, and what was refused, is not counted.
+    // The same name again, and refusals, are not counted.
     assert_eq!(renamed("ana").await, StatusCode::OK);
     assert_eq!(renamed("anna").await, StatusCode::OK);
     assert_eq!(renamed("anne").await, StatusCode::OK);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ::mongodb::bson::doc;
 use parlor::domain::{
     AccountRole, Author, Email, Event, EventKind, Login, Mentions, MessageBody, NewEvent, NewKind,
     NewUser, Nonce, RoomId, Session, SessionId, SignIn, Timestamp, User, UserId, Username,
@@ -36,7 +37,9 @@ on_both_stores!(
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     changes: Arc<Mutex<Vec<Change>>>,
-    _dir: TempDir,
+    dir: TempDir,
+    /// The database's address, of MongoDB.
+    uri: Option<String>,
 }
 
 pub(crate) async fn open(backend: Backend) -> Opened {
@@ -44,19 +47,23 @@ pub(crate) async fn open(backend: Backend) -> Opened {
     let changes = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&changes);
     let on_change = Arc::new(move |change| told.lock().unwrap().push(change));
-    let store: Arc<dyn Store> = match backend {
-        Backend::Sqlite => Arc::new(SqliteStore::open(dir.path(), on_change).unwrap()),
-        Backend::MongoDb => {
-            let uri = MongoDb::shared().await.fresh_uri();
+    let uri = match backend {
+        Backend::Sqlite => None,
+        Backend::MongoDb => Some(MongoDb::shared().await.fresh_uri()),
+    };
+    let store: Arc<dyn Store> = match &uri {
+        None => Arc::new(SqliteStore::open(dir.path(), on_change).unwrap()),
+        Some(uri) => {
             let (wait, metrics) = (Duration::from_secs(5), Metrics::default());
-            let store = MongoStore::open(&uri, wait, on_change, Arc::new(|_| {}), metrics).await;
+            let store = MongoStore::open(uri, wait, on_change, Arc::new(|_| {}), metrics).await;
             Arc::new(store.unwrap())
         }
     };
     Opened {
         store,
         changes,
-        _dir: dir,
+        dir,
+        uri,
     }
 }
 
@@ -81,6 +88,22 @@ impl Opened {
             _ => None,
         });
         numbers.filter(|seq| seen.insert(*seq)).collect()
+    }
+
+    /// As a version without admins has left it.
+    pub(crate) async fn make_all_members(&self) {
+        let Some(uri) = &self.uri else {
+            let file = self.dir.path().join("parlor.db");
+            let connection = rusqlite::Connection::open(file).unwrap();
+            let update = "UPDATE users SET role = 'member'";
+            connection.execute(update, []).unwrap();
+            return;
+        };
+        let client = ::mongodb::Client::with_uri_str(uri).await.unwrap();
+        let users = client.default_database().unwrap();
+        let users = users.collection::<::mongodb::bson::Document>("users");
+        let set = doc! { "$set": { "role": "member" } };
+        users.update_many(doc! {}, set).await.unwrap();
     }
 
     pub(crate) async fn user(&self, name: &str) -> User {

@@ -13,7 +13,7 @@ use crate::live::ByteStream;
 use crate::live::room::tests::renderer;
 use crate::metrics::Metrics;
 use crate::store::OnChange;
-use crate::store::{Appended, Freshness, History};
+use crate::store::{Appended, Freshness, History, LogPlace, Written};
 
 /// A log of which not everything is told, and sessions that end.
 #[derive(Default)]
@@ -45,13 +45,11 @@ impl Log for Fake {
         Ok(None)
     }
 
-    async fn written_by(
-        &self,
-        _: UserId,
-        _: Option<(RoomId, Seq)>,
-        _: usize,
-    ) -> Result<Vec<Arc<Event>>, StoreError> {
-        Ok(Vec::new())
+    async fn written_by(&self, _: UserId, _: Option<LogPlace>) -> Result<Written, StoreError> {
+        Ok(Written {
+            messages: Vec::new(),
+            next: None,
+        })
     }
 
     async fn reaches(&self, _: &RoomId, seq: Seq) -> Result<bool, StoreError> {

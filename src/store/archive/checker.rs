@@ -10,9 +10,9 @@ use unicode_security::GeneralSecurityProfile;
 
 use super::record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
 use crate::domain::{
-    Access, AccountRole, AuditId, Emoji, Epoch, EventKind, Invalid, Label, Level, Mentions,
-    MessageBody, Nonce, Posting, Reactions, Role, RoomId, Seq, SessionId, SignUpPolicy, UserId,
-    Username,
+    Access, AccountRole, AuditId, Emoji, Epoch, EventKind, Invalid, KeptMessages, Label, Level,
+    Mentions, MessageBody, Nonce, Posting, Reactions, Role, RoomId, Seq, SessionId, SignUpPolicy,
+    UserId, Username,
 };
 
 /// The latest moment that can be written as RFC 3339: the end of 9999, in milliseconds since 1970.
@@ -152,7 +152,7 @@ impl Checker {
                 is_moment(*created_at)?;
                 is_moment(*expires_at)?;
             }
-            // Whom and what it is about may be here no more.
+            // Its subject may be here no more.
             Record::Audit {
                 id,
                 at,
@@ -230,6 +230,7 @@ impl Checker {
                 names,
                 deactivated_at,
                 erased,
+                erasing,
             } => {
                 ensure!(names.iter().all(|it| is_claim(it)), "its names are none");
                 if let Some(at) = deactivated_at {
@@ -242,6 +243,13 @@ impl Checker {
                 );
                 is_written_like(id, &UserId::parse(id)?)?;
                 self.follows(id.clone())?;
+                let is_word = |word| KeptMessages::parse(word).is_ok_and(|it| it.as_str() == word);
+                ensure!(
+                    erasing
+                        .as_deref()
+                        .is_none_or(|word| *erased && is_word(word)),
+                    "what becomes of its messages is nothing we know"
+                );
                 if *erased {
                     let is_nobody = username == Username::FORMER && role.is_none();
                     let is_bare = email.is_empty() && password_hash.is_empty();

@@ -23,11 +23,11 @@ pub enum Record {
     },
     /// Somebody is in a room.
     Membership {
-        /// Who.
+        /// The person.
         user: String,
         /// Where.
         room: String,
-        /// Since when.
+        /// The moment it began.
         joined_at: i64,
         /// The last event they have read.
         #[serde(default)]
@@ -38,28 +38,28 @@ pub enum Record {
         /// `owner`, of who is one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         role: Option<String>,
-        /// What counts as unread; all, where nothing is said.
+        /// The level; all, where nothing is said.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         level: Option<String>,
     },
     /// Somebody is kept out of a room.
     Ban {
-        /// Who.
+        /// The person.
         user: String,
         /// Where.
         room: String,
-        /// Since when.
+        /// The moment it began.
         at: i64,
         /// By whom.
         by: String,
     },
     /// Somebody does not want to hear from somebody.
     Block {
-        /// Who.
+        /// The person.
         user: String,
         /// From whom.
         blocked: String,
-        /// Since when.
+        /// The moment it began.
         at: i64,
     },
     /// A sign-in that is neither revoked nor over.
@@ -79,10 +79,10 @@ pub enum Record {
         id: String,
         /// When it was made.
         at: i64,
-        /// By whom: an id. None of whoever runs the server.
+        /// The id of the person who did it; none for the operator.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         by: Option<String>,
-        /// What was done.
+        /// The act.
         act: String,
         /// The person whom it is about: an id.
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -144,12 +144,15 @@ pub enum Record {
         /// The hashes of all names that its user has had.
         #[serde(skip_serializing_if = "Vec::is_empty", default)]
         names: Vec<String>,
-        /// Since when nobody may sign in to it.
+        /// The moment it was closed: nobody may sign in to it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deactivated_at: Option<i64>,
-        /// Whether its user has deleted it: it has neither name nor address nor password.
+        /// Whether it was deleted: it has neither name nor address nor password.
         #[serde(skip_serializing_if = "std::ops::Not::not", default)]
         erased: bool,
+        /// `keep` or `delete`, while that is still to be done with its messages and the names in texts.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        erasing: Option<String>,
     },
     /// The end: an export that was cut off has none.
     End(Counts),

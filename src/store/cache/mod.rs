@@ -340,11 +340,14 @@ impl ReadCache {
         }
     }
 
-    /// How a room's log ends, with its newest page.
-    pub(super) fn keep_page(&self, token: &ReadToken, id: &RoomId, end: LogEnd) {
+    /// Keeps the end of a room's log with its newest page, unless the page is too large.
+    pub(super) fn keep_page(&self, token: &ReadToken, id: &RoomId, mut end: LogEnd) {
         let mut state = self.state();
-        if !state.is_current(token, id) || end.page_bytes() > PAGE_BYTES_MAX {
+        if !state.is_current(token, id) {
             return;
+        }
+        if end.page_bytes() > PAGE_BYTES_MAX {
+            end.newest = None;
         }
         let room = match state.room(id) {
             Some(room) => {

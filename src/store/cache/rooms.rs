@@ -37,7 +37,7 @@ pub(in crate::store) struct Membership {
     /// The numbers of later ones that mention the user, in their order: the last
     /// [`Mentions::UNREAD_MAX`](crate::domain::Mentions::UNREAD_MAX) of them.
     pub(in crate::store) mentions: Vec<Seq>,
-    /// What counts as unread.
+    /// The level.
     pub(in crate::store) level: Level,
 }
 

@@ -10,13 +10,13 @@ use super::erasure::ERASED;
 use super::errors::{duplicate_key, unreadable};
 use super::log_writer::Logs;
 use super::retry::{Backoff, attempt, retry};
-use super::task::in_task;
 use super::transaction::{begin, persist};
 use super::{MongoStore, sessions};
 use crate::domain::{
     Account, AccountRole, Email, KeptMessages, Login, NewUser, ProfileChange, User, UserId,
     Username,
 };
+use crate::store::task::in_task;
 use crate::store::{Accounts, Change, StoreError, UserField, deadline};
 
 pub(super) async fn add(
@@ -128,7 +128,7 @@ async fn has_no_users(collections: &Collections) -> Result<bool, StoreError> {
     Ok(retry("look for accounts", find).await?.is_none())
 }
 
-/// Changes an account in one transaction with a look at whether an admin is left, and, where it is to be left alone
+/// Changes an account in one transaction with a look at whether another admin is left, and, where it is to be left alone
 /// from then on, with the end of its sessions and resets. All that do so write the same document, so that none of
 /// them looks past another.
 pub(super) async fn change(
@@ -140,29 +140,37 @@ pub(super) async fn change(
     const OPERATION: &str = "change an account";
     let change = || async {
         let mut session = begin(collections).await?;
-        let by_id = doc! { "_id": user.to_string() };
-        let users = &collections.users;
-        let changed = users.update_one(by_id, update.clone());
-        changed.session(&mut session).await?;
-        if what == Changed::Deactivated {
-            let own = doc! { "user": user.to_string() };
-            let delete = collections.resets.delete_many(own);
-            delete.session(&mut session).await?;
-            sessions::revoke_in(collections, user, &mut session).await?;
-        }
         let turn = doc! { "$inc": { "value": 1_i64 } };
         let of_turns = doc! { "_id": Meta::RoleChanges.name() };
         let turns = collections.meta.update_one(of_turns, turn).upsert(true);
         turns.session(&mut session).await?;
-        let mut admin = doc! { "role": AccountRole::Admin.as_str() };
-        admin.insert(DEACTIVATED_AT, doc! { "$exists": false });
-        let has_admin = users.find_one(admin).session(&mut session).await?.is_some();
-        if has_admin || what == Changed::Raised {
-            session.commit_transaction().await?;
-            return Ok(true);
+        let (users, id) = (&collections.users, user.to_string());
+        let mut admins = doc! { "role": AccountRole::Admin.as_str() };
+        admins.insert(DEACTIVATED_AT, doc! { "$exists": false });
+        let mut other = admins.clone();
+        other.insert("_id", doc! { "$ne": &id });
+        admins.insert("_id", &id);
+        // A store that has no admin may do without.
+        let is_last = what != Changed::Raised
+            && users
+                .find_one(admins)
+                .session(&mut session)
+                .await?
+                .is_some()
+            && users.find_one(other).session(&mut session).await?.is_none();
+        if is_last {
+            session.abort_transaction().await?;
+            return Ok(false);
         }
-        session.abort_transaction().await?;
-        Ok(false)
+        let changed = users.update_one(doc! { "_id": &id }, update.clone());
+        changed.session(&mut session).await?;
+        if what == Changed::Deactivated {
+            let delete = collections.resets.delete_many(doc! { "user": &id });
+            delete.session(&mut session).await?;
+            sessions::revoke_in(collections, user, &mut session).await?;
+        }
+        session.commit_transaction().await?;
+        Ok(true)
     };
     // Done twice, it is done once.
     match persist(OPERATION, change).await? {
@@ -193,11 +201,14 @@ async fn list(
 ) -> Result<Vec<Account>, StoreError> {
     let mut later = doc! { "username_key": { "$gt": after }, ERASED: { "$exists": false } };
     if !word.is_empty() {
-        // The word as it is, between marks that end its being read as a pattern.
-        let word = doc! { "$regex": format!("\\Q{}\\E", word.replace("\\E", "")) };
+        let has = |key: &str, word: &str| {
+            // The place of the word as it is; nobody can write a pattern.
+            let at = doc! { "$indexOfCP": [format!("${key}"), { "$literal": word }] };
+            doc! { "$expr": { "$gte": [at, 0] } }
+        };
         let either = [
-            doc! { "username_key": word.clone() },
-            doc! { "email_key": word },
+            has("username_key", &Username::stored(word).key()),
+            has("email_key", &word.to_lowercase()),
         ];
         later.insert("$or", either.to_vec());
     }

@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 
 use super::collections::{Collections, Meta};
 use super::connect::{connect, ensure_replicated};
-use super::erasure::{ERASED, nobody};
+use super::erasure::{ERASED, ERASING, nobody};
 use super::errors::is_only_repeated;
 use super::membership_document::{BANNED, LEVEL, ROLE, of_members};
 use super::refusal::plainly;
@@ -152,6 +152,7 @@ async fn export_from(
                 .filter(|role| role != AccountRole::Member.as_str()),
             names: names_of(&user),
             erased: user.contains_key(ERASED),
+            erasing: user.get_str(ERASING).ok().map(str::to_owned),
             deactivated_at: { user.get_datetime("deactivated_at").ok() }
                 .map(|at| at.timestamp_millis()),
         })?;
@@ -557,6 +558,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
             names,
             deactivated_at,
             erased,
+            erasing,
         } => {
             let (name, address) = (Username::stored(&username), Email::stored(&email));
             let nobody = erased.then(|| nobody(&id));
@@ -576,6 +578,7 @@ fn document_of(collections: &Collections, record: Record) -> (&Collection<Docume
                 deactivated_at.map(|moment| ("deactivated_at".to_owned(), at(moment).into())),
             );
             user.extend(nobody.unwrap_or_default());
+            user.extend(erasing.map(|word| (ERASING.to_owned(), word.into())));
             (&collections.users, user)
         }
     }

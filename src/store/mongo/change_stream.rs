@@ -18,8 +18,8 @@ use super::errors::unreadable;
 use super::event_document;
 use super::liveness::Liveness;
 use super::log_writer::Logs;
-use super::membership_document::JOINING;
-use super::nodes::Nodes;
+use super::membership_document::{JOINING, leveled};
+use super::nodes::{Nodes, RemotePresence};
 use super::read_marks::ReadMark;
 use super::retry::Backoff;
 use super::room_deletion::DELETED;
@@ -57,6 +57,10 @@ enum Heard {
     /// A change that only the cache has to hear of; and who has become a member with it.
     Cached(Durable, Option<UserId>),
     Peer(PeerChange),
+    /// Another node shows somebody, who is still to be named.
+    Arrived(RemotePresence),
+    /// The same of somebody who is typing there.
+    Typing(RoomId, UserId),
 }
 
 impl ChangeStream {
@@ -89,12 +93,7 @@ impl ChangeStream {
             // Less urgent than sessions and logs, and not to hold them up when the database is slow.
             if peers_read_at.elapsed() >= SWEEP_EVERY {
                 peers_read_at = Instant::now();
-                let nodes = self.nodes.clone();
-                tokio::spawn(async move {
-                    if let Ok(elsewhere) = nodes.elsewhere().await {
-                        nodes.heard(PeerChange::RemoteRoster(elsewhere));
-                    }
-                });
+                self.read_roster();
             }
         }
     }
@@ -183,12 +182,14 @@ impl ChangeStream {
         }
         if !is_whole {
             self.distrust();
+            self.read_roster();
         }
         all.into_iter().for_each(|heard| self.pass_on(heard));
     }
 
-    /// Reads what events show beside what stands in them: the states of messages, and names.
+    /// Reads what is told by id alone: the states of messages, and names.
     async fn complete(&self, all: &mut Vec<Heard>) -> Result<(), StoreError> {
+        let named = self.name_peers(all).await;
         let is_bare = |heard: &Heard| matches!(heard, Heard::Store(Change::Appended(_)));
         let mut bare = Vec::new();
         for heard in all.iter().filter(|heard| is_bare(heard)) {
@@ -197,7 +198,7 @@ impl ChangeStream {
             }
         }
         if bare.is_empty() {
-            return Ok(());
+            return named;
         }
         match self.collections.states.complete(bare).await {
             Ok(complete) => {
@@ -205,7 +206,7 @@ impl ChangeStream {
                 for (heard, event) in places.zip(complete) {
                     *heard = Heard::Store(Change::Appended(event));
                 }
-                Ok(())
+                named
             }
             Err(error) => {
                 // They are missing then, and are read from the log.
@@ -213,6 +214,39 @@ impl ChangeStream {
                 Err(error)
             }
         }
+    }
+
+    async fn name_peers(&self, all: &mut [Heard]) -> Result<(), StoreError> {
+        let user = |heard: &Heard| match heard {
+            Heard::Arrived(place) => Some(place.user),
+            Heard::Typing(_, user) => Some(*user),
+            _ => None,
+        };
+        let users = all.iter().filter_map(user).collect();
+        let users = self.collections.states.users(users).await?;
+        for heard in all {
+            let Some(user) = user(heard).and_then(|user| users.get(&user)) else {
+                continue;
+            };
+            *heard = Heard::Peer(match heard {
+                Heard::Arrived(place) => {
+                    PeerChange::Arrived(place.node, place.room.clone(), user.clone())
+                }
+                Heard::Typing(room, _) => PeerChange::Typing(room.clone(), user.clone()),
+                _ => continue,
+            });
+        }
+        Ok(())
+    }
+
+    /// Has it read who is shown elsewhere, beside whatever else is to be done.
+    fn read_roster(&self) {
+        let nodes = self.nodes.clone();
+        tokio::spawn(async move {
+            if let Ok(elsewhere) = nodes.elsewhere().await {
+                nodes.heard(PeerChange::RemoteRoster(elsewhere));
+            }
+        });
     }
 
     /// Nothing that is kept is sure to be as it is now.
@@ -236,6 +270,8 @@ impl ChangeStream {
                 }
             }
             Heard::Peer(change) => self.nodes.heard(change),
+            // Nobody knows their name, so they are not shown.
+            Heard::Arrived(_) | Heard::Typing(..) => {}
         }
     }
 
@@ -250,10 +286,7 @@ impl ChangeStream {
                     .hear(&event.room, event_document::head_from(document, &event));
                 Some(Heard::Store(Change::Appended(Arc::new(event))))
             }
-            "memberships" => Some(Heard::Cached(
-                membership_change(change),
-                has_entered(change),
-            )),
+            "memberships" => Some(membership_change(change)),
             "rooms" => {
                 let key = change.get_document("documentKey").map_err(&missing)?;
                 let room = RoomId::known(key.get_str("_id").map_err(&missing)?);
@@ -272,18 +305,10 @@ impl ChangeStream {
                 Heard::Store(Change::Renamed(user))
             }),
             "presence" => match change.get_document("fullDocument") {
-                Ok(shown) => {
-                    let arrived = self.nodes.arrived(shown)?;
-                    arrived.map(|(place, user)| {
-                        Heard::Peer(PeerChange::Arrived(place.node, place.room, user))
-                    })
-                }
+                Ok(shown) => self.nodes.place(shown)?.map(Heard::Arrived),
                 Err(_) => {
                     let key = change.get_document("documentKey").map_err(&missing)?;
-                    let left = self
-                        .nodes
-                        .place(key.get_document("_id").map_err(&missing)?)?;
-                    left.map(|place| {
+                    self.nodes.place(key)?.map(|place| {
                         Heard::Peer(PeerChange::Left(place.node, place.room, place.user))
                     })
                 }
@@ -291,9 +316,9 @@ impl ChangeStream {
             "typing" => {
                 let told = change.get_document("fullDocument").map_err(&missing)?;
                 let typing = self.nodes.typing(told)?;
-                let changes = typing.into_iter();
-                return Ok(changes
-                    .map(|(room, user)| Heard::Peer(PeerChange::Typing(room, user)))
+                let typing = typing.into_iter();
+                return Ok(typing
+                    .map(|(room, user)| Heard::Typing(room, user))
                     .collect());
             }
             _ => revoked(change).map(|session| Heard::Store(Change::SessionRevoked(session))),
@@ -303,11 +328,17 @@ impl ChangeStream {
 }
 
 /// Reads the change that an update or deletion of a membership makes to the cache.
-fn membership_change(change: &Document) -> Durable {
+fn membership_change(change: &Document) -> Heard {
     let updated = change.get_document("updateDescription");
     let fields = updated.and_then(|updated| updated.get_document("updatedFields"));
-    let mark = fields.ok().and_then(ReadMark::of);
-    mark.map_or(Durable::Memberships, Durable::from)
+    let Ok(fields) = fields else {
+        return Heard::Cached(Durable::Memberships, None);
+    };
+    if let Some(user) = leveled(fields) {
+        return Heard::Cached(Durable::Level(user), Some(user));
+    }
+    let durable = ReadMark::of(fields).map_or(Durable::Memberships, Durable::from);
+    Heard::Cached(durable, has_entered(change))
 }
 
 /// The user whose membership has begun with an update of it.

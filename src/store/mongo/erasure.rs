@@ -2,27 +2,26 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mongodb::bson::{DateTime, Document, doc};
-use tokio::time::sleep;
+use futures_util::{TryStreamExt, stream};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio_stream::StreamExt;
 
 use super::accounts::{self, Changed};
 use super::collections::Collections;
-use super::errors::unreadable;
-use super::event_document::seq_from;
+use super::event_document::place_from;
 use super::log_writer::Logs;
 use super::membership_changes::{Changing, End};
+use super::membership_document::{BANNED, LEAVING};
 use super::retry::retry;
 use super::rooms::memberships;
-use super::task::in_task;
 use super::{MongoStore, sessions};
 use crate::domain::{
-    AccountRole, Author, KeptMessages, NewChange, NewEvent, NewKind, RoomId, Seq, User, UserId,
-    unnamed,
+    AccountRole, Author, KeptMessages, NewChange, NewEvent, NewKind, RoomId, User, UserId, Username,
 };
+use crate::markup::without_names;
 use crate::store::cache::ReadCache;
+use crate::store::task::{finish, in_task};
 use crate::store::{Change, StoreError};
 
 /// A user's field once their account is deleted: what becomes of their messages.
@@ -31,8 +30,11 @@ pub(super) const ERASED: &str = "erased";
 /// The field as long as something is left to do.
 pub(super) const ERASING: &str = "erasing";
 
-/// How long until a failure is followed by another try.
-const AGAIN_IN: Duration = Duration::from_secs(5);
+/// The number of events read at a time.
+const LOOK_AT_ONCE: i64 = 2_000;
+
+/// The number of them erased at a time.
+const ERASE_AT_ONCE: usize = 64;
 
 const ERASE: &str = "delete an account";
 
@@ -47,8 +49,8 @@ struct Erasing {
 
 /// The fields of an account that is nobody's.
 pub(super) fn nobody(id: &str) -> Document {
-    let former = crate::domain::Username::FORMER;
-    let key = format!("{former} {id}");
+    let former = Username::FORMER;
+    let key = Username::former_key(id);
     doc! {
         "username": former, "username_key": &key, "username_shape": &key,
         "email": "", "email_key": &key, "password_hash": "",
@@ -97,25 +99,21 @@ impl Erasing {
                 self.leave(membership.room).await?;
             }
         }
+        // The bans, too: they are no user's any more.
+        let banned =
+            doc! { "user": &id, BANNED: { "$exists": true }, LEAVING: { "$exists": false } };
+        let memberships = &collections.memberships;
+        retry(ERASE, || memberships.delete_many(banned.clone())).await?;
         let by_id = doc! { "_id": &id };
         let account = retry(ERASE, || collections.users.find_one(by_id.clone())).await?;
-        let account = account.unwrap_or_default();
-        if account
-            .get_str(ERASING)
-            .is_ok_and(|word| word == KeptMessages::Delete.as_str())
-        {
-            for room in self.all_rooms().await? {
-                self.delete_messages(&room).await?;
-            }
-        }
-        self.unname(&account).await?;
+        self.erase_traces(&Traces::of(&account.unwrap_or_default()))
+            .await?;
         let done = doc! { "$unset": { ERASING: "" } };
         retry(ERASE, || {
             collections.users.update_one(by_id.clone(), done.clone())
         })
         .await?;
         collections.states.forget_name(None);
-        self.cache.forget_all();
         self.logs.tell(Change::Distrust);
         Ok(())
     }
@@ -133,83 +131,113 @@ impl Erasing {
         Ok(())
     }
 
-    async fn all_rooms(&self) -> Result<Vec<RoomId>, StoreError> {
-        let rooms = retry(ERASE, || async {
-            let rooms = self.collections.rooms.find(doc! {});
-            let rooms = rooms.projection(doc! { "_id": 1 }).await?;
-            rooms.collect::<Result<Vec<Document>, _>>().await
-        });
-        let id = |room: &Document| RoomId::known(room.get_str("_id").ok()?).ok();
-        Ok(rooms.await?.iter().filter_map(id).collect())
-    }
-
-    async fn delete_messages(&self, room: &RoomId) -> Result<(), StoreError> {
-        let written = doc! {
-            "room": room.as_str(), "author": self.user.id.to_string(), "kind": "message",
-            "deleted_at": { "$exists": false },
-        };
-        let found = retry(ERASE, || async {
-            let found = self.collections.events.find(written.clone());
-            let found = found.projection(doc! { "seq": 1 }).await?;
-            found.collect::<Result<Vec<Document>, _>>().await
-        });
-        for message in found.await? {
-            let event = NewEvent {
-                author: Author::from(&self.user),
-                kind: NewKind::Change {
-                    target: seq_from(&message)?,
-                    change: NewChange::Delete { as_owner: false },
-                },
-                nonce: None,
+    /// Looks through all events, some at a time, and erases what the account has left in them.
+    async fn erase_traces(&self, traces: &Traces) -> Result<(), StoreError> {
+        let events = &self.collections.events;
+        let fields =
+            doc! { "room": 1, "seq": 1, "author": 1, "kind": 1, "deleted_at": 1, "body": 1 };
+        let mut after = Bson::MinKey;
+        loop {
+            let later = doc! { "_id": { "$gt": after } };
+            let looked = retry(ERASE, || async {
+                let found = events.find(later.clone()).projection(fields.clone());
+                let found = found.sort(doc! { "_id": 1 }).limit(LOOK_AT_ONCE);
+                found.await?.collect::<Result<Vec<Document>, _>>().await
+            });
+            let looked = looked.await?;
+            // Together, as those of a room share its transactions.
+            let erase = async |event: &Document| match traces.messages == KeptMessages::Delete
+                && self.is_own_message(event)
+            {
+                true => self.delete(event).await,
+                false => self.unname(event, traces).await,
             };
-            match self.logs.append(room, event).await {
-                // Somebody was faster.
-                Ok(_) | Err(StoreError::Refused(_)) => {}
-                Err(error) => return Err(error),
+            let all = stream::iter(looked.iter().map(Ok));
+            all.try_for_each_concurrent(ERASE_AT_ONCE, erase).await?;
+            match looked.last().and_then(|last| last.get("_id")) {
+                Some(last) => after = last.clone(),
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
-    /// Takes their names out of texts that name them.
-    async fn unname(&self, account: &Document) -> Result<(), StoreError> {
-        let claims = account.get_array("names").into_iter().flatten();
-        let claims = claims.filter_map(|claim| claim.as_str().map(str::to_owned));
-        let claims: HashSet<String> = claims.collect();
+    fn is_own_message(&self, event: &Document) -> bool {
+        let is = |key, value: &str| event.get_str(key).is_ok_and(|is| is == value);
+        is("kind", "message")
+            && is("author", &self.user.id.to_string())
+            && !event.contains_key("deleted_at")
+    }
+
+    async fn delete(&self, message: &Document) -> Result<(), StoreError> {
+        let (room, target) = place_from(message)?;
+        let event = NewEvent {
+            author: Author::from(&self.user),
+            kind: NewKind::Change {
+                target,
+                change: NewChange::Delete { as_owner: false },
+            },
+            nonce: None,
+        };
+        match self.logs.append(&room, event).await {
+            // Somebody was faster.
+            Ok(_) | Err(StoreError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes their names out of a text that names them.
+    async fn unname(&self, event: &Document, traces: &Traces) -> Result<(), StoreError> {
         let events = &self.collections.events;
-        let named_in = doc! { "mentions": self.user.id.to_string() };
-        let found = retry(ERASE, || async {
-            let found = events.find(named_in.clone());
-            let found = found.projection(doc! { "room": 1, "seq": 1, "body": 1 });
-            found.await?.collect::<Result<Vec<Document>, _>>().await
-        });
-        for message in found.await? {
-            let Ok(body) = message.get_str("body") else {
-                continue;
-            };
-            let Some(unnamed) = unnamed(body, &claims) else {
-                continue;
-            };
-            let seq: Seq = seq_from(&message)?;
-            let room = message.get_str("room").map_err(unreadable(ERASE))?;
-            // An edit that comes between names nobody who is not there.
-            let as_found = doc! { "room": room, "seq": seq.cast_signed(), "body": body };
+        let by_id = doc! { "_id": event.get("_id").cloned().unwrap_or_default() };
+        let mut event = Some(event.clone());
+        while let Some(found) = event
+            && let Ok(body) = found.get_str("body")
+            && let Some(unnamed) = traces.unnamed(body)
+        {
+            // Its author may be editing it.
+            let mut as_found = by_id.clone();
+            as_found.insert("body", body);
             let update = doc! { "$set": { "body": unnamed } };
-            retry(ERASE, || {
-                events.update_one(as_found.clone(), update.clone())
-            })
-            .await?;
+            let update = || events.update_one(as_found.clone(), update.clone());
+            if retry(ERASE, update).await?.matched_count > 0 {
+                return Ok(());
+            }
+            event = retry(ERASE, || events.find_one(by_id.clone())).await?;
         }
         Ok(())
     }
 }
 
-/// Goes on where a node has died in the midst of it; again where the database fails.
-pub(super) async fn finish_all(collections: Collections, logs: Logs, cache: Arc<ReadCache>) {
-    while let Err(error) = finish_begun(&collections, &logs, &cache).await {
-        tracing::warn!(?error, "cannot finish deleting an account: trying again");
-        sleep(AGAIN_IN).await;
+/// Finds the traces of an account.
+struct Traces {
+    /// The claims to the names they have had.
+    claims: HashSet<String>,
+    /// The fate of their messages.
+    messages: KeptMessages,
+}
+
+impl Traces {
+    fn of(account: &Document) -> Self {
+        let claims = account.get_array("names").into_iter().flatten();
+        let claims = claims.filter_map(|claim| claim.as_str().map(str::to_owned));
+        let messages = account.get_str(ERASING).ok();
+        let messages = messages.and_then(|word| KeptMessages::parse(word).ok());
+        Self {
+            claims: claims.collect(),
+            messages: messages.unwrap_or(KeptMessages::Keep),
+        }
     }
+
+    fn unnamed(&self, text: &str) -> Option<String> {
+        without_names(text, |name| {
+            self.claims.contains(&Username::stored(name).claim())
+        })
+    }
+}
+
+/// Goes on where a node has died in the midst of it.
+pub(super) async fn finish_all(collections: Collections, logs: Logs, cache: Arc<ReadCache>) {
+    finish(ERASE, || finish_begun(&collections, &logs, &cache)).await;
 }
 
 async fn finish_begun(
@@ -244,11 +272,12 @@ impl MongoStore {
             collections: self.collections.clone(),
             logs: self.logs.clone(),
             cache: Arc::clone(&self.cache),
-            user: accounts::user_of(user, crate::domain::Username::FORMER),
+            user: accounts::user_of(user, Username::FORMER),
         };
         in_task(ERASE, async move {
             erasing.begin(messages).await?;
-            erasing.finish().await
+            finish(ERASE, || erasing.finish()).await;
+            Ok(())
         })
         .await
     }

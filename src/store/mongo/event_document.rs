@@ -10,7 +10,7 @@ use crate::domain::{
     Author, Emoji, Event, EventKind, Reaction, Reactions, RoomId, Seq, StoredKind, Timestamp,
     UserId,
 };
-use crate::store::{MentionPlace, StoreError};
+use crate::store::{LogPlace, MentionPlace, StoreError};
 
 /// Where an event stands: what finds it, by the unique index.
 pub(super) fn place(room: &RoomId, seq: Seq) -> Document {
@@ -104,7 +104,7 @@ pub(super) fn head_from(document: &Document, event: &Event) -> Head {
 }
 
 /// Where a message stands among mentions.
-pub(super) fn place_from(document: &Document) -> Result<MentionPlace, StoreError> {
+pub(super) fn mention_place_from(document: &Document) -> Result<MentionPlace, StoreError> {
     const OPERATION: &str = "read a mention";
     let missing = unreadable(OPERATION);
     let room = document.get_str("room").map_err(&missing)?;
@@ -192,6 +192,14 @@ pub(super) fn reaction_from(stored: &Bson) -> Option<Reaction> {
         emoji: Emoji::stored(stored.get_str("emoji").ok()?),
         user: UserId::parse(stored.get_str("user").ok()?).ok()?,
     })
+}
+
+/// The place of an event, read from its document or a part of it.
+pub(super) fn place_from(document: &Document) -> Result<LogPlace, StoreError> {
+    const OPERATION: &str = "read an event’s place";
+    let room = document.get_str("room").map_err(unreadable(OPERATION))?;
+    let room = RoomId::known(room).map_err(|error| StoreError::backend(OPERATION, error))?;
+    Ok((room, seq_from(document)?))
 }
 
 pub(super) fn seq_from(document: &Document) -> Result<Seq, StoreError> {

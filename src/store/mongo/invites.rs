@@ -11,13 +11,13 @@ use super::membership_changes::Changing;
 use super::memberships::{may_have_one_more, relation};
 use super::read_marks::ReadMark;
 use super::retry::{Backoff, attempt, retry};
-use super::task::in_task;
 use super::transaction::begin;
 use super::{MongoStore, accounts};
 use crate::domain::{
     AccountRole, Guest, Invite, InviteId, NewUser, Role, RoomId, Seq, SignUpPolicy, Timestamp,
-    User, UserId,
+    UserId,
 };
+use crate::store::task::in_task;
 use crate::store::{Invites, Relation, StoreError, deadline};
 
 const SPEND: &str = "spend an invitation";
@@ -40,7 +40,7 @@ fn document_of(invite: &Invite) -> Document {
     }
 }
 
-/// Without whoever invites.
+/// Without the person who invites.
 fn invite_from(document: &Document) -> Result<Invite, StoreError> {
     let missing = unreadable(FIND);
     let wrong = |error| StoreError::backend(FIND, error);
@@ -70,17 +70,17 @@ async fn complete(
     collections: &Collections,
     found: &[Document],
 ) -> Result<Vec<Invite>, StoreError> {
-    let mut invites = Vec::new();
-    for document in found {
+    let by = |document: &Document| UserId::parse(document.get_str("by").ok()?).ok();
+    let users = collections
+        .states
+        .users(found.iter().filter_map(by).collect());
+    let users = users.await?;
+    let complete = |document: &Document| {
         let mut invite = invite_from(document)?;
-        if let Ok(by) = document.get_str("by") {
-            let by = UserId::parse(by).map_err(|error| StoreError::backend(FIND, error))?;
-            let account = accounts::by_id(collections, by).await?;
-            invite.by = account.map(|account| account.user);
-        }
-        invites.push(invite);
-    }
-    Ok(invites)
+        invite.by = by(document).and_then(|by| users.get(&by).cloned());
+        Ok(invite)
+    };
+    found.iter().map(complete).collect()
 }
 
 async fn find_document(
@@ -95,19 +95,23 @@ async fn find(collections: &Collections, secret_hash: &str) -> Result<Option<Inv
     let found = find_document(collections, secret_hash).await?;
     let found: Vec<Document> = found.into_iter().collect();
     let invite = complete(collections, &found).await?.pop();
-    Ok(invite.filter(Invite::is_good))
+    Ok(invite.filter(Invite::lasts))
 }
 
 async fn list(
     collections: &Collections,
     by: Option<UserId>,
+    before: Option<InviteId>,
     limit: usize,
 ) -> Result<Vec<Invite>, StoreError> {
     let mut good = doc! { "expires_at": { "$gt": DateTime::now() }, "uses_left": { "$gt": 0 } };
     good.extend(by.map(|by| ("by".to_owned(), by.to_string().into())));
+    if let Some(before) = before {
+        good.insert("_id", doc! { "$lt": before.to_string() });
+    }
     let found = retry("list invitations", || async {
         let found = collections.invites.find(good.clone());
-        let found = found.sort(doc! { "created_at": -1, "_id": 1 });
+        let found = found.sort(doc! { "_id": -1 });
         let found = found.limit(i64::try_from(limit).unwrap_or(i64::MAX));
         found.await?.collect::<Result<Vec<_>, _>>().await
     });
@@ -165,7 +169,7 @@ async fn claim(
     }
 }
 
-/// Whoever was on the way has come, or, with `refund`, has been turned away and the use is another's.
+/// Ends somebody's being on the way: they have come, or, with `refund`, were turned away and the use is another's.
 async fn settle(
     collections: &Collections,
     secret_hash: &str,
@@ -258,18 +262,6 @@ async fn spend(
     begun.map(Some)
 }
 
-impl MongoStore {
-    /// An invitation that lets in one more, or this one, who is on the way.
-    async fn invite_for(&self, secret_hash: &str, user: &User) -> Result<Invite, StoreError> {
-        let found = find_document(&self.collections, secret_hash).await?;
-        let found: Vec<Document> = found.into_iter().collect();
-        let is_on_the_way = found.iter().any(|found| is_on_the_way(found, user.id));
-        let invite = complete(&self.collections, &found).await?.pop();
-        let invite = invite.filter(|invite| invite.is_good() || is_on_the_way);
-        invite.ok_or(StoreError::InviteOver)
-    }
-}
-
 #[async_trait]
 impl Invites for MongoStore {
     async fn add_invite(&self, invite: Invite) -> Result<(), StoreError> {
@@ -282,31 +274,38 @@ impl Invites for MongoStore {
         find(&self.collections, secret_hash).await
     }
 
-    async fn invites(&self, by: Option<UserId>, limit: usize) -> Result<Vec<Invite>, StoreError> {
-        list(&self.collections, by, limit).await
+    async fn invites(
+        &self,
+        by: Option<UserId>,
+        before: Option<InviteId>,
+        limit: usize,
+    ) -> Result<Vec<Invite>, StoreError> {
+        list(&self.collections, by, before, limit).await
     }
 
-    async fn revoke_invite(&self, id: InviteId, by: Option<UserId>) -> Result<bool, StoreError> {
-        let mut own = doc! { "_id": id.to_string() };
-        own.extend(by.map(|by| ("by".to_owned(), by.to_string().into())));
+    async fn invite(&self, id: InviteId) -> Result<Option<Invite>, StoreError> {
+        let by_id = doc! { "_id": id.to_string() };
+        let find = || self.collections.invites.find_one(by_id.clone());
+        let found = retry(FIND, find).await?;
+        let found: Vec<Document> = found.into_iter().collect();
+        Ok(complete(&self.collections, &found).await?.pop())
+    }
+
+    async fn revoke_invite(&self, id: InviteId) -> Result<bool, StoreError> {
+        let by_id = doc! { "_id": id.to_string() };
         let invites = &self.collections.invites;
-        let deleted = retry("revoke an invitation", || invites.delete_one(own.clone())).await?;
+        let deleted = retry("revoke an invitation", || invites.delete_one(by_id.clone())).await?;
         Ok(deleted.deleted_count > 0)
     }
 
     async fn spend_invite(&self, secret_hash: &str, guest: Guest) -> Result<Seq, StoreError> {
         let user = guest.user().clone();
-        let invite = match self.invite_for(secret_hash, &user).await {
-            Ok(invite) => invite,
-            // An account that is there already is told from an invitation that is over.
-            Err(over @ StoreError::InviteOver) => {
-                return Err(match &guest {
-                    Guest::New(new) => taken(&self.collections, new).await?.unwrap_or(over),
-                    Guest::User(_) => over,
-                });
-            }
-            Err(error) => return Err(error),
-        };
+        let found = find_document(&self.collections, secret_hash).await?;
+        let found: Vec<Document> = found.into_iter().collect();
+        let is_on_the_way = found.iter().any(|found| is_on_the_way(found, user.id));
+        let invite = complete(&self.collections, &found).await?.pop();
+        let invite = invite.filter(|invite| invite.lasts() || is_on_the_way);
+        let invite = invite.ok_or(StoreError::InviteOver)?;
         if let (Guest::User(user), Some(room)) = (&guest, &invite.room) {
             if let Relation::Member { .. } = relation(&self.collections, room, user).await? {
                 settle(&self.collections, secret_hash, user.id, false).await?;
@@ -331,22 +330,4 @@ impl Invites for MongoStore {
     async fn set_sign_up_policy(&self, policy: SignUpPolicy) -> Result<(), StoreError> {
         self.collections.set(Meta::SignUp, policy.as_str()).await
     }
-}
-
-/// The refusal of an account whose name or address somebody has.
-async fn taken(collections: &Collections, new: &NewUser) -> Result<Option<StoreError>, StoreError> {
-    use crate::store::UserField::{Email, Username};
-    let username = &new.user.username;
-    for (key, value, field) in [
-        ("username_key", username.key(), Username),
-        ("username_shape", username.shape(), Username),
-        ("email_key", new.email.key(), Email),
-    ] {
-        let by_key = doc! { key: value };
-        let find = || collections.users.find_one(by_key.clone());
-        if retry(SPEND, find).await?.is_some() {
-            return Ok(Some(StoreError::Taken(field)));
-        }
-    }
-    Ok(None)
 }

@@ -12,14 +12,16 @@ use tokio_stream::StreamExt;
 
 use super::MongoStore;
 use super::collections::{Collections, ENTRIES, find_linearizable};
-use super::event_document::{event_from, head_from, place, seq_from, signed};
+use super::event_document::{event_from, head_from, place, place_from, seq_from, signed};
 use super::log_ends::{events_at, heads, last_messages};
 use super::retry::retry;
 use super::settings::settings;
 use crate::domain::{Epoch, Event, NewEvent, Nonce, RoomId, Seq, UserId};
 use crate::store::cache::{LogEnd, NEWEST_MAX};
+use crate::store::log::{LOOK_THROUGH, WRITTEN_MAX};
 use crate::store::{
-    Appended, Freshness, History, Log, PAGE_MAX, StoreError, shortened, within_bytes,
+    Appended, Freshness, History, Log, LogPlace, PAGE_MAX, StoreError, Written, shortened,
+    within_bytes,
 };
 
 pub(super) async fn page_after(
@@ -168,27 +170,38 @@ impl Log for MongoStore {
     async fn written_by(
         &self,
         author: UserId,
-        after: Option<(RoomId, Seq)>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Event>>, StoreError> {
-        let mut written = doc! {
+        after: Option<LogPlace>,
+    ) -> Result<Written, StoreError> {
+        const OPERATION: &str = "list what somebody wrote";
+        let events = &self.collections.events;
+        let by_place = || Hint::Keys(doc! { "room": 1, "seq": 1 });
+        let next_to = |of: &LogPlace| place(&of.0, of.1 + 1);
+        let from = after.as_ref().map(next_to);
+        let end = retry(OPERATION, || {
+            let last = events.find_one(doc! {}).skip(LOOK_THROUGH as u64 - 1);
+            let last = last.projection(doc! { "_id": 0, "room": 1, "seq": 1 });
+            let last = last.optional(from.clone(), |last, from| last.min(from));
+            last.hint(by_place())
+        });
+        let end = end.await?.as_ref().map(place_from).transpose()?;
+        let to = end.as_ref().map(next_to);
+        let written = doc! {
             "author": author.to_string(), "kind": "message", "deleted_at": { "$exists": false },
         };
-        if let Some((room, seq)) = &after {
-            let later = [
-                doc! { "room": room.as_str(), "seq": { "$gt": signed(*seq) } },
-                doc! { "room": { "$gt": room.as_str() } },
-            ];
-            written.insert("$or", later.to_vec());
-        }
-        let events = &self.collections.events;
-        let found = retry("list what somebody wrote", || async {
-            let found = events.find(written.clone());
-            let found = found.sort(doc! { "room": 1, "seq": 1 }).limit(limit as i64);
-            found.await?.collect::<Result<Vec<Document>, _>>().await
+        let found = retry(OPERATION, || async {
+            let found = events.find(written.clone()).limit(WRITTEN_MAX as i64);
+            let found = found.optional(from.clone(), |found, from| found.min(from));
+            let found = found.optional(to.clone(), |found, to| found.max(to));
+            let found = found.hint(by_place()).await?;
+            found.collect::<Result<Vec<Document>, _>>().await
         });
         let found: Result<Vec<Event>, StoreError> = found.await?.iter().map(event_from).collect();
-        self.collections.states.complete(found?).await
+        let messages = self.collections.states.complete(found?).await?;
+        let next = match messages.last() {
+            Some(last) if messages.len() == WRITTEN_MAX => Some((last.room.clone(), last.seq)),
+            _ => end,
+        };
+        Ok(Written { messages, next })
     }
 
     async fn reaches(&self, room: &RoomId, seq: Seq) -> Result<bool, StoreError> {

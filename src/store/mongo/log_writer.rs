@@ -291,6 +291,7 @@ impl RoomLog {
     /// Publishes what is new and answers those who waited for it, in order.
     async fn settle(&self, mut settled: Vec<Settled>) {
         self.quote(&mut settled).await;
+        self.name_authors(&mut settled).await;
         for Settled { answer, result } in settled {
             if let Ok(Appended::New(event)) = &result {
                 self.shared.metrics.appends.inc();
@@ -327,6 +328,20 @@ impl RoomLog {
                 tracing::warn!(room = %self.numbering.room(), ?error, "cannot read what is quoted");
                 (self.shared.on_change)(Change::Distrust);
             }
+        }
+    }
+
+    /// Calls authors as they are called now: one may have been renamed since they were asked who they are.
+    async fn name_authors(&self, settled: &mut [Settled]) {
+        let new = settled
+            .iter_mut()
+            .filter_map(|settled| match &mut settled.result {
+                Ok(Appended::New(event)) => Some(event),
+                _ => None,
+            });
+        let states = &self.shared.collections.states;
+        if let Err(error) = states.name_authors(new.collect()).await {
+            tracing::warn!(room = %self.numbering.room(), ?error, "cannot read names");
         }
     }
 

@@ -117,7 +117,7 @@ impl Changing {
                 return Err(StoreError::Banned);
             } else {
                 let mark = self.finish_begin(&begun).await?;
-                // Whoever deletes the room ends memberships after it is out of reach, so one of the two sees the other.
+                // A deletion ends memberships after the room is out of reach, so one of the two sees the other.
                 if mark.seq > 0 && was_deleted(&self.collections, &self.room).await? {
                     erase(&self.collections, &self.room).await?;
                     return Err(StoreError::RoomTaken);

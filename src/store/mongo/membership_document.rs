@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Document, doc};
 
-use crate::domain::{Author, Seq, UserId};
+use crate::domain::{Author, Level, Seq, UserId};
 
 /// A membership's field while its event is not in the log yet: its id. Its user is no member yet.
 pub(super) const JOINING: &str = "joining";
@@ -23,6 +23,24 @@ pub(super) const ROLE: &str = "role";
 
 /// The field of what counts as unread to a member who has chosen something else than all.
 pub(super) const LEVEL: &str = "level";
+
+/// The field that is written with it: whose level it is, and the level. See [`super::read_marks::ReadMark`].
+const LEVEL_MARK: &str = "level_mark";
+
+/// The update that gives a member a level.
+pub(super) fn set_level(user: UserId, level: Level) -> Document {
+    let mark = format!("{user} {}", level.as_str());
+    match level {
+        Level::All => doc! { "$set": { LEVEL_MARK: mark }, "$unset": { LEVEL: "" } },
+        level => doc! { "$set": { LEVEL_MARK: mark, LEVEL: level.as_str() } },
+    }
+}
+
+/// The user whose level is among these fields.
+pub(super) fn leveled(fields: &Document) -> Option<UserId> {
+    let mark = fields.get_str(LEVEL_MARK).ok()?;
+    UserId::parse(mark.split(' ').next()?).ok()
+}
 
 const NO_MEMBERS: [&str; 3] = [JOINING, LEAVING, BANNED];
 

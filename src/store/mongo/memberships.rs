@@ -6,14 +6,15 @@ use tokio_stream::StreamExt;
 
 use super::collections::{Collections, insert_once};
 use super::membership_changes::{Changing, End, JOIN, LEAVE};
-use super::membership_document::{BANNED, LEVEL, ROLE, is_member, of_members, read_from};
+use super::membership_document::{BANNED, ROLE, is_member, of_members, read_from, set_level};
 use super::read_marks::{ReadMark, mark_read};
 use super::retry::retry;
 use super::room_document::settings_fields;
 use super::settings::settings;
-use super::task::in_task;
 use super::{MongoStore, members, rooms};
 use crate::domain::{Access, Level, Role, RoomId, RoomSettings, Seq, User, UserId};
+use crate::store::cache::Durable;
+use crate::store::task::in_task;
 use crate::store::{Change, Memberships, ROOMS_PER_USER_MAX, Relation, StoreError};
 
 async fn count(collections: &Collections, filter: Document) -> Result<u64, StoreError> {
@@ -61,7 +62,7 @@ async fn is_made(
     Ok(settings.as_ref() == Some(made) && owners(collections, room).await?.contains(&user))
 }
 
-/// Whoever was made an owner.
+/// The members who were made owners.
 async fn made_owners(collections: &Collections, room: &RoomId) -> Result<Vec<UserId>, StoreError> {
     let mut made = of_members(doc! { "room": room.as_str() });
     made.insert(ROLE, Role::Owner.as_str());
@@ -283,14 +284,11 @@ impl Memberships for MongoStore {
         level: Level,
     ) -> Result<bool, StoreError> {
         let member = of_members(doc! { "user": user.to_string(), "room": room.as_str() });
-        let update = match level {
-            Level::All => doc! { "$unset": { LEVEL: "" } },
-            level => doc! { "$set": { LEVEL: level.as_str() } },
-        };
+        let update = set_level(user, level);
         let memberships = &self.collections.memberships;
         let set = || memberships.update_one(member.clone(), update.clone());
         let set = retry("choose what counts as unread", set).await?;
-        self.cache.forget_user(user);
+        self.cache.apply(&Durable::Level(user));
         self.logs.tell(Change::Entered(user));
         Ok(set.matched_count > 0)
     }

@@ -9,7 +9,7 @@ use tokio_stream::StreamExt;
 use super::MongoStore;
 use super::collections::Collections;
 use super::errors::unreadable;
-use super::event_document::{place_from, signed};
+use super::event_document::{mention_place_from, signed};
 use super::membership_document::{of_members, read_from};
 use super::retry::retry;
 use crate::domain::{self, RoomId, Seq, User, UserId};
@@ -59,7 +59,7 @@ pub(super) async fn unread(
         let found = collections.memberships.aggregate(pipeline.clone()).await?;
         found.collect::<Result<Vec<Document>, _>>().await
     });
-    found.await?.iter().map(place_from).collect()
+    found.await?.iter().map(mention_place_from).collect()
 }
 
 /// A filter that finds the messages before a place.
@@ -119,7 +119,7 @@ async fn newest(
         while taken.len() < limit
             && let Some(document) = found.try_next().await?
         {
-            let place = place_from(&document).map_err(mongodb::error::Error::custom)?;
+            let place = mention_place_from(&document).map_err(mongodb::error::Error::custom)?;
             if is_taken(&place) {
                 taken.push(place);
             }

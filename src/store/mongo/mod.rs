@@ -47,7 +47,6 @@ mod sessions;
 mod settings;
 mod states;
 mod tail;
-mod task;
 mod transaction;
 
 use std::sync::{Arc, Mutex};

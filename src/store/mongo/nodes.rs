@@ -15,10 +15,10 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 
-use super::accounts;
 use super::collections::Collections;
 use super::errors::{is_only_repeated, unreadable};
 use super::retry::{attempt, retry};
+use super::states::States;
 use crate::cluster::{Cluster, OnPeerChange, PeerChange};
 use crate::domain::{NodeId, RoomId, User, UserId};
 use crate::store::StoreError;
@@ -62,6 +62,7 @@ struct Shared {
     /// One document a node: the people who typed there at its last announcement. Others need only the
     /// change.
     typing: Collection<Document>,
+    states: States,
     on_peer_change: OnPeerChange,
     /// Our names, the present one last.
     names: Mutex<Vec<NodeId>>,
@@ -79,6 +80,7 @@ impl Nodes {
             nodes: collections.nodes.clone(),
             presence: collections.presence.clone(),
             typing: collections.typing.clone(),
+            states: collections.states.clone(),
             on_peer_change,
             names: Mutex::default(),
             must_show_again: AtomicBool::new(false),
@@ -178,7 +180,7 @@ impl Nodes {
     }
 
     /// The people whom a document of the typing collection names; nobody of our own.
-    pub(super) fn typing(&self, document: &Document) -> Result<Vec<(RoomId, User)>, StoreError> {
+    pub(super) fn typing(&self, document: &Document) -> Result<Vec<(RoomId, UserId)>, StoreError> {
         let missing = unreadable("read who is typing");
         let invalid = |error| StoreError::backend("read who is typing", error);
         let node = document.get_str("_id").map_err(&missing)?;
@@ -195,8 +197,7 @@ impl Nodes {
             .map(|who| {
                 let text = |key| who.get_str(key).map_err(&missing);
                 let room = RoomId::known(text("room")?).map_err(invalid)?;
-                let user = UserId::parse(text("user")?).map_err(invalid)?;
-                Ok((room, accounts::user_of(user, text("username")?)))
+                Ok((room, UserId::parse(text("user")?).map_err(invalid)?))
             })
             .collect()
     }
@@ -223,35 +224,26 @@ impl Nodes {
                 .await
         })
         .await?;
-        let shown = shown
-            .iter()
-            .filter_map(|document| match self.arrived(document) {
-                Ok(shown) => shown.map(|(place, user)| (place.node, place.room, user)),
-                Err(error) => {
-                    tracing::warn!(?error, "somebody is shown whom this version cannot read");
-                    None
-                }
-            });
+        let places = shown.iter().filter_map(|document| {
+            self.place(document).unwrap_or_else(|error| {
+                tracing::warn!(?error, "somebody is shown whom this version cannot read");
+                None
+            })
+        });
+        let places: Vec<RemotePresence> = places.collect();
+        let users = places.iter().map(|place| place.user).collect();
+        let users = self.0.states.users(users).await?;
+        let shown = places.into_iter().filter_map(|place| {
+            let user = users.get(&place.user)?.clone();
+            Some((place.node, place.room, user))
+        });
         Ok(shown.collect())
     }
 
-    /// The person whom a document of the presence collection shows; `None` for our own people.
-    pub(super) fn arrived(
-        &self,
-        document: &Document,
-    ) -> Result<Option<(RemotePresence, User)>, StoreError> {
+    /// The place that a document of the presence collection, or its key, shows somebody in; `None` for our own people.
+    pub(super) fn place(&self, document: &Document) -> Result<Option<RemotePresence>, StoreError> {
         let missing = unreadable("read who is shown");
-        let Some(place) = self.place(document.get_document("_id").map_err(&missing)?)? else {
-            return Ok(None);
-        };
-        let username = document.get_str("username").map_err(&missing)?;
-        let user = accounts::user_of(place.user, username);
-        Ok(Some((place, user)))
-    }
-
-    /// Where a document's id says that somebody is; `None` for our own people.
-    pub(super) fn place(&self, id: &Document) -> Result<Option<RemotePresence>, StoreError> {
-        let missing = unreadable("read who is shown");
+        let id = document.get_document("_id").map_err(&missing)?;
         let text = |key| id.get_str(key).map_err(&missing);
         let invalid = |error| StoreError::backend("read who is shown", error);
         let node = NodeId::parse(text("node")?).map_err(invalid)?;
@@ -283,7 +275,7 @@ impl Nodes {
 impl Cluster for Nodes {
     async fn announce(
         &self,
-        here: &[(RoomId, User)],
+        here: &[(RoomId, UserId)],
         gone: &[(RoomId, UserId)],
     ) -> Result<(), StoreError> {
         let Some(name) = self.name() else {
@@ -305,9 +297,9 @@ impl Cluster for Nodes {
             attempt("show who has gone", delete).await?;
         }
         for here in here.chunks(TELL_MAX) {
-            let shown = here.iter().map(|(room, user)| {
-                doc! { "_id": place(room, user.id), "username": user.username.as_str() }
-            });
+            let shown = here
+                .iter()
+                .map(|(room, user)| doc! { "_id": place(room, *user) });
             let insert = self.0.presence.insert_many(shown).ordered(false);
             match attempt("show who is here", insert).await {
                 Err(error) if !is_only_repeated(&error, "_id_") => return Err(error),
@@ -317,19 +309,13 @@ impl Cluster for Nodes {
         Ok(())
     }
 
-    async fn announce_typing(&self, typing: &[(RoomId, User)]) -> Result<(), StoreError> {
+    async fn announce_typing(&self, typing: &[(RoomId, UserId)]) -> Result<(), StoreError> {
         let Some(name) = self.name() else {
             return Ok(());
         };
         let typing: Vec<Document> = typing
             .iter()
-            .map(|(room, user)| {
-                doc! {
-                    "room": room.as_str(),
-                    "user": user.id.to_string(),
-                    "username": user.username.as_str(),
-                }
-            })
+            .map(|(room, user)| doc! { "room": room.as_str(), "user": user.to_string() })
             .collect();
         let own = doc! { "_id": name.to_string() };
         // With its moment, because replacing a document by itself is not a change.

@@ -17,9 +17,13 @@ use crate::store::{Reports, StoreError};
 
 const LIST: &str = "list reports";
 
-async fn list(collections: &Collections, limit: usize) -> Result<Vec<Report>, StoreError> {
+async fn find(
+    collections: &Collections,
+    filter: Document,
+    limit: usize,
+) -> Result<Vec<Report>, StoreError> {
     let found = retry(LIST, || async {
-        let found = collections.reports.find(doc! {});
+        let found = collections.reports.find(filter.clone());
         let found = found.sort(doc! { "_id": -1 }).limit(limit as i64);
         found.await?.collect::<Result<Vec<Document>, _>>().await
     });
@@ -50,24 +54,29 @@ impl Reports for MongoStore {
     async fn add_report(&self, report: Report) -> Result<(), StoreError> {
         const OPERATION: &str = "keep a report";
         let reports = &self.collections.reports;
-        let new = doc! {
-            "_id": report.id.to_string(),
-            "by": report.by.id.to_string(),
-            "room": report.room.as_str(),
-            "seq": signed(report.seq),
-            "reason": &report.reason,
-            "at": DateTime::from_millis(report.at.as_millis()),
-        };
         let same = doc! {
             "by": report.by.id.to_string(), "room": report.room.as_str(), "seq": signed(report.seq),
         };
-        retry(OPERATION, || reports.delete_many(same.clone())).await?;
-        let by_id = doc! { "_id": report.id.to_string() };
-        super::collections::insert_once(OPERATION, reports, by_id, new).await
+        let new = doc! {
+            "$set": { "reason": &report.reason, "at": DateTime::from_millis(report.at.as_millis()) },
+            "$setOnInsert": { "_id": report.id.to_string() },
+        };
+        let put = || reports.update_one(same.clone(), new.clone()).upsert(true);
+        retry(OPERATION, put).await.map(drop)
     }
 
-    async fn reports(&self, limit: usize) -> Result<Vec<Report>, StoreError> {
-        list(&self.collections, limit).await
+    async fn reports(
+        &self,
+        before: Option<ReportId>,
+        limit: usize,
+    ) -> Result<Vec<Report>, StoreError> {
+        let earlier = before.map(|before| doc! { "_id": { "$lt": before.to_string() } });
+        find(&self.collections, earlier.unwrap_or_default(), limit).await
+    }
+
+    async fn report(&self, id: ReportId) -> Result<Option<Report>, StoreError> {
+        let by_id = doc! { "_id": id.to_string() };
+        Ok(find(&self.collections, by_id, 1).await?.pop())
     }
 
     async fn count_reports(&self) -> Result<u64, StoreError> {

@@ -5,13 +5,14 @@ use mongodb::bson::{DateTime, Document, doc};
 use tokio::time::Instant;
 
 use super::collections::{Collections, find_linearizable, insert_once};
+use super::erasure::ERASED;
 use super::errors::unreadable;
 use super::log_writer::Logs;
 use super::retry::{Backoff, attempt, retry};
-use super::task::in_task;
 use super::transaction::begin;
 use super::{MongoStore, accounts, sessions};
 use crate::domain::{Reset, Timestamp, User, UserId};
+use crate::store::task::in_task;
 use crate::store::{Change, Resets, StoreError, deadline};
 
 const SPEND: &str = "reset a password";
@@ -88,7 +89,7 @@ async fn replace_password(
             session.abort_transaction().await?;
             return Ok(false);
         }
-        let by_id = doc! { "_id": user.to_string() };
+        let by_id = doc! { "_id": user.to_string(), ERASED: { "$exists": false } };
         let set = doc! { "$set": { "password_hash": password_hash } };
         let update = collections.users.update_one(by_id, set);
         update.session(&mut session).await?;

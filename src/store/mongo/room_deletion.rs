@@ -13,25 +13,22 @@ use super::MongoStore;
 use super::collections::{Collections, find_linearizable};
 use super::retry::retry;
 use super::room_document::{MAKING, SETTING, settings_fields};
-use super::task::in_task;
 use crate::domain::{Access, RoomId, RoomSettings};
+use crate::store::task::{finish, in_task};
 use crate::store::{Change, StoreError};
 
 /// The field of a room that was deleted.
 pub(super) const DELETED: &str = "deleted";
 
-/// The field of one of which something may be left.
+/// The field of one of which something may be left: when it was deleted, by the database's clock.
 const ERASING: &str = "erasing";
 
 const DELETE: &str = "delete a room";
 
-/// How many events are erased by one command.
+/// The number of events erased by one command.
 const AT_ONCE: u64 = 2_000;
 
-/// How long until a failure is followed by another try.
-const AGAIN_IN: Duration = Duration::from_secs(5);
-
-/// How long after a deletion something may still be written that another node was asked for before.
+/// The longest after a deletion that a write may come which another node was asked for before.
 const LATE_WRITES: Duration = Duration::from_secs(30);
 
 /// Puts a room out of everybody's reach; `false` when there is none.
@@ -39,18 +36,19 @@ async fn begin(collections: &Collections, room: &RoomId) -> Result<bool, StoreEr
     let live = doc! {
         "_id": room.as_str(), DELETED: { "$exists": false }, "access": { "$ne": Access::Direct.as_str() },
     };
-    let mut fields = nothing();
-    fields.insert(ERASING, true);
-    let update = doc! { "$set": fields, "$unset": { MAKING: "", SETTING: "" } };
+    let update = doc! {
+        "$set": nothing(), "$unset": { MAKING: "", SETTING: "" },
+        "$currentDate": { ERASING: true },
+    };
     let rooms = &collections.rooms;
     let update = || rooms.update_one(live.clone(), update.clone());
     if retry(DELETE, update).await?.matched_count > 0 {
         return Ok(true);
     }
-    // An attempt whose answer was lost, or another who did the same.
+    // An attempt whose answer was lost, or another who did the same just now.
     let by_id = doc! { "_id": room.as_str() };
     let found = find_linearizable(DELETE, rooms, by_id).await?;
-    Ok(found.is_some_and(|found| found.contains_key(DELETED)))
+    Ok(found.is_some_and(|found| found.contains_key(ERASING)))
 }
 
 /// The document of a room that was deleted elsewhere.
@@ -60,7 +58,7 @@ pub(super) fn deleted_document(id: &str) -> Document {
     document
 }
 
-/// What is left of a room, beside its id.
+/// The fields left of a room, beside its id.
 fn nothing() -> Document {
     let mut nothing = settings_fields(&RoomSettings {
         access: Access::Private,
@@ -112,19 +110,29 @@ pub(super) async fn erase(collections: &Collections, room: &RoomId) -> Result<()
     }
 }
 
-/// Erases what is left of all rooms that were deleted: also of those whose node died meanwhile. What may still be
-/// written late is erased again, until `is_last`.
-async fn erase_all(collections: &Collections, is_last: bool) -> Result<(), StoreError> {
-    let begun = doc! { ERASING: true };
+async fn begun(collections: &Collections, filter: Document) -> Result<Vec<RoomId>, StoreError> {
     let found = retry(DELETE, || async {
-        let found = collections.rooms.find(begun.clone()).await?;
+        let found = collections.rooms.find(filter.clone());
+        let found = found.projection(doc! { "_id": 1 }).await?;
         found.collect::<Result<Vec<Document>, _>>().await
     });
-    let rooms = found.await?;
-    let ids = rooms.iter().filter_map(|room| room.get_str("_id").ok());
-    for room in ids.filter_map(|id| RoomId::known(id).ok()) {
+    let id = |room: &Document| RoomId::known(room.get_str("_id").ok()?).ok();
+    Ok(found.await?.iter().filter_map(id).collect())
+}
+
+/// Erases what is left of all rooms that were deleted: also of those whose node died meanwhile. What may still be
+/// written late is erased again another time.
+async fn erase_all(collections: &Collections) -> Result<(), StoreError> {
+    let late = LATE_WRITES.as_millis() as i64;
+    // By versions before this one it is no moment, which is less than any.
+    let is_over = doc! { "$lt": ["$erasing", { "$subtract": ["$$NOW", late] }] };
+    let some = doc! { ERASING: { "$exists": true } };
+    let mut over = some.clone();
+    over.insert("$expr", is_over);
+    let over = begun(collections, over).await?;
+    for room in begun(collections, some).await? {
         erase(collections, &room).await?;
-        if !is_last {
+        if !over.contains(&room) {
             continue;
         }
         let by_id = doc! { "_id": room.as_str() };
@@ -135,14 +143,11 @@ async fn erase_all(collections: &Collections, is_last: bool) -> Result<(), Store
     Ok(())
 }
 
-/// The same now, and once nothing is written late any more; again where the database fails.
+/// The same now, and once nothing is written late any more.
 pub(super) async fn erase_late(collections: Collections) {
-    for (pause, is_last) in [(Duration::ZERO, false), (LATE_WRITES, true)] {
+    for pause in [Duration::ZERO, LATE_WRITES + Duration::from_secs(1)] {
         sleep(pause).await;
-        while let Err(error) = erase_all(&collections, is_last).await {
-            tracing::warn!(?error, "cannot erase a room that was deleted: trying again");
-            sleep(AGAIN_IN).await;
-        }
+        finish(DELETE, || erase_all(&collections)).await;
     }
 }
 
@@ -154,10 +159,10 @@ impl MongoStore {
             if !begin(&collections, &room).await? {
                 return Ok(false);
             }
-            show_out(&collections, &room).await?;
+            finish(DELETE, || show_out(&collections, &room)).await;
             let deleted = Change::RoomDeleted(room.clone());
             logs.tell(deleted.clone());
-            erase(&collections, &room).await?;
+            finish(DELETE, || erase(&collections, &room)).await;
             logs.tell(deleted);
             tokio::spawn(erase_late(collections));
             Ok(true)

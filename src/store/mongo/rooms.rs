@@ -18,13 +18,13 @@ use super::retry::retry;
 use super::room_deletion::DELETED;
 use super::room_document::{SETTING, settings_fields, settings_from};
 use super::settings::settings;
-use super::task::in_task;
 use super::{MongoStore, event_document, log_ends, mentions};
 use crate::domain::{
     Access, Author, Level, ListedRoom, MembershipId, NewEvent, NewKind, Nonce, RoomId,
     RoomSettings, RoomSummary, Seq, Setting, User, UserId,
 };
 use crate::store::cache::{CachedList, Durable, LogEnd, Membership, NEWEST_MAX, ReadCache};
+use crate::store::task::in_task;
 use crate::store::{
     Freshness, Log, OPEN_ROOMS_MAX, ROOMS_PER_USER_MAX, Rooms, Seen, StoreError, by_name,
     newest_first,

@@ -13,12 +13,12 @@ use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
 use super::log_writer::Logs;
 use super::retry::{attempt, retry};
-use super::task::in_task;
 use super::{MongoStore, accounts};
 use crate::domain::{
     Account, PasswordChange, SeenSession, Session, SessionId, SignIn, Timestamp, User, UserId,
 };
 use crate::store::cache::Durable;
+use crate::store::task::in_task;
 use crate::store::{Change, Sessions, StoreError};
 
 /// Keeps a session, and ends it again if its password was changed meanwhile: a change of a password is written before

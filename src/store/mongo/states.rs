@@ -13,9 +13,10 @@ use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 use tokio_stream::StreamExt;
 
+use super::accounts::user_of;
 use super::event_document::{event_from, place};
 use super::retry::retry;
-use crate::domain::{Event, EventKind, Reactions, RoomId, Seq, UserId};
+use crate::domain::{Event, EventKind, Reactions, RoomId, Seq, User, UserId};
 use crate::store::StoreError;
 
 /// How many names are kept: those of a large server, in a megabyte.
@@ -32,7 +33,7 @@ pub(super) struct States {
 
 struct Names {
     kept: LruCache<UserId, Arc<str>>,
-    /// How often some were forgotten: what was read before is not kept.
+    /// Counts the times that some were forgotten: names read before the last are not kept.
     generation: u64,
 }
 
@@ -164,6 +165,24 @@ impl States {
         Ok(())
     }
 
+    /// Calls the authors of events as they are called now.
+    pub(super) async fn name_authors(
+        &self,
+        events: Vec<&mut Arc<Event>>,
+    ) -> Result<(), StoreError> {
+        let authors = events.iter().map(|event| event.author.id);
+        let names = self.names(authors.collect()).await?;
+        for event in events {
+            match names.get(&event.author.id) {
+                Some(name) if *name != event.author.username => {
+                    Arc::make_mut(event).author.username = Arc::clone(name);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The same for the messages of changes.
     pub(super) async fn name_people_of(
         &self,
@@ -232,6 +251,15 @@ impl States {
             }
         }
         Ok(names)
+    }
+
+    /// Some users, as they are called now; those that are there.
+    pub(super) async fn users(
+        &self,
+        users: HashSet<UserId>,
+    ) -> Result<HashMap<UserId, User>, StoreError> {
+        let names = self.names(users).await?.into_iter();
+        Ok(names.map(|(id, name)| (id, user_of(id, &name))).collect())
     }
 
     fn kept(&self) -> MutexGuard<'_, Names> {

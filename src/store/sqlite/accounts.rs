@@ -206,28 +206,30 @@ pub(super) fn set_role(
 ) -> Result<(), StoreError> {
     const OPERATION: &str = "give a role";
     let failed = |error| StoreError::backend(OPERATION, error);
+    if role == AccountRole::Member {
+        ensure_other_admin(connection, user)?;
+    }
     connection
         .prepare_cached("UPDATE users SET role = ?2 WHERE id = ?1")
         .and_then(|mut update| update.execute(params![user.to_string(), role.as_str()]))
         .map_err(failed)?;
-    match role {
-        // A store that had no admin before may stay without one who may sign in.
-        AccountRole::Admin => Ok(()),
-        AccountRole::Member => ensure_admin(connection),
-    }
+    Ok(())
 }
 
-/// Fails where no admin is left; the error undoes what was written before.
-pub(super) fn ensure_admin(connection: &Connection) -> Result<(), StoreError> {
-    let has_admin = connection
+/// Fails for the last admin who may sign in, before they are none. A store that has none may do without.
+pub(super) fn ensure_other_admin(connection: &Connection, user: UserId) -> Result<(), StoreError> {
+    let admins = connection
         .prepare_cached(
-            "SELECT 1 FROM users WHERE role = 'admin' AND deactivated_at IS NULL LIMIT 1",
+            "SELECT id FROM users WHERE role = 'admin' AND deactivated_at IS NULL LIMIT 2",
         )
-        .and_then(|mut any| any.exists([]))
+        .and_then(|mut admins| {
+            let ids = admins.query_map([], |row| id_from(row, "id"))?;
+            ids.collect::<rusqlite::Result<Vec<UserId>>>()
+        })
         .map_err(|error| StoreError::backend("look for an admin", error))?;
-    match has_admin {
-        true => Ok(()),
-        false => Err(StoreError::LastAdmin),
+    match admins == [user] {
+        true => Err(StoreError::LastAdmin),
+        false => Ok(()),
     }
 }
 
@@ -239,6 +241,9 @@ fn set_deactivated(
 ) -> Result<(), StoreError> {
     let failed = |error| StoreError::backend(DEACTIVATE, error);
     let at = is_on.then(|| Timestamp::now().as_millis());
+    if is_on {
+        ensure_other_admin(connection, user)?;
+    }
     connection
         .prepare_cached("UPDATE users SET deactivated_at = ?2 WHERE id = ?1")
         .and_then(|mut update| update.execute(params![user.to_string(), at]))
@@ -246,7 +251,6 @@ fn set_deactivated(
     if !is_on {
         return Ok(());
     }
-    ensure_admin(connection)?;
     connection
         .prepare_cached("DELETE FROM resets WHERE user = ?1")
         .and_then(|mut delete| delete.execute([user.to_string()]))
@@ -265,10 +269,13 @@ fn list(
     connection
         .prepare_cached(
             "SELECT * FROM users
-             WHERE username_key > ?1 AND erased IS NULL AND (instr(username_key, ?3) OR instr(email_key, ?3))
+             WHERE username_key > ?1 AND erased IS NULL AND (instr(username_key, ?3) OR instr(email_key, ?4))
              ORDER BY username_key LIMIT ?2",
         )?
-        .query_map(params![after, limit as i64, word], account_from)?
+        .query_map(
+            params![after, limit as i64, Username::stored(word).key(), word.to_lowercase()],
+            account_from,
+        )?
         .collect()
 }
 

@@ -190,6 +190,9 @@ pub(super) fn export_from(
             names: claims_of(&snapshot, &row.get::<_, String>("id")?)?,
             deactivated_at: row.get("deactivated_at")?,
             erased: row.get::<_, Option<String>>("erased")?.is_some(),
+            erasing: row
+                .get::<_, Option<String>>("erased")?
+                .filter(|word| word != "done"),
         })
     })?;
     exporter.end()
@@ -356,9 +359,10 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
             names,
             deactivated_at,
             erased,
+            erasing,
         } => {
             let (name, address) = (Username::stored(username), Email::stored(email));
-            let nobody = format!("{} {id}", Username::FORMER);
+            let nobody = Username::former_key(id);
             let unless_erased = |key: String| if *erased { nobody.clone() } else { key };
             let inserted = insert(
                 "INSERT INTO users (id, username, username_key, username_shape, email, email_key,
@@ -375,7 +379,7 @@ fn put(connection: &Connection, record: &Record) -> anyhow::Result<()> {
                     created_at,
                     role.as_deref().unwrap_or(AccountRole::Member.as_str()),
                     deactivated_at,
-                    erased.then_some("done"),
+                    erased.then(|| erasing.as_deref().unwrap_or("done")),
                 ],
             )?;
             if !erased {

@@ -37,7 +37,7 @@ fn list(
             "SELECT audit.*, bys.username AS by_name, users.username AS user_name FROM audit
              LEFT JOIN users AS bys ON bys.id = audit.by
              LEFT JOIN users ON users.id = audit.user
-             WHERE ?1 IS NULL OR audit.id < ?1 ORDER BY audit.id DESC LIMIT ?2",
+             WHERE audit.id < coalesce(?1, '~') ORDER BY audit.id DESC LIMIT ?2",
         )?
         .query_map(
             params![before.map(|before| before.to_string()), limit as i64],

@@ -17,8 +17,8 @@ use super::integrity::check;
 use super::lock::{ShutdownMarker, lock, log_beside};
 use super::mark::{new_mark, set_mark};
 use super::migrations::{migrate, refuse_newer, version};
-use super::{DATABASE, make_data_dir, schema};
-use crate::domain::{Email, Epoch, Username};
+use super::{DATABASE, make_data_dir, reports, schema};
+use crate::domain::{Email, Epoch, Report, Username};
 use crate::files::{Part, is_new, sync_folder_of, with_suffix};
 use crate::store::archive::{
     Checker, Counts, EPOCH_MAX, Exporter, Record, newer_epoch, seconds_since_1970,
@@ -78,6 +78,7 @@ fn prepare(part: &mut Part, file: &Path, newest: Epoch) -> anyhow::Result<()> {
     migrate(&mut copy)?;
     has_what_can_be_typed(&mut copy)?;
     rekey(&copy)?;
+    has_reports_that_can_be_typed(&copy)?;
     go_back(&copy, newest)?;
     set_mark(&copy, new_mark()?)?;
     close(copy)
@@ -101,9 +102,23 @@ fn has_what_can_be_typed(connection: &mut Connection) -> anyhow::Result<()> {
     export_from(connection, Exporter::new(&mut take)).map(drop)
 }
 
-/// Makes the keys that accounts are found by anew, as an import does.
+/// The same of reports, which are in no export.
+fn has_reports_that_can_be_typed(connection: &Connection) -> anyhow::Result<()> {
+    for report in reports::list(connection, None, usize::MAX >> 1)? {
+        let typed = Report::parse_reason(&report.reason);
+        ensure!(
+            typed.is_ok_and(|typed| typed == report.reason),
+            "the reason of the report {} is none",
+            report.id
+        );
+    }
+    Ok(())
+}
+
+/// Makes the keys that accounts are found by anew, as an import does. Nobody finds one that was deleted.
 fn rekey(connection: &Connection) -> anyhow::Result<()> {
-    let mut select = connection.prepare("SELECT id, username, email FROM users")?;
+    let mut select =
+        connection.prepare("SELECT id, username, email FROM users WHERE erased IS NULL")?;
     let mut users = select.query([])?;
     let mut update = connection.prepare(
         "UPDATE users SET username_key = ?2, username_shape = ?3, email_key = ?4

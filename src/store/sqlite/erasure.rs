@@ -2,24 +2,27 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::event_row::room_from;
+use super::event_row::{place_from, signed};
+use super::readers::Readers;
 use super::rooms::memberships;
 use super::states::{add_text, overwrite_text};
+use super::writer::Writer;
 use super::{SqliteStore, accounts, log, sessions};
 use crate::domain::{
-    Author, KeptMessages, NewChange, NewEvent, NewKind, RoomId, Seq, Timestamp, User, UserId,
-    Username, unnamed,
+    Author, KeptMessages, NewChange, NewEvent, NewKind, RoomId, Timestamp, User, UserId, Username,
 };
+use crate::markup::without_names;
 use crate::store::cache::Durable;
-use crate::store::{Change, StoreError};
+use crate::store::task::{finish, in_task};
+use crate::store::{Change, LogPlace, StoreError};
 
-/// How many messages are deleted in one turn of the writer.
-const AT_ONCE: usize = 200;
+/// The number of rooms left, or messages changed, in one turn of the writer.
+const AT_ONCE: usize = 100;
 
-/// How many are looked through for a name: a text made for it takes a while.
-const READ_AT_ONCE: usize = 20;
+/// The number of events a reader looks through at a time.
+const LOOK_AT_ONCE: usize = 2_000;
 
 const ERASE: &str = "delete an account";
 
@@ -27,7 +30,7 @@ fn failed(error: rusqlite::Error) -> StoreError {
     StoreError::backend(ERASE, error)
 }
 
-/// Whoever has deleted their account.
+/// The user, as they are called from now on.
 fn former(id: UserId) -> User {
     let username = Username::stored(Username::FORMER);
     User { id, username }
@@ -40,9 +43,10 @@ fn begin(
     user: UserId,
     messages: KeptMessages,
 ) -> Result<(), StoreError> {
+    accounts::ensure_other_admin(connection, user)?;
     sessions::revoke_all(connection, changes, user, None)?;
     let id = user.to_string();
-    let nobody = format!("{} {id}", Username::FORMER);
+    let nobody = Username::former_key(&id);
     connection
         .prepare_cached(
             "UPDATE users
@@ -55,7 +59,6 @@ fn begin(
             update.execute(params![id, Username::FORMER, nobody, now, messages])
         })
         .map_err(failed)?;
-    accounts::ensure_admin(connection)?;
     for statement in [
         "DELETE FROM sessions WHERE user = ?1",
         "DELETE FROM resets WHERE user = ?1",
@@ -80,48 +83,105 @@ fn rooms_of(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<RoomI
     Ok(rooms.filter(|room| !room.is_direct()).collect())
 }
 
-/// Some places of messages, in the order of rooms and numbers, after one.
-type Places = Vec<(RoomId, Seq)>;
-
-fn places(
-    connection: &Connection,
-    select: &str,
+/// Finds the traces of an account.
+#[derive(Clone)]
+struct Traces {
     user: UserId,
-    after: &(String, Seq),
-    limit: usize,
-) -> rusqlite::Result<Places> {
-    let (room, seq) = after;
-    let limit = limit as i64;
-    connection
-        .prepare_cached(select)?
-        .query_map(
-            params![user.to_string(), room, seq.cast_signed(), limit],
-            |row| {
-                Ok((
-                    room_from(row, "room")?,
-                    row.get::<_, i64>("seq")?.unsigned_abs(),
-                ))
-            },
-        )?
-        .collect()
+    /// The claims to the names they have had.
+    claims: HashSet<String>,
+    /// The fate of their messages.
+    messages: KeptMessages,
 }
 
-const WRITTEN: &str = "SELECT room, seq FROM events
-     WHERE (room, seq) > (?2, ?3) AND author = ?1 AND kind = 'message' AND deleted_at IS NULL
-     ORDER BY room, seq LIMIT ?4";
+impl Traces {
+    fn of(connection: &Connection, user: UserId) -> rusqlite::Result<Self> {
+        let claims = connection
+            .prepare_cached("SELECT hash FROM names WHERE user = ?1")?
+            .query_map([user.to_string()], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let erased: Option<String> = connection
+            .prepare_cached("SELECT erased FROM users WHERE id = ?1")?
+            .query_row([user.to_string()], |row| row.get(0))?;
+        let messages = erased.and_then(|word| KeptMessages::parse(&word).ok());
+        Ok(Self {
+            user,
+            claims,
+            messages: messages.unwrap_or(KeptMessages::Keep),
+        })
+    }
 
-const NAMED_IN: &str = "SELECT room, seq FROM mentions
-     WHERE user = ?1 AND (room, seq) > (?2, ?3) ORDER BY room, seq LIMIT ?4";
+    fn unnamed(&self, text: &str) -> Option<String> {
+        without_names(text, |name| {
+            self.claims.contains(&Username::stored(name).claim())
+        })
+    }
 
-fn delete_messages(
-    connection: &Connection,
-    changes: &mut Vec<Durable>,
-    user: UserId,
-    places: &Places,
-) -> Result<(), StoreError> {
-    for (room, seq) in places {
+    /// Looks through the next events. Answers the traces among them, and the place to go on after, unless it is the end.
+    fn look(
+        &self,
+        connection: &Connection,
+        after: Option<&LogPlace>,
+    ) -> rusqlite::Result<(Vec<Trace>, Option<LogPlace>)> {
+        let (room, seq) = signed(after);
+        let mut select = connection.prepare_cached(
+            "SELECT room, seq, author, kind, deleted_at, body
+             FROM events LEFT JOIN texts ON texts.id = events.text
+             WHERE (room, seq) > (?1, ?2) ORDER BY room, seq LIMIT ?3",
+        )?;
+        let mut rows = select.query(params![room, seq, LOOK_AT_ONCE as i64])?;
+        let (mut found, mut next, mut looked) = (Vec::new(), None, 0);
+        while let Some(row) = rows.next()? {
+            looked += 1;
+            if let Some(what) = self.what(row)? {
+                let place = place_from(row)?;
+                found.push(Trace { place, what });
+            }
+            if looked == LOOK_AT_ONCE {
+                next = Some(place_from(row)?);
+            }
+        }
+        Ok((found, next))
+    }
+
+    /// The trace that an event is, if any.
+    fn what(&self, row: &Row<'_>) -> rusqlite::Result<Option<What>> {
+        let is_theirs = || -> rusqlite::Result<bool> {
+            Ok(row.get_ref("kind")?.as_str()? == "message"
+                && accounts::id_from(row, "author")? == self.user
+                && row.get::<_, Option<i64>>("deleted_at")?.is_none())
+        };
+        if self.messages == KeptMessages::Delete && is_theirs()? {
+            return Ok(Some(What::Deleted));
+        }
+        let body = row.get_ref("body")?.as_str_or_null()?;
+        let unnamed = body.and_then(|body| self.unnamed(body));
+        Ok(unnamed.map(|_| What::Unnamed))
+    }
+
+    /// Erases some traces.
+    fn erase(
+        &self,
+        connection: &Connection,
+        changes: &mut Vec<Durable>,
+        traces: &[Trace],
+    ) -> Result<(), StoreError> {
+        for Trace { place, what } in traces {
+            match what {
+                What::Deleted => self.delete(connection, changes, place)?,
+                What::Unnamed => self.unname(connection, place).map_err(failed)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(
+        &self,
+        connection: &Connection,
+        changes: &mut Vec<Durable>,
+        (room, seq): &LogPlace,
+    ) -> Result<(), StoreError> {
         let event = NewEvent {
-            author: Author::from(&former(user)),
+            author: Author::from(&former(self.user)),
             kind: NewKind::Change {
                 target: *seq,
                 change: NewChange::Delete { as_owner: false },
@@ -130,21 +190,13 @@ fn delete_messages(
         };
         match log::append(connection, changes, room, event) {
             // Somebody was faster.
-            Ok(_) | Err(StoreError::Refused(_)) => {}
-            Err(error) => return Err(error),
+            Ok(_) | Err(StoreError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
-    Ok(())
-}
 
-/// Takes their names out of texts that name them.
-fn unname(
-    connection: &Connection,
-    claims: &HashSet<String>,
-    places: &Places,
-) -> rusqlite::Result<()> {
-    for (room, seq) in places {
-        let (room, seq) = (room.as_str(), seq.cast_signed());
+    fn unname(&self, connection: &Connection, place: &LogPlace) -> rusqlite::Result<()> {
+        let (room, seq) = (place.0.as_str(), place.1.cast_signed());
         let body: Option<String> = connection
             .prepare_cached(
                 "SELECT body FROM events JOIN texts ON texts.id = events.text
@@ -152,89 +204,59 @@ fn unname(
             )?
             .query_row(params![room, seq], |row| row.get(0))
             .optional()?;
-        let Some(body) = body.and_then(|body| unnamed(&body, claims)) else {
-            continue;
+        let Some(body) = body.and_then(|body| self.unnamed(&body)) else {
+            return Ok(());
         };
         overwrite_text(connection, room, seq)?;
         let text = add_text(connection, &body)?;
         connection
             .prepare_cached("UPDATE events SET text = ?3 WHERE room = ?1 AND seq = ?2")?
             .execute(params![room, seq, text])?;
+        Ok(())
     }
-    Ok(())
 }
 
-fn claims(connection: &Connection, user: UserId) -> rusqlite::Result<HashSet<String>> {
-    connection
-        .prepare_cached("SELECT hash FROM names WHERE user = ?1")?
-        .query_map([user.to_string()], |row| row.get(0))?
-        .collect()
+/// Something that an account has left in a log.
+#[derive(Clone)]
+struct Trace {
+    place: LogPlace,
+    what: What,
 }
 
-/// One turn of what is left to do; `false` when it is done.
-fn take_turn(
+/// The fate of a message.
+#[derive(Clone, Copy)]
+enum What {
+    Deleted,
+    Unnamed,
+}
+
+/// Has them leave some rooms; `false` when they have left all.
+fn leave_some(
     connection: &Connection,
     changes: &mut Vec<Durable>,
     user: UserId,
-    step: &mut Step,
 ) -> Result<bool, StoreError> {
-    match step {
-        Step::Leave => {
-            let rooms = rooms_of(connection, user).map_err(failed)?;
-            for room in rooms.iter().take(AT_ONCE) {
-                super::memberships::end(connection, changes, room, &former(user), None)?;
-            }
-            if rooms.len() <= AT_ONCE {
-                *step = Step::Delete((String::new(), 0));
-            }
-        }
-        Step::Delete(after) => {
-            let messages: Option<String> = connection
-                .prepare_cached("SELECT erased FROM users WHERE id = ?1")
-                .and_then(|mut find| find.query_row([user.to_string()], |row| row.get(0)))
-                .map_err(failed)?;
-            let some = match messages.as_deref() {
-                Some("delete") => {
-                    places(connection, WRITTEN, user, after, AT_ONCE).map_err(failed)?
-                }
-                _ => Vec::new(),
-            };
-            delete_messages(connection, changes, user, &some)?;
-            *step = match some.last() {
-                Some((room, seq)) => Step::Delete((room.to_string(), *seq)),
-                None => Step::Unname((String::new(), 0)),
-            };
-        }
-        Step::Unname(after) => {
-            let some = places(connection, NAMED_IN, user, after, READ_AT_ONCE).map_err(failed)?;
-            let claims = claims(connection, user).map_err(failed)?;
-            unname(connection, &claims, &some).map_err(failed)?;
-            if let Some((room, seq)) = some.last() {
-                *step = Step::Unname((room.to_string(), *seq));
-                return Ok(true);
-            }
-            connection
-                .prepare_cached("UPDATE users SET erased = 'done' WHERE id = ?1")
-                .and_then(|mut update| update.execute([user.to_string()]))
-                .map_err(failed)?;
-            changes.push(Durable::Change(Change::Distrust));
-            return Ok(false);
-        }
+    let rooms = rooms_of(connection, user).map_err(failed)?;
+    for room in rooms.iter().take(AT_ONCE) {
+        super::memberships::end(connection, changes, room, &former(user), None)?;
     }
-    Ok(true)
+    Ok(rooms.len() > AT_ONCE)
 }
 
-/// How far an erasure is.
-#[derive(Clone)]
-enum Step {
-    Leave,
-    /// Of their messages, after this place.
-    Delete((String, Seq)),
-    /// Of messages that name them, after this place.
-    Unname((String, Seq)),
+fn note_done(
+    connection: &Connection,
+    changes: &mut Vec<Durable>,
+    user: UserId,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE users SET erased = 'done' WHERE id = ?1")
+        .and_then(|mut update| update.execute([user.to_string()]))
+        .map_err(failed)?;
+    changes.push(Durable::Change(Change::Distrust));
+    Ok(())
 }
 
-/// Goes on where the end of a process has cut off an erasure.
+/// Goes on where the end of a process has cut off an erasure, before anybody else uses the file.
 pub(super) fn finish_all(connection: &Connection) -> Result<(), StoreError> {
     let begun = connection
         .prepare("SELECT id FROM users WHERE erased IN ('keep', 'delete')")
@@ -243,11 +265,68 @@ pub(super) fn finish_all(connection: &Connection) -> Result<(), StoreError> {
             ids.collect::<rusqlite::Result<Vec<_>>>()
         })
         .map_err(failed)?;
+    // By turns, so that one that is cut off again has come further. Nobody is there yet to be told.
     for user in begun {
-        let (mut step, mut untold) = (Step::Leave, Vec::new());
-        while take_turn(connection, &mut untold, user, &mut step)? {}
+        while in_turn(connection, |untold| leave_some(connection, untold, user))? {}
+        let traces = Traces::of(connection, user).map_err(failed)?;
+        let mut after = None;
+        loop {
+            let (found, next) = traces.look(connection, after.as_ref()).map_err(failed)?;
+            in_turn(connection, |untold| {
+                traces.erase(connection, untold, &found)
+            })?;
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        in_turn(connection, |untold| note_done(connection, untold, user))?;
     }
     Ok(())
+}
+
+/// Does something in a transaction.
+fn in_turn<T>(
+    connection: &Connection,
+    work: impl FnOnce(&mut Vec<Durable>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let turn = connection.unchecked_transaction().map_err(failed)?;
+    let done = work(&mut Vec::new())?;
+    turn.commit().map_err(failed)?;
+    Ok(done)
+}
+
+/// The same while the server runs: what is to be done is looked for by readers, so that posts wait for none of it.
+async fn erase_all(writer: &Writer, readers: &Readers, user: UserId) -> Result<(), StoreError> {
+    let leave = move |connection: &Connection, changes: &mut Vec<Durable>| {
+        leave_some(connection, changes, user)
+    };
+    while writer.write(ERASE, leave).await? {}
+    let traces = readers.read(ERASE, move |connection| Traces::of(connection, user));
+    let traces = traces.await?;
+    let mut after = None;
+    loop {
+        let looking = traces.clone();
+        let looked = readers.read(ERASE, move |connection| {
+            looking.look(connection, after.as_ref())
+        });
+        let (found, next) = looked.await?;
+        for some in found.chunks(AT_ONCE) {
+            let (erasing, some) = (traces.clone(), some.to_vec());
+            let erase = move |connection: &Connection, changes: &mut Vec<Durable>| {
+                erasing.erase(connection, changes, &some)
+            };
+            writer.write(ERASE, erase).await?;
+        }
+        if next.is_none() {
+            break;
+        }
+        after = next;
+    }
+    let done = move |connection: &Connection, changes: &mut Vec<Durable>| {
+        note_done(connection, changes, user)
+    };
+    writer.write(ERASE, done).await
 }
 
 impl SqliteStore {
@@ -256,22 +335,15 @@ impl SqliteStore {
         user: UserId,
         messages: KeptMessages,
     ) -> Result<(), StoreError> {
-        let began = self.writer.write(ERASE, move |connection, changes| {
-            begin(connection, changes, user, messages)
-        });
-        began.await?;
-        let mut step = Step::Leave;
-        loop {
-            let mut next = step.clone();
-            let turn = self.writer.write(ERASE, move |connection, changes| {
-                let has_more = take_turn(connection, changes, user, &mut next)?;
-                Ok((next, has_more))
+        let (writer, readers) = (self.writer.clone(), self.readers.clone());
+        in_task(ERASE, async move {
+            let began = writer.write(ERASE, move |connection, changes| {
+                begin(connection, changes, user, messages)
             });
-            let (next, has_more) = turn.await?;
-            if !has_more {
-                return Ok(());
-            }
-            step = next;
-        }
+            began.await?;
+            finish(ERASE, || erase_all(&writer, &readers, user)).await;
+            Ok(())
+        })
+        .await
     }
 }

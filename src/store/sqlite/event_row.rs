@@ -6,6 +6,7 @@ use rusqlite::Row;
 
 use super::accounts;
 use crate::domain::{Author, Event, EventKind, RoomId, StoredKind, Timestamp};
+use crate::store::LogPlace;
 
 /// Selects events with their texts, by the rest of the statement.
 macro_rules! select_events {
@@ -24,6 +25,19 @@ pub(super) use select_events;
 
 pub(super) fn room_from(row: &Row<'_>, column: &str) -> rusqlite::Result<RoomId> {
     RoomId::known(row.get_ref(column)?.as_str()?).map_err(unreadable)
+}
+
+/// From the columns `room` and `seq`.
+pub(super) fn place_from(row: &Row<'_>) -> rusqlite::Result<LogPlace> {
+    Ok((
+        room_from(row, "room")?,
+        row.get::<_, i64>("seq")?.unsigned_abs(),
+    ))
+}
+
+/// A place as columns; before all others, where there is none.
+pub(super) fn signed(place: Option<&LogPlace>) -> (&str, i64) {
+    place.map_or(("", 0), |(room, seq)| (room.as_str(), seq.cast_signed()))
 }
 
 /// An event from its row alone: see [`super::states::complete`].

@@ -34,14 +34,13 @@ fn add(connection: &Connection, invite: &Invite) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// The columns that [`invite_from`] reads, of those that are good at the moment `?1`.
-macro_rules! select_good {
-    ($and:literal) => {
+/// The columns that [`invite_from`] reads, of some invitations.
+macro_rules! select_invites {
+    ($where:literal) => {
         concat!(
             "SELECT invites.*, users.id AS by_id, username FROM invites
-             LEFT JOIN users ON users.id = invites.by
-             WHERE expires_at > ?1 AND uses_left > 0 ",
-            $and
+             LEFT JOIN users ON users.id = invites.by ",
+            $where
         )
     };
 }
@@ -73,7 +72,9 @@ fn invite_from(row: &Row<'_>) -> rusqlite::Result<Invite> {
 
 fn find(connection: &Connection, secret_hash: &str) -> rusqlite::Result<Option<Invite>> {
     connection
-        .prepare_cached(select_good!("AND secret_hash = ?2"))?
+        .prepare_cached(select_invites!(
+            "WHERE expires_at > ?1 AND secret_hash = ?2"
+        ))?
         .query_row(
             params![Timestamp::now().as_millis(), secret_hash],
             invite_from,
@@ -84,16 +85,20 @@ fn find(connection: &Connection, secret_hash: &str) -> rusqlite::Result<Option<I
 fn list(
     connection: &Connection,
     by: Option<UserId>,
+    before: Option<InviteId>,
     limit: usize,
 ) -> rusqlite::Result<Vec<Invite>> {
     connection
-        .prepare_cached(select_good!(
-            "AND (?2 IS NULL OR by = ?2) ORDER BY invites.created_at DESC, invites.id LIMIT ?3"
+        .prepare_cached(select_invites!(
+            "WHERE expires_at > ?1 AND uses_left > 0 AND (?2 IS NULL OR by = ?2)
+                   AND invites.id < coalesce(?3, '~')
+             ORDER BY invites.id DESC LIMIT ?4"
         ))?
         .query_map(
             params![
                 Timestamp::now().as_millis(),
                 by.map(|by| by.to_string()),
+                before.map(|before| before.to_string()),
                 limit as i64
             ],
             invite_from,
@@ -121,6 +126,9 @@ fn spend(
         }
     };
     if entered > 0 || matches!(guest, Guest::New(_)) {
+        if invite.uses_left == 0 {
+            return Err(StoreError::InviteOver);
+        }
         connection
             .prepare_cached("UPDATE invites SET uses_left = uses_left - 1 WHERE secret_hash = ?1")
             .and_then(|mut update| update.execute([secret_hash]))
@@ -129,10 +137,17 @@ fn spend(
     Ok(entered)
 }
 
-fn revoke(connection: &Connection, id: InviteId, by: Option<UserId>) -> rusqlite::Result<bool> {
+fn by_id(connection: &Connection, id: InviteId) -> rusqlite::Result<Option<Invite>> {
     connection
-        .prepare_cached("DELETE FROM invites WHERE id = ?1 AND (?2 IS NULL OR by = ?2)")?
-        .execute(params![id.to_string(), by.map(|by| by.to_string())])
+        .prepare_cached(select_invites!("WHERE invites.id = ?1"))?
+        .query_row([id.to_string()], invite_from)
+        .optional()
+}
+
+fn revoke(connection: &Connection, id: InviteId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("DELETE FROM invites WHERE id = ?1")?
+        .execute([id.to_string()])
         .map(|deleted| deleted > 0)
 }
 
@@ -176,19 +191,32 @@ impl Invites for SqliteStore {
             .await
     }
 
-    async fn invites(&self, by: Option<UserId>, limit: usize) -> Result<Vec<Invite>, StoreError> {
+    async fn invites(
+        &self,
+        by: Option<UserId>,
+        before: Option<InviteId>,
+        limit: usize,
+    ) -> Result<Vec<Invite>, StoreError> {
         self.readers
             .read("list invitations", move |connection| {
-                list(connection, by, limit)
+                list(connection, by, before, limit)
             })
             .await
     }
 
-    async fn revoke_invite(&self, id: InviteId, by: Option<UserId>) -> Result<bool, StoreError> {
+    async fn invite(&self, id: InviteId) -> Result<Option<Invite>, StoreError> {
+        self.readers
+            .read("find an invitation", move |connection| {
+                by_id(connection, id)
+            })
+            .await
+    }
+
+    async fn revoke_invite(&self, id: InviteId) -> Result<bool, StoreError> {
         const OPERATION: &str = "revoke an invitation";
         self.writer
             .write(OPERATION, move |connection, _| {
-                revoke(connection, id, by).map_err(|error| StoreError::backend(OPERATION, error))
+                revoke(connection, id).map_err(|error| StoreError::backend(OPERATION, error))
             })
             .await
     }

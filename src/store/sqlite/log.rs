@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
-use super::event_row::{event_from, select_events};
+use super::event_row::{event_from, place_from, select_events, signed};
 use super::room_row;
 use super::states::{self, Changing, Place};
 use crate::domain::{
@@ -15,9 +15,10 @@ use crate::domain::{
     UserId,
 };
 use crate::store::cache::{Durable, LogEnd, NEWEST_MAX};
+use crate::store::log::{LOOK_THROUGH, WRITTEN_MAX};
 use crate::store::{
-    Appended, Change, Freshness, History, Log, PAGE_MAX, StoreError, repeated, shortened,
-    within_bytes,
+    Appended, Change, Freshness, History, Log, LogPlace, PAGE_MAX, StoreError, Written, repeated,
+    shortened, within_bytes,
 };
 
 /// The head of a log, which the next event builds on. All zero for an empty one.
@@ -59,7 +60,7 @@ pub(super) fn append(
             }
         }
     };
-    let event = Event {
+    let mut event = Event {
         room: room.clone(),
         seq: place.seq,
         messages,
@@ -68,6 +69,8 @@ pub(super) fn append(
         kind,
     };
     insert(connection, &event, new.nonce.as_ref()).map_err(failed)?;
+    // Its author may have been renamed since they were looked up.
+    states::name_author(connection, &mut event.author).map_err(failed)?;
     let event = match event.kind {
         // A change has its message's state already.
         EventKind::Changed(_) => Arc::new(event),
@@ -216,6 +219,40 @@ pub(super) fn end_with_page(connection: &Connection, room: &RoomId) -> rusqlite:
     })
 }
 
+fn written_by(
+    connection: &Connection,
+    author: UserId,
+    after: Option<&LogPlace>,
+) -> rusqlite::Result<Written> {
+    let (room, seq) = signed(after);
+    let (look, most) = (LOOK_THROUGH as i64, WRITTEN_MAX as i64);
+    let found = connection
+        .prepare_cached(select_events!(
+            "(SELECT * FROM events WHERE (room, seq) > (?2, ?3) ORDER BY room, seq LIMIT ?4) AS events",
+            "WHERE author = ?1 AND kind = 'message' AND deleted_at IS NULL
+             ORDER BY room, seq LIMIT ?5"
+        ))?
+        .query_map(
+            params![author.to_string(), room, seq, look, most],
+            event_from,
+        )?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let next = match found.last() {
+        Some(last) if found.len() == WRITTEN_MAX => Some((last.room.clone(), last.seq)),
+        _ => connection
+            .prepare_cached(
+                "SELECT room, seq FROM events WHERE (room, seq) > (?1, ?2)
+                 ORDER BY room, seq LIMIT 1 OFFSET ?3",
+            )?
+            .query_row(params![room, seq, look - 1], place_from)
+            .optional()?,
+    };
+    Ok(Written {
+        messages: states::complete(connection, found)?,
+        next,
+    })
+}
+
 pub(super) fn page_after(
     connection: &Connection,
     room: &RoomId,
@@ -292,28 +329,11 @@ impl Log for SqliteStore {
     async fn written_by(
         &self,
         author: UserId,
-        after: Option<(RoomId, Seq)>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        after: Option<LogPlace>,
+    ) -> Result<Written, StoreError> {
         self.readers
             .read("list what somebody wrote", move |connection| {
-                let (room, seq) = match &after {
-                    Some((room, seq)) => (room.as_str(), seq.cast_signed()),
-                    None => ("", 0),
-                };
-                let events = connection
-                    .prepare_cached(select_events!(
-                        "events",
-                        "WHERE (room, seq) > (?2, ?3) AND author = ?1 AND kind = 'message'
-                               AND deleted_at IS NULL
-                         ORDER BY room, seq LIMIT ?4"
-                    ))?
-                    .query_map(
-                        params![author.to_string(), room, seq, limit as i64],
-                        event_from,
-                    )?
-                    .collect::<rusqlite::Result<Vec<_>>>()?;
-                states::complete(connection, events)
+                written_by(connection, author, after.as_ref())
             })
             .await
     }

@@ -162,10 +162,14 @@ pub(super) fn add(
     by: Option<&User>,
     user: &User,
 ) -> Result<Seq, StoreError> {
+    let failed = |error| StoreError::backend(JOIN, error);
+    if room_deletion::was_deleted(connection, room).map_err(failed)? {
+        return Err(StoreError::RoomTaken);
+    }
     let is_banned = connection
         .prepare_cached("SELECT 1 FROM bans WHERE room = ?1 AND user = ?2")
         .and_then(|mut find| find.exists(params![room.as_str(), user.id.to_string()]))
-        .map_err(|error| StoreError::backend(JOIN, error))?;
+        .map_err(failed)?;
     if is_banned {
         return Err(StoreError::Banned);
     }
@@ -266,7 +270,7 @@ fn set_role(
         )
     };
     if role == Role::Owner {
-        // Whoever owns it for having been there longest goes on to.
+        // An owner for having been there longest stays one.
         let owners = owners(connection, room);
         for owner in owners.map_err(|error| StoreError::backend(OPERATION, error))? {
             set(owner, Role::Owner)?;

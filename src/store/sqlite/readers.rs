@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 
 use crate::store::StoreError;
 
-/// Read-only connections, lent one at a time to blocking threads.
+/// Read-only connections, lent one at a time to blocking threads. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     /// As many permits as there are connections: whoever holds one finds a connection.

@@ -1,7 +1,7 @@
 //! Reports: a table of those that are open.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::event_row::{room_from, unreadable};
 use super::{SqliteStore, accounts};
@@ -11,8 +11,8 @@ use crate::store::{Reports, StoreError};
 fn add(connection: &Connection, report: &Report) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO reports (id, by, room, seq, reason, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO reports (id, by, room, seq, reason, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (by, room, seq) DO UPDATE SET reason = ?5, at = ?6",
         )?
         .execute(params![
             report.id.to_string(),
@@ -25,13 +25,20 @@ fn add(connection: &Connection, report: &Report) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-fn list(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<Report>> {
+pub(super) fn list(
+    connection: &Connection,
+    before: Option<ReportId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Report>> {
     connection
         .prepare_cached(
             "SELECT reports.*, username FROM reports JOIN users ON users.id = reports.by
-             ORDER BY reports.id DESC LIMIT ?1",
+             WHERE reports.id < coalesce(?1, '~') ORDER BY reports.id DESC LIMIT ?2",
         )?
-        .query_map([limit as i64], report_from)?
+        .query_map(
+            params![before.map(|before| before.to_string()), limit as i64],
+            report_from,
+        )?
         .collect()
 }
 
@@ -60,9 +67,29 @@ impl Reports for SqliteStore {
             .await
     }
 
-    async fn reports(&self, limit: usize) -> Result<Vec<Report>, StoreError> {
+    async fn reports(
+        &self,
+        before: Option<ReportId>,
+        limit: usize,
+    ) -> Result<Vec<Report>, StoreError> {
         self.readers
-            .read("list reports", move |connection| list(connection, limit))
+            .read("list reports", move |connection| {
+                list(connection, before, limit)
+            })
+            .await
+    }
+
+    async fn report(&self, id: ReportId) -> Result<Option<Report>, StoreError> {
+        self.readers
+            .read("find a report", move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT reports.*, username FROM reports JOIN users ON users.id = reports.by
+                         WHERE reports.id = ?1",
+                    )?
+                    .query_row([id.to_string()], report_from)
+                    .optional()
+            })
             .await
     }
 

@@ -104,7 +104,7 @@ pub(super) fn replace_password(
 ) -> Result<(), StoreError> {
     let failed = |error| StoreError::backend("change a password", error);
     connection
-        .prepare_cached("UPDATE users SET password_hash = ?2 WHERE id = ?1")
+        .prepare_cached("UPDATE users SET password_hash = ?2 WHERE id = ?1 AND erased IS NULL")
         .and_then(|mut update| update.execute(params![user.to_string(), password_hash]))
         .map_err(failed)?;
     connection
@@ -120,7 +120,9 @@ fn set_password(
     change: &PasswordChange,
 ) -> Result<bool, StoreError> {
     let is_as_it_was = connection
-        .prepare_cached("SELECT 1 FROM users WHERE id = ?1 AND password_hash = ?2")
+        .prepare_cached(
+            "SELECT 1 FROM users WHERE id = ?1 AND password_hash = ?2 AND erased IS NULL",
+        )
         .and_then(|mut find| find.exists(params![change.user.to_string(), change.from]))
         .map_err(|error| StoreError::backend("change a password", error))?;
     if is_as_it_was {

@@ -111,6 +111,19 @@ fn named(connection: &Connection, all: Vec<Reaction>) -> rusqlite::Result<Reacti
     Ok(Reactions::new(all, |user| names.get(&user).cloned()))
 }
 
+/// Calls an author as they are called now.
+pub(super) fn name_author(connection: &Connection, author: &mut Author) -> rusqlite::Result<()> {
+    let mut find = connection.prepare_cached("SELECT username FROM users WHERE id = ?1")?;
+    let mut found = find.query([author.id.to_string()])?;
+    if let Some(row) = found.next()? {
+        let name = row.get_ref(0)?.as_str()?;
+        if name != &*author.username {
+            author.username = name.into();
+        }
+    }
+    Ok(())
+}
+
 fn names(
     connection: &Connection,
     users: impl IntoIterator<Item = UserId>,

@@ -84,7 +84,8 @@ fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
-/// The way to the writer thread, which ends when this is dropped or closed.
+/// The way to the writer thread, which ends when all of these are dropped, or it is closed. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
     /// The caller that waits for it to close.

@@ -260,7 +260,15 @@ async fn owners_add_and_remove_people(backend: Backend) {
     let page = ben.get("/rooms/den/people").await.text().await.unwrap();
     assert_lacks(&page, "/remove\"");
     let text = ben.get_as("text/plain", "/rooms/den/people").await;
-    assert_eq!(text.text().await.unwrap(), "ana\towner\nben\n");
+    let text = text.text().await.unwrap();
+    let lines: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    for (line, name, role) in [(&lines[0], "ana", "owner"), (&lines[1], "ben", "member")] {
+        assert_eq!((line[0], line[1], line[3]), (name, role, "-"));
+        assert!(line[2].ends_with('Z'), "{text}");
+    }
 
     let removed = ana.post("/rooms/den/people/ben/remove", &[]).await;
     assert_eq!(removed.status(), StatusCode::SEE_OTHER);

@@ -39,7 +39,7 @@ type Route = (
 );
 
 /// The routes with what is sent. `MESSAGE` is the number of a message of the owner's.
-const TABLE: [Route; 81] = [
+const TABLE: [Route; 82] = [
     ("GET", "/", For::All, &[]),
     ("GET", "/signup", For::All, &[]),
     ("POST", "/signup", For::All, &[]),
@@ -201,6 +201,12 @@ const TABLE: [Route; 81] = [
         For::Admins,
         &[],
     ),
+    (
+        "POST",
+        "/admin/people/{username}/delete",
+        For::Admins,
+        &[("messages", "keep")],
+    ),
     ("GET", "/admin/audit", For::Admins, &[]),
     ("GET", "/admin/rooms", For::Admins, &[]),
     ("GET", "/admin/reports", For::Admins, &[]),
@@ -342,6 +348,22 @@ async fn every_route_answers_as_the_table_says(backend: Backend) {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    for name in ["member", "owner"] {
+        for access in ["open", "unlisted", "private", "archived"] {
+            let leave = format!("/rooms/{access}/leave");
+            let left = posts(&people[name], &leave, &[]).await;
+            assert_eq!(left, StatusCode::NO_CONTENT, "{leave} by {name}");
+            let path = format!("/rooms/{access}");
+            let page = people[name].get_as("application/json", &path).await;
+            assert!(page.status().is_client_error(), "{leave} by {name}");
+        }
+    }
+    for name in EVERYBODY {
+        let out = posts(&people[name], "/logout", &[]).await;
+        assert_eq!(out, StatusCode::NO_CONTENT, "{name}");
+        let lobby = people[name].get_as("application/json", "/rooms").await;
+        assert_eq!(lobby.status(), StatusCode::UNAUTHORIZED, "{name}");
+    }
 }
 
 /// Whatever somebody does once their session is over, signing in leads to a page.
@@ -390,6 +412,9 @@ fn expected(method: &str, whom: For, name: &str, access: &str, path: &str) -> Op
         }
         For::Own => Some(StatusCode::NOT_FOUND),
         For::Admins if name == "admin" && path.ends_with("/close") => Some(StatusCode::NOT_FOUND),
+        For::Admins if name == "admin" && path.ends_with("/delete") => {
+            Some(StatusCode::UNPROCESSABLE_ENTITY)
+        }
         For::Admins if name == "admin" => None,
         For::Admins => Some(StatusCode::FORBIDDEN),
         For::Owners if name == "admin" && !is_direct && is_room_deletion => {

@@ -300,7 +300,7 @@ async fn what_somebody_blocked_writes_is_folded() {
         "Array.from(document.querySelectorAll('#log .message .body'), (e) => e.offsetHeight > 0)";
     assert_eq!(ana.evaluate(shown).await, json!([false, false]));
     look.at("room-folded").await;
-    // Whoever goes to one sees it.
+    // One that has the focus is shown.
     ana.clicks(&format!("#m-{said} .time")).await;
     ana.until("location.pathname.includes('/messages/')").await;
     ana.sees("buy my tea").await;

@@ -1,6 +1,7 @@
-//! Where something that was deleted may still stand.
+//! Searches for deleted text.
 
 use std::fs;
+use std::time::Duration;
 
 use ::mongodb::bson::{Document, doc};
 use futures_util::TryStreamExt;
@@ -40,4 +41,55 @@ pub async fn copies(server: &Server, backend: Backend, text: &str) -> Vec<String
         }
     }
     copies
+}
+
+/// Looks for the moment at which to kill a server, so that it has begun something and is not done.
+pub struct Aim {
+    pause: Duration,
+    /// Moments that were too early, and too late.
+    early: Duration,
+    late: Option<Duration>,
+    tries: u32,
+    hits: u32,
+}
+
+impl Default for Aim {
+    fn default() -> Self {
+        Self {
+            pause: Duration::from_millis(40),
+            early: Duration::ZERO,
+            late: None,
+            tries: 0,
+            hits: 0,
+        }
+    }
+}
+
+impl Aim {
+    const HITS: u32 = 2;
+
+    /// The time from the beginning to the next kill; `None` once enough have come in the midst.
+    pub fn next(&mut self) -> Option<Duration> {
+        if self.hits == Self::HITS {
+            return None;
+        }
+        assert!(self.tries < 20, "it was never killed in the midst of it");
+        self.tries += 1;
+        Some(self.pause)
+    }
+
+    /// Takes in whether it had begun then, and whether it was done.
+    pub fn hit(&mut self, has_begun: bool, is_done: bool) {
+        match (has_begun, is_done) {
+            (true, false) => self.hits += 1,
+            (true, true) => self.late = Some(self.pause),
+            (false, _) => self.early = self.pause,
+        }
+        // The next may be slower or faster than this one.
+        let late = self.late.unwrap_or(self.early * 4 + self.pause);
+        if late.saturating_sub(self.early) < Duration::from_millis(4) {
+            (self.early, self.late) = (self.early / 2, Some(late * 2));
+        }
+        self.pause = (self.early + late) / 2;
+    }
 }

@@ -12,7 +12,7 @@ mod tools;
 use std::time::Duration;
 
 pub use browser::{Browser, IN_FRAME};
-pub use erased::{NONE, copies};
+pub use erased::{Aim, NONE, copies};
 pub use mongo::{MongoDb, free_port};
 pub use person::Person;
 pub use proxy::{Mood, Proxy};

@@ -143,7 +143,7 @@ impl Server {
     }
 
     /// Its database, where that is MongoDB.
-    /// What it was started with.
+    /// Its settings.
     pub fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
     }
