@@ -10,13 +10,15 @@ mod checker;
 mod exporter;
 mod importer;
 mod record;
+mod values;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(super) use checker::{Checker, EPOCH_MAX};
+pub(super) use checker::Checker;
 pub use exporter::Exporter;
 pub use importer::Importer;
 pub use record::{Counts, EventRecord, ReactionRecord, Record, VERSION};
+pub(super) use values::EPOCH_MAX;
 
 use crate::domain::Epoch;
 
