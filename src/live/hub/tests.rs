@@ -7,13 +7,12 @@ use tokio_stream::StreamExt;
 use super::*;
 use crate::domain::testing::event;
 use crate::domain::{
-    Epoch, NewEvent, Nonce, PasswordChange, SeenSession, SignIn, Timestamp, Username,
+    Epoch, NewEvent, Nonce, PasswordChange, SeenSession, SessionId, SignIn, Timestamp, Username,
 };
 use crate::live::ByteStream;
 use crate::live::room::tests::renderer;
 use crate::metrics::Metrics;
-use crate::store::OnChange;
-use crate::store::{Appended, Freshness, History, LogPlace, Written};
+use crate::store::{Appended, Freshness, History, LogPlace, OnChange, Written};
 
 /// A log of which not everything is told, and sessions that end.
 #[derive(Default)]
