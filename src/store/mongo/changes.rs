@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
-use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Database};
 use tokio_stream::StreamExt;
 
@@ -16,6 +15,7 @@ use super::errors::{first_duplicate, is_number};
 use super::event_document::{document_from, event_from, place, signed, state_fields};
 use super::numbering::{Decided, Inserted, Numbering};
 use super::retry::attempt;
+use super::transaction::begin;
 use crate::domain::{Event, RoomId, Seq};
 use crate::store::StoreError;
 
@@ -35,12 +35,7 @@ pub(super) async fn change(collections: &Collections, numbering: &Numbering) -> 
         error: Some(error),
     };
     let begun = attempt("begin to change messages", async {
-        let client = collections.database.client();
-        let mut session = client.start_session().await?;
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .await?;
+        let mut session = begin(collections).await?;
         let states = states(collections, room, &targets, &mut session).await?;
         Ok::<_, Error>((session, states))
     });

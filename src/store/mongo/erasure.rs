@@ -125,10 +125,7 @@ impl Erasing {
             room,
             user: self.user.clone(),
         };
-        changing.end(End::Leaves).await?;
-        self.cache.forget_user(self.user.id);
-        self.logs.tell(Change::Resync);
-        Ok(())
+        changing.end_told(End::Leaves, &self.cache).await.map(drop)
     }
 
     /// Looks through all events, some at a time, and erases what the account has left in them.

@@ -13,7 +13,8 @@ use super::room_document::{MAKING, settings_fields, settings_from};
 use crate::domain::{
     Author, MembershipId, NewEvent, NewKind, Nonce, Role, RoomId, RoomSettings, Seq, User, UserId,
 };
-use crate::store::StoreError;
+use crate::store::cache::ReadCache;
+use crate::store::{Change, StoreError};
 
 /// The operations' names in errors.
 pub(super) const JOIN: &str = "join a room";
@@ -169,8 +170,16 @@ impl Changing {
         .map(|_| mark)
     }
 
+    /// [`Self::end`], of which this process knows then: another node may have done it, of which it hears later.
+    pub(super) async fn end_told(&self, end: End, cache: &ReadCache) -> Result<Seq, StoreError> {
+        let left = self.end(end).await?;
+        cache.forget_user(self.user.id);
+        self.logs.tell(Change::Resync);
+        Ok(left)
+    }
+
     /// The membership that is [`LEAVING`], its event, and the membership's end.
-    pub(super) async fn end(&self, end: End) -> Result<Seq, StoreError> {
+    async fn end(&self, end: End) -> Result<Seq, StoreError> {
         let memberships = &self.collections.memberships;
         let mut fields = doc! { LEAVING: MembershipId::new().to_string() };
         if let End::Removed(by) | End::Banned(by) = end {

@@ -1,5 +1,7 @@
 //! Memberships: whether there is one, who owns a room, and what is done about them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
 use tokio_stream::StreamExt;
@@ -169,11 +171,8 @@ impl MongoStore {
 
     async fn end(&self, room: &RoomId, user: &User, end: End) -> Result<Seq, StoreError> {
         let changing = self.changing(room, user);
-        let left = in_task(LEAVE, async move { changing.end(end).await }).await?;
-        // Another node may have done it, of which this one hears later.
-        self.cache.forget_user(user.id);
-        self.logs.tell(Change::Resync);
-        Ok(left)
+        let cache = Arc::clone(&self.cache);
+        in_task(LEAVE, async move { changing.end_told(end, &cache).await }).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! Migrations: what brings a database to the newest schema, one step at a time.
 //!
 //! Nodes that start together may take a step at the same time, and one may be cut off in the midst of
-//! it: each step can be repeated. Nodes of the version before may still run beside it. The steps have the
-//! numbers of the embedded store's.
+//! it: each step can be repeated. Nodes of the version before may still run beside it, unless the step says that they
+//! must be stopped first. The steps have the numbers of the embedded store's.
 
 use std::pin::Pin;
 
@@ -20,10 +20,11 @@ const MIGRATIONS: [(u64, Step); 3] = [
     (3, |collections| {
         Box::pin(accounts::renew_email_keys(collections))
     }),
-    // There is nothing to move. A version before this one lets everybody into every room, and takes whoever is
+    // Nodes before it are stopped first. There is nothing to move. A version before this one lets everybody into every room, and takes whoever is
     // banned for a member, so it is not to start on it.
     (7, |_| Box::pin(std::future::ready(Ok(())))),
-    // Nor is one that lets everybody sign up, and those sign in who may not.
+    // Nodes before it are stopped first: one lets everybody sign up, lets people sign in who may not, and shows events
+    // without their authors' names, which it looks for in the events.
     (8, |collections| {
         Box::pin(async {
             accounts::claim_names(collections).await?;
