@@ -182,6 +182,81 @@ pub async fn changer(
     settled
 }
 
+/// A private room of which every act about its guest was acknowledged.
+#[derive(Debug)]
+pub struct Kept {
+    pub room: String,
+    pub guest: String,
+    pub is_member: bool,
+    pub is_owner: bool,
+}
+
+/// Makes private rooms, and adds, removes and promotes a guest, each act at whichever node and again until it is
+/// acknowledged. Answers what must be so in the end.
+pub async fn keeper(
+    name: String,
+    guest: String,
+    at: Vec<Person>,
+    history: History,
+    stop: Arc<AtomicBool>,
+) -> Vec<Kept> {
+    let mut choices = history.choices(&name);
+    let mut all = Vec::new();
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let room = format!("{name}-{number}").to_lowercase();
+        let mut ask = Insistent {
+            name: &name,
+            at: &at,
+            history: &history,
+            choices: &mut choices,
+            has_given_up: false,
+        };
+        let form = [("room", room.as_str()), ("access", "private")];
+        if ask
+            .until_done(Method::POST, "/rooms", &form)
+            .await
+            .is_none()
+        {
+            break;
+        }
+        let people = format!("/rooms/{room}/people");
+        let mut kept = Kept {
+            room,
+            guest: guest.clone(),
+            is_member: false,
+            is_owner: false,
+        };
+        for _ in 0..ask.choices.usize(1..6) {
+            let act = if kept.is_member {
+                ask.choices.usize(1..4)
+            } else {
+                0
+            };
+            let (path, form) = match act {
+                0 => (people.clone(), [("username", guest.as_str())]),
+                1 => (format!("{people}/{guest}/remove"), [("remove", "yes")]),
+                2 => (format!("{people}/{guest}/role"), [("role", "owner")]),
+                _ => (format!("{people}/{guest}/role"), [("role", "member")]),
+            };
+            ask.has_given_up = false;
+            if ask.until_done(Method::POST, &path, &form).await.is_none() {
+                break;
+            }
+            (kept.is_member, kept.is_owner) = (act != 1, act == 2);
+            // One given up at one node may still be done there, late: nothing else is to come before that.
+            if ask.has_given_up {
+                break;
+            }
+        }
+        all.push(kept);
+        sleep(Duration::from_millis(choices.u64(1..40))).await;
+    }
+    all
+}
+
 /// Asks any node until one says that it is done.
 struct Insistent<'a> {
     name: &'a str,

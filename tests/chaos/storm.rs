@@ -1,6 +1,6 @@
-//! The suite: eight writers, three who change what they have written, twelve readers, four visitors, one fault
+//! The suite: eight writers, three who change what they have written, two who keep private rooms, twelve readers, four visitors, one fault
 //! after another. After each fault: every acknowledged message is in the log once, every message is as the last
-//! acknowledged change made it, the logs have no gap, every reader ends with what the log has, and no visitor
+//! acknowledged change made it, every private room has the people and owners that were acknowledged last, the logs have no gap, every reader ends with what the log has, and no visitor
 //! has seen one shrink.
 
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::actors::{
-    Acknowledged, Orders, ROOMS, Settled, changer, reader, take_in, visitor, writer,
+    Acknowledged, Kept, Orders, ROOMS, Settled, changer, keeper, reader, take_in, visitor, writer,
 };
 use crate::cluster::{Cluster, Shared};
 use crate::faults::{Fault, break_things};
@@ -22,6 +22,7 @@ use crate::support::{Person, eventually};
 
 const WRITERS: usize = 8;
 const CHANGERS: usize = 3;
+const KEEPERS: usize = 2;
 const VISITORS: usize = 4;
 const NODES: usize = 3;
 
@@ -107,6 +108,19 @@ impl Storm<'_> {
             let at = self.everywhere(person);
             changers.spawn(changer(name, at, self.history.clone(), Arc::clone(&stop)));
         }
+        let mut keepers = JoinSet::new();
+        for (number, person) in self.people.iter().enumerate().take(KEEPERS) {
+            let name = format!("{:?}-k{number}", self.fault);
+            let guest = self.people[number + 1].name.clone();
+            let at = self.everywhere(person);
+            keepers.spawn(keeper(
+                name,
+                guest,
+                at,
+                self.history.clone(),
+                Arc::clone(&stop),
+            ));
+        }
         let mut visitors = JoinSet::new();
         for (number, room) in ROOMS.into_iter().cycle().take(VISITORS).enumerate() {
             let name = format!("{:?}-v{number}", self.fault);
@@ -149,6 +163,11 @@ impl Storm<'_> {
         acknowledged.extend(writers.join_all().await.into_iter().flatten());
         let settled: Vec<Settled> = changers.join_all().await.into_iter().flatten().collect();
         eprintln!("{:?}: {} messages changed", self.fault, settled.len());
+        let kept: Vec<Kept> = keepers.join_all().await.into_iter().flatten().collect();
+        eprintln!("{:?}: {} private rooms", self.fault, kept.len());
+        for kept in &kept {
+            self.check_kept(kept).await;
+        }
 
         let mut logs = Vec::new();
         for (room, orders) in ROOMS.into_iter().zip(&orders) {
@@ -174,6 +193,44 @@ impl Storm<'_> {
 
     fn everywhere(&self, person: &Person) -> Vec<Person> {
         self.bases.iter().map(|base| person.at(base)).collect()
+    }
+
+    /// Every node says of the room's guest what was acknowledged last, and they have come and gone in turns.
+    async fn check_kept(&self, kept: &Kept) {
+        let keepers = self.people.iter().zip(&self.people[1..]);
+        let keeper = { keepers }.find(|(_, guest)| guest.name == kept.guest);
+        let (keeper, _) = keeper.expect("a keeper's guest is the next writer");
+        let path = format!("/rooms/{}/people", kept.room);
+        for there in self.everywhere(keeper) {
+            let is_so = async || {
+                let people = there.json(&path).await;
+                let all = people["people"].as_array().cloned().unwrap_or_default();
+                let guest = all
+                    .iter()
+                    .find(|one| one["username"] == kept.guest.as_str());
+                let role = guest.map(|one| one["role"] == "owner");
+                role == kept.is_member.then_some(kept.is_owner)
+            };
+            eventually(
+                &format!("{} says {kept:?}", there.base),
+                Duration::from_secs(10),
+                is_so,
+            )
+            .await;
+        }
+        let log = keeper.log(&kept.room).await;
+        let is_guests = |event: &&Value| event["author"]["username"] == kept.guest.as_str();
+        let kinds = log
+            .iter()
+            .filter(is_guests)
+            .map(|event| event["type"].as_str());
+        for (number, kind) in kinds.enumerate() {
+            let expected = if number % 2 == 0 { "joined" } else { "left" };
+            if kind != Some(expected) {
+                self.history
+                    .broken(&kept.room, format!("{kind:?} is number {number}"));
+            }
+        }
     }
 
     fn check_settled(&self, room: &str, log: &[Value], settled: &[Settled]) {

@@ -16,6 +16,7 @@ on_both_stores!(
     who_has_left_is_out,
     every_stream_of_who_leaves_ends,
     every_stream_of_who_is_put_out_ends,
+    owners_who_leave_at_once_are_followed,
     coming_back_starts_with_nothing_unread,
     leaving_is_once_however_often,
     joining_and_leaving_alternate,
@@ -239,6 +240,58 @@ async fn every_stream_of_who_is_put_out_ends(backend: Backend) {
             let page = person.get("/rooms/den").await;
             assert_eq!(page.status(), StatusCode::NOT_FOUND, "{act}");
         }
+    }
+}
+
+/// Invariant: a room with people in it has an owner, also when fifty leave or step down at two nodes at once.
+async fn owners_who_leave_at_once_are_followed(backend: Backend) {
+    let server = Server::start(backend).await;
+    let other = server.another_node_on(backend).await;
+    let there = &other.as_ref().unwrap_or(&server).base;
+    server.person("admin").await;
+    let first = server.person("first").await;
+    makes(&first, &[("room", "den"), ("access", "private")]).await;
+    let mut owners = vec![first.clone()];
+    for number in 0..49 {
+        let name = format!("owner{number}");
+        let person = server.person(&name).await;
+        posts(&first, "/rooms/den/people", &[("username", &name)]).await;
+        let role = format!("/rooms/den/people/{name}/role");
+        posts(&first, &role, &[("role", "owner")]).await;
+        owners.push(if number % 2 == 0 {
+            person
+        } else {
+            person.at(there)
+        });
+    }
+    let last = server.person("last").await;
+    posts(&first, "/rooms/den/people", &[("username", "last")]).await;
+    let mut all = JoinSet::new();
+    for (number, owner) in owners.into_iter().enumerate() {
+        all.spawn(async move {
+            let role = format!("/rooms/den/people/{}/role", owner.name);
+            let steps_down = number % 3 == 0;
+            let stepped = match steps_down {
+                true => posts(&owner, &role, &[("role", "member")]).await,
+                false => StatusCode::NO_CONTENT,
+            };
+            assert_eq!(stepped, StatusCode::NO_CONTENT);
+            assert_eq!(
+                leaves(&owner, "den", "application/json").await,
+                StatusCode::NO_CONTENT
+            );
+        });
+    }
+    all.join_all().await;
+    for last in [&last, &last.at(there)] {
+        let is_last = async || {
+            let people = last.json("/rooms/den/people").await;
+            let people = people["people"].as_array().unwrap();
+            people.len() == 1 && people[0]["role"] == "owner"
+        };
+        eventually("the last one owns it", Duration::from_secs(2), is_last).await;
+        let topic = posts(last, "/rooms/den/settings", &[("topic", "mine")]).await;
+        assert_eq!(topic, StatusCode::NO_CONTENT);
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::changes::{EDIT_KEY, ENTER, ESCAPE};
 use super::looks::Look;
-use crate::support::{Backend, Browser, PASSWORD, Server};
+use crate::support::{Backend, Browser, PASSWORD, Server, eventually};
 
 /// A page loads again within this, when somebody changes who may write.
 const RELOADED_WITHIN: Duration = Duration::from_millis(3_500);
@@ -304,4 +304,98 @@ async fn what_somebody_blocked_writes_is_folded() {
     ana.clicks(&format!("#m-{said} .time")).await;
     ana.until("location.pathname.includes('/messages/')").await;
     ana.sees("buy my tea").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_offers_an_id_and_a_row_leads_to_its_author() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ana = Browser::open().await;
+    let look = Look::with(&ana);
+    ana.signs_up(&server.base, "ana").await;
+    ana.sees("You are an admin of this server").await;
+    look.at("lobby-of-the-first").await;
+    ana.clicks(".ways a[href=\"/new\"]").await;
+    ana.types("#name", "Café & Tea").await;
+    let offers = |id: &str| format!("document.getElementById('room').placeholder === '{id}'");
+    ana.until(&offers("cafe-tea")).await;
+    ana.clicks("input[value=private]").await;
+    ana.until(&offers("cafe-tea-…")).await;
+    ana.clicks("input[value=open]").await;
+    ana.until(&offers("cafe-tea")).await;
+    look.at("room-make").await;
+    ana.clicks("main .primary").await;
+    ana.until("location.pathname === '/rooms/cafe-tea'").await;
+    ana.is_following().await;
+
+    let ben = server.person("ben").await;
+    ben.enters("cafe-tea").await;
+    let said = ben.says("cafe-tea", "hello").await;
+    ana.shows(&["hello"]).await;
+    let row = format!("#m-{said}");
+    ana.evaluate(&format!("document.querySelector('{row}').focus(), 0"))
+        .await;
+    ana.clicks(&format!("{row} .toolbar [aria-label=\"Message ben\"]"))
+        .await;
+    ana.until("location.pathname.startsWith('/rooms/@')").await;
+    ana.sees("ben").await;
+
+    ana.goto(&format!("{}/admin", server.base)).await;
+    ana.clicks(".people li:nth-child(2) summary").await;
+    ana.clicks(".people li:nth-child(2) input[value=delete]")
+        .await;
+    ana.types("#confirm-ben", "bob").await;
+    ana.clicks("form[action$=\"/ben/delete\"] .danger").await;
+    ana.sees("type its name here: ben").await;
+    look.at("admin-not-deleted").await;
+    let is_kept = "document.activeElement.id === 'confirm-ben' && document.querySelector('[value=delete]').checked";
+    ana.until(is_kept).await;
+    ana.evaluate("document.getElementById('confirm-ben').value = '', 0")
+        .await;
+    ana.types("#confirm-ben", "ben").await;
+    ana.clicks("form[action$=\"/ben/delete\"] .danger").await;
+    ana.until("document.querySelectorAll('.people li').length === 1")
+        .await;
+    ana.goto(&format!("{}/rooms/cafe-tea", server.base)).await;
+    ana.sees("former member").await;
+}
+
+/// Without scripts, by the keyboard alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_about_people_is_a_form() {
+    let server = Server::start(Backend::Sqlite).await;
+    let ben = server.person("ben").await;
+    let ana = Browser::open_without_scripts().await;
+    let look = Look::with(&ana);
+    ana.signs_up(&server.base, "ana").await;
+    ben.post("/admin/people/ana/role", &[("role", "admin")])
+        .await;
+    ana.goto(&format!("{}/invites", server.base)).await;
+    ana.types("#uses", "0").await;
+    ana.types("#days", &format!("2{ENTER}")).await;
+    ana.sees("A link is for 1 to 10000 people.").await;
+    ana.find("#uses").await.clear().await.unwrap();
+    ana.types("#uses", &format!("5{ENTER}")).await;
+    ana.sees("/join/").await;
+    ana.goto(&format!("{}/invites", server.base)).await;
+    ana.sees("to this server, for 5 people").await;
+    ana.clicks(".people .quiet").await;
+    ana.sees("There are none.").await;
+
+    ana.goto(&format!("{}/new", server.base)).await;
+    ana.types("#name", &format!("Tea Time{ENTER}")).await;
+    ana.sees("Tea Time").await;
+    ana.goto(&format!("{}/rooms/tea-time/settings", server.base))
+        .await;
+    ana.clicks("details.leave summary").await;
+    ana.types("#confirm", &format!("no{ENTER}")).await;
+    ana.sees("type its id here: tea-time").await;
+    look.only_at("room-not-deleted-without-scripts").await;
+    ana.find("#confirm").await.clear().await.unwrap();
+    ana.types("#confirm", &format!("tea-time{ENTER}")).await;
+    ana.sees("Rooms").await;
+    ana.goto(&format!("{}/admin", server.base)).await;
+    ana.clicks(".people li:nth-child(2) summary").await;
+    ana.types("#confirm-ben", &format!("ben{ENTER}")).await;
+    let is_gone = async || ben.get("/rooms").await.status() == 303;
+    eventually("ben is gone", Duration::from_secs(5), is_gone).await;
 }
