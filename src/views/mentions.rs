@@ -1,10 +1,11 @@
 //! The page of mentions, and how they are counted.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
 
-use crate::domain::{Epoch, Event, EventId, Mentions, User};
+use crate::domain::{Epoch, Event, EventId, Mentions, RoomId, User};
 
 /// `GET /mentions`.
 #[derive(Template)]
@@ -18,6 +19,8 @@ pub struct MentionsPage<'a> {
     pub unread: &'a [Arc<Event>],
     /// And those that they have.
     pub read: &'a [Arc<Event>],
+    /// The titles of their rooms.
+    pub titles: HashMap<RoomId, String>,
     /// Where older ones are, if there are any.
     pub older: Option<String>,
     /// Whether this is not the first page.
@@ -25,6 +28,11 @@ pub struct MentionsPage<'a> {
 }
 
 impl MentionsPage<'_> {
+    fn title<'b>(&'b self, event: &'b Event) -> &'b str {
+        let title = self.titles.get(&event.room);
+        title.map_or(event.room.as_str(), String::as_str)
+    }
+
     fn id(&self, event: &Event) -> EventId {
         let (epoch, seq) = (self.epoch, event.seq);
         EventId { epoch, seq }

@@ -118,6 +118,7 @@ pub(super) async fn index(
                 epoch: app.store.epoch(),
                 unread: &unread,
                 read: &read,
+                titles: titles(&app, &user, unread.iter().chain(&read)).await?,
                 older,
                 goes_on,
             };
@@ -140,6 +141,23 @@ pub(super) async fn index(
         }
     };
     Ok(respond::with_next(response, next.as_deref()))
+}
+
+/// The titles of the rooms of some events.
+async fn titles(
+    app: &AppState,
+    user: &User,
+    events: impl Iterator<Item = &Arc<Event>>,
+) -> Result<HashMap<RoomId, String>, AppError> {
+    let mut titles = HashMap::new();
+    for event in events {
+        if !titles.contains_key(&event.room) {
+            let settings = app.store.kept_settings(&event.room).await?;
+            let title = settings.title(&event.room, &user.id).into_owned();
+            titles.insert(event.room.clone(), title);
+        }
+    }
+    Ok(titles)
 }
 
 /// A page of unread mentions and, where they end, of those that are read; and where the next begins.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::access::{makes, posts, sends};
 use crate::store_contract::{Opened, new_user, open, room};
 use crate::support::{
-    Backend, PASSWORD, Person, Server, assert_contains, assert_lacks, eventually,
+    Backend, NONE, PASSWORD, Person, Server, assert_contains, assert_lacks, copies, eventually,
 };
 
 on_both_stores!(
@@ -329,6 +329,11 @@ async fn a_link_leads_here(backend: Backend) {
     assert_eq!(roles.len(), 3);
     let written = server.output() + &other.as_ref().map_or(String::new(), Server::output);
     assert_lacks(&written, secret);
+    // It is kept as a hash alone, and so is one that nobody has used.
+    let unused = link(&admin, &[]).await;
+    for secret in [secret, unused.strip_prefix("/join/").unwrap()] {
+        assert_eq!(copies(&server, backend, secret).await, NONE);
+    }
     assert_contains(&written, "/join/…");
 }
 

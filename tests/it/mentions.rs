@@ -232,6 +232,8 @@ async fn what_is_for_me_is_counted_and_listed(backend: Backend) {
     ana.says("tea", "one for @ben").await;
     tokio::time::sleep(Duration::from_millis(5)).await;
     let last = ana.says("den", "two for @ben **now**").await;
+    ana.post("/rooms/den/settings", &[("name", "The <Den>")])
+        .await;
     assert_eq!(counts(&ben, "tea").await, (2, 1));
     assert_eq!(counts(&ben, "den").await, (1, 1));
     let both = ["*two for @ben **now**", "*one for @ben"];
@@ -250,6 +252,7 @@ async fn what_is_for_me_is_counted_and_listed(backend: Backend) {
     );
     let page = ben.get("/mentions").await.text().await.unwrap();
     assert_contains(&page, "<h2>Unread</h2>");
+    assert_contains(&page, "dir=\"auto\">The &#60;Den&#62;</span>");
     assert_contains(&page, &format!("href=\"/rooms/den/messages/{last}\""));
     assert_contains(&page, "two for @ben now");
     assert_lacks(&page, "<h2>Read</h2>");

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::access::posts;
 use crate::store_contract::open;
 use crate::support::{
-    Backend, PASSWORD, Person, Server, assert_contains, assert_lacks, eventually,
+    Backend, NONE, PASSWORD, Person, Server, assert_contains, assert_lacks, copies, eventually,
 };
 
 on_both_stores!(
@@ -144,4 +144,12 @@ async fn a_reset_lets_its_owner_in_and_everybody_else_out(backend: Backend) {
     let secret = path.strip_prefix("/reset/").unwrap();
     assert_lacks(&server.output(), secret);
     assert_contains(&server.output(), "/reset/…");
+    // It is kept as a hash alone.
+    let unused = admin.request(Method::POST, "/admin/people/ana/reset");
+    let unused = unused.header(ACCEPT, "text/plain").send().await.unwrap();
+    let unused = unused.text().await.unwrap();
+    let (_, unused) = unused.trim().split_once("/reset/").unwrap();
+    for secret in [secret, unused] {
+        assert_eq!(copies(&server, backend, secret).await, NONE);
+    }
 }

@@ -156,6 +156,17 @@ async fn what_is_for_me_stands_out_and_is_counted() {
     rooms
         .until("document.title === '(2 mentions, 3 unread) loft – Parlor'")
         .await;
+    // As far as the level counts them.
+    let levels = Person::sign_in(&server.base, "ana").await;
+    for (level, title) in [
+        ("nothing", "loft – Parlor"),
+        ("mentions", "(2 mentions, 2 unread) loft – Parlor"),
+        ("all", "(2 mentions, 3 unread) loft – Parlor"),
+    ] {
+        let form = [("level", level)];
+        levels.post("/rooms/den/level", &form).await;
+        rooms.until(&format!("document.title === '{title}'")).await;
+    }
     rooms
         .until("document.querySelector('[data-room=den] .mentioned').innerText.startsWith('@2')")
         .await;
