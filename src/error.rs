@@ -30,6 +30,15 @@ pub fn field_errors<const N: usize>(fields: [(&'static str, Option<Invalid>); N]
     fields.into_iter().filter_map(wrong).collect()
 }
 
+/// Does something to what must be there: [`AppError::NotFound`] where the store answers that it was not.
+///
+/// # Errors
+///
+/// Also those of the store.
+pub async fn exists(act: impl Future<Output = Result<bool, StoreError>>) -> Result<(), AppError> {
+    act.await?.then_some(()).ok_or(AppError::NotFound)
+}
+
 /// A request that was not answered as hoped.
 #[derive(Debug)]
 pub enum AppError {

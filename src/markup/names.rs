@@ -38,11 +38,19 @@ pub fn names(text: &str) -> Vec<Vec<&str>> {
 }
 
 /// A text without the names of somebody who is a former member now, also in code and quotes; `None` when it names
-/// them nowhere.
-pub fn without_names(text: &str, was_theirs: impl Fn(&str) -> bool) -> Option<String> {
-    let theirs = Names::of(text).filter_map(|(at, name)| {
-        let name = forms(name).find(|form| was_theirs(form))?;
-        Some(at..at + '@'.len_utf8() + name.len())
+/// them nowhere. Of a longer name that `is_anothers` nothing is taken away.
+pub fn without_names(
+    text: &str,
+    is_theirs: impl Fn(&str) -> bool,
+    is_anothers: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let theirs = text.match_indices('@').filter_map(|(at, _)| {
+        let written = Written::after(text, at)?;
+        let forms: Vec<&str> = forms(&written.name).collect();
+        let found = forms.iter().position(|form| is_theirs(form))?;
+        // As a mention is found: the longest name that there is.
+        let is_longer = forms[..found].iter().any(|form| is_anothers(form));
+        (!is_longer).then(|| at..written.end_of(forms[found]))
     });
     let theirs: Vec<Range<usize>> = theirs.collect();
     if theirs.is_empty() {
@@ -115,6 +123,50 @@ fn add_named<'a>(
     }
     if rest < text.len() {
         parts.push(Part::Text(&text[rest..]));
+    }
+}
+
+/// A name as it is written in a text with its marks: a sign of it may stand behind a backslash.
+struct Written {
+    name: String,
+    /// Where each of its characters ends in the text.
+    ends: Vec<usize>,
+}
+
+impl Written {
+    /// The possible name after the `@` at a place.
+    fn after(text: &str, at: usize) -> Option<Self> {
+        // The marks of emphasis may stand before it, too.
+        let is_in_address = |c: char| ends_address(c) && c != '_';
+        let mut name = Self {
+            name: String::new(),
+            ends: Vec::new(),
+        };
+        let mut rest = text[at + 1..].char_indices().peekable();
+        while let Some((from, c)) = rest.next() {
+            let sign = rest
+                .peek()
+                .filter(|(_, sign)| matches!(sign, '-' | '_' | '.'));
+            let (c, end) = match (c, sign) {
+                ('\\', Some(&(_, sign))) => {
+                    rest.next();
+                    (sign, from + 2)
+                }
+                (c, _) if is_in_name(c) => (c, from + c.len_utf8()),
+                ('@', _) => return None,
+                _ => break,
+            };
+            name.name.push(c);
+            name.ends.push(at + 1 + end);
+        }
+        let is_name = name.name.starts_with(char::is_alphanumeric);
+        (is_name && !text[..at].ends_with(is_in_address)).then_some(name)
+    }
+
+    /// Where one of its forms ends in the text.
+    fn end_of(&self, form: &str) -> usize {
+        let last = form.chars().count().saturating_sub(1);
+        self.ends.get(last).copied().unwrap_or(0)
     }
 }
 
@@ -243,9 +295,10 @@ mod tests {
 
     #[test]
     fn a_text_names_nobody_who_is_gone() {
+        let is_anothers = |name: &str| ["김철수", "ana-"].contains(&name);
         let was_theirs = |name: &str| {
             let key = Username::stored(name).key();
-            ["ana", "anna.b", "علی\u{200c}رضا"]
+            ["ana", "anna.b", "김", "snake_case", "علی\u{200c}رضا"]
                 .map(|name| Username::stored(name).key())
                 .contains(&key)
         };
@@ -262,10 +315,17 @@ mod tests {
             ),
             ("ana, a@b @ben @", None),
             ("@anabel @ana_b info@ana.example @ana@b", None),
+            ("_@ana_ ~~@ana~~", Some("_former member_ ~~former member~~")),
+            ("__@ana__", Some("__former member__")),
+            ("@snake\\_case!", Some("former member!")),
+            (
+                "@김철수 @김 @김이 @ana-",
+                Some("@김철수 former member former member이 @ana-"),
+            ),
             ("", None),
         ] {
             assert_eq!(
-                without_names(text, was_theirs).as_deref(),
+                without_names(text, was_theirs, is_anothers).as_deref(),
                 expected,
                 "{text}"
             );
@@ -274,7 +334,7 @@ mod tests {
             "a former member{} @ana",
             "x".repeat(MessageBody::CHARS_MAX - 20)
         );
-        let without = without_names(&long, was_theirs).unwrap();
+        let without = without_names(&long, was_theirs, is_anothers).unwrap();
         assert!(without.starts_with("a former member") && without.ends_with("x @"));
     }
 

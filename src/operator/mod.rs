@@ -8,7 +8,7 @@ pub mod socket;
 
 use std::fmt::Write;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -311,9 +311,12 @@ impl Operator<'_> {
             bail!("nothing was deleted: --confirm takes the room’s id, {room}");
         }
         let entry = AuditEntry::new(None, Act::DeleteRoom).in_room(&room);
-        if !audited(self.store, entry, self.store.delete_room(&room)).await? {
-            bail!("there is no room {room}");
-        }
+        let deleting = async {
+            let is_done = self.store.delete_room(&room).await?;
+            ensure!(is_done, "there is no room {room}");
+            Ok(())
+        };
+        audited(self.store, entry, deleting).await?;
         let said = format!("{room} is gone, with all that was written there");
         Ok(self.done(said, json!({ "room": room, "deleted": true })))
     }

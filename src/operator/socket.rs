@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::{Operator, OperatorCommand, Outcome};
 use crate::files::give_to_folder;
@@ -31,6 +32,12 @@ const CLIENT_MAX: Duration = Duration::from_secs(10);
 
 /// The pause before the next try where the system accepts no connection: it may be out of files.
 const ACCEPT_AGAIN_IN: Duration = Duration::from_secs(1);
+
+/// The longest that a command is waited for: others come after it.
+const PERFORMS_MAX: Duration = Duration::from_secs(60);
+
+/// The answer to one that takes longer.
+const STILL_AT_IT: &str = "it takes long: the server goes on with it, look into its log";
 
 /// A command that is sent.
 #[derive(Serialize, Deserialize)]
@@ -102,8 +109,12 @@ fn answer(connection: UnixStream, runtime: &Handle, app: &AppState) -> io::Resul
                 hasher: &app.hasher,
                 as_json,
             };
-            let performed = runtime.block_on(operator.perform(command));
-            performed.map_err(|error| format!("{error:#}"))
+            // The timer is the runtime's.
+            let performing = async { timeout(PERFORMS_MAX, operator.perform(command)).await };
+            match runtime.block_on(performing) {
+                Ok(performed) => performed.map_err(|error| format!("{error:#}")),
+                Err(_) => Err(STILL_AT_IT.to_owned()),
+            }
         }
         Err(_) => Err("the running server is of another version: restart it first".to_owned()),
     };

@@ -12,7 +12,7 @@ use crate::domain::{Report, ReportId};
 /// [`StoreError::Backend`] from any method.
 #[async_trait]
 pub trait Reports: Send + Sync {
-    /// Keeps a report. Of one person about one message there is one: what it says is replaced.
+    /// Keeps a report. Of one person about one message there is one: another replaces its reason.
     async fn add_report(&self, report: Report) -> Result<(), StoreError>;
 
     /// The reports, the newest first: at most `limit` of those before this one.

@@ -19,13 +19,16 @@ pub(super) async fn in_task<T: Send + 'static>(
     done.map_err(|panicked| StoreError::backend(operation, panicked))?
 }
 
-/// Goes on with what has begun and must be finished: whatever fails is tried again.
-pub(super) async fn finish<F>(what: impl Display, mut step: impl FnMut() -> F)
+/// Goes on with what has begun and must be finished: a step that fails is tried again.
+pub(super) async fn finish<T, F>(what: impl Display, mut step: impl FnMut() -> F) -> T
 where
-    F: Future<Output = Result<(), StoreError>>,
+    F: Future<Output = Result<T, StoreError>>,
 {
-    while let Err(error) = step().await {
-        tracing::warn!(?error, "cannot {what} to the end: trying again");
+    loop {
+        match step().await {
+            Ok(done) => return done,
+            Err(error) => tracing::warn!(?error, "cannot {what} to the end: trying again"),
+        }
         sleep(AGAIN_IN).await;
     }
 }

@@ -151,7 +151,12 @@ pub(super) async fn sign_up(
         Ok(made) => made,
         // "Sign up" may have been clicked twice.
         Err(error @ (AppError::InvalidFields(_) | AppError::InviteOver)) => {
-            match sign_up_again(app, &name, &address, client, &sent.password).await {
+            let says_whose = matches!(error, AppError::InvalidFields(_));
+            let password = &sent.password;
+            match sign_up_again(app, &name, &address, client, password, says_whose).await {
+                Ok(Some(account)) if account.is_deactivated => {
+                    return refused(AppError::Deactivated);
+                }
                 Ok(Some(account)) => (account, None, 0),
                 Ok(None) => return refused(error),
                 Err(error) => return refused(error),
@@ -317,17 +322,19 @@ pub fn new_name(raw: &str) -> Result<Username, Invalid> {
 }
 
 /// The account whose sign-up this repeats: "Sign up" was clicked twice on a slow line. The second is the first
-/// if all three inputs are the same. It counts like a sign-in, and takes as long whether there is such an account.
+/// if all three inputs are the same. It counts like a sign-in, and, unless the form `says_whose` an address is, takes as long whether or not there
+/// is such an account.
 async fn sign_up_again(
     app: &AppState,
     name: &Username,
     address: &Email,
     client: IpAddr,
     password: &str,
+    says_whose: bool,
 ) -> Result<Option<Account>, AppError> {
     let login = Login::Email(address.key());
-    // That an address is nobody's the form says, too.
-    if app.store.find_account(&login).await?.is_none() {
+    // Where the form says whose an address is, somebody who tries names is not kept waiting for a hash.
+    if says_whose && app.store.find_account(&login).await?.is_none() {
         return Ok(None);
     }
     let account = sessions::check_password(app, Some(login), client, password).await?;

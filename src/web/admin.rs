@@ -56,7 +56,8 @@ pub(super) async fn index(
     let word = query.word("q", 4 * Username::CHARS_MAX);
     let after = query.word("after", 4 * Username::CHARS_MAX);
     if format.is_html() {
-        return page(&app, &user, StatusCode::OK, (&word, after), None).await;
+        let people = listed(&app, &word, after).await?;
+        return page(&app, &user, StatusCode::OK, (&word, people), None).await;
     }
     let (people, next) = listed(&app, &word, after).await?;
     Ok(match format {
@@ -92,12 +93,11 @@ pub(super) async fn index(
     })
 }
 
+/// Some people, and the value of `after` that goes on from there.
+type ListedPeople = (Vec<Account>, Option<String>);
+
 /// A page of the people with a word, and what the next page is after.
-async fn listed(
-    app: &AppState,
-    word: &str,
-    after: String,
-) -> Result<(Vec<Account>, Option<String>), AppError> {
+async fn listed(app: &AppState, word: &str, after: String) -> Result<ListedPeople, AppError> {
     let people = app.store.accounts(word.to_owned(), after, LISTED + 1);
     let mut people = people.await?;
     let has_more = cut(&mut people, LISTED);
@@ -115,10 +115,9 @@ async fn page(
     app: &AppState,
     user: &User,
     status: StatusCode,
-    (word, after): (&str, String),
+    (word, (people, next)): (&str, ListedPeople),
     not_deleted: Option<RefusedDeletion<'_>>,
 ) -> Result<Response, AppError> {
-    let (people, next) = listed(app, word, after).await?;
     let page = AdminPage {
         user,
         query: word,
@@ -164,7 +163,7 @@ pub(super) async fn rooms(
     let has_more = cut(&mut found, LISTED);
     let next = found.last().filter(|_| has_more);
     let next = next.map(|last| last.room.as_str());
-    let next_path = next.map(|next| address("/admin/rooms", &[("q", &word), ("after", next)]));
+    let next_path = next.map(|next| address("/admin/rooms", &[("q", &*word), ("after", next)]));
     Ok(match format {
         ResponseFormat::Page | ResponseFormat::Fragment => {
             let page = AdminRoomsPage {
@@ -312,8 +311,10 @@ pub(super) async fn delete(
                 messages: &sent.messages,
                 errors: &errors,
             };
-            let (status, list) = (StatusCode::UNPROCESSABLE_ENTITY, (name, String::new()));
-            return page(&app, &admin, status, list, Some(refused)).await;
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let account = app.store.account(user.id).await?;
+            let people = (account.into_iter().collect(), None);
+            return page(&app, &admin, status, (name, people), Some(refused)).await;
         }
     };
     let entry = AuditEntry::new(Some(&admin), Act::DeleteAccount).about(&user);

@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::accounts::sign_up_policy;
 use super::extract::{SignedIn, decides, is_admin, viewer_of};
 use super::form::{Input, Payload};
-use super::paging::cut;
+use super::paging::{address, cut};
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
 use crate::config::Config;
 use crate::domain::{
-    Access, Act, AuditEntry, Invalid, Invite, InviteId, LinkSecret, RoomId, Timestamp, User,
-    UserId, Username,
+    Access, Act, AuditEntry, Invalid, Invite, InviteId, LinkSecret, RoomId, SignUpPolicy,
+    Timestamp, User, UserId, Username,
 };
-use crate::error::{AppError, field_errors};
+use crate::error::{AppError, exists, field_errors};
 use crate::limits::Limited;
 use crate::state::AppState;
 use crate::store::{Invites, Relation, StoreError, audited};
@@ -78,11 +78,14 @@ pub(super) async fn may_invite(
     let Some(room) = room.filter(|room| !room.is_direct()) else {
         return Ok(room.is_none() && is_admin(app, user.id).await?);
     };
-    // The same is asked about a room that they may not know of, and about none.
+    // Of somebody who is not in it, the same is asked about a hidden room and about none.
     let settings = app.store.settings(room).await?;
     let relation = app.store.relation(room, user).await?;
+    let decides = match relation {
+        Relation::Member { .. } => decides(app, room, user.id).await?,
+        _ => is_admin(app, user.id).await?,
+    };
     let is_member = matches!(relation, Relation::Member { .. });
-    let decides = decides(app, room, user.id).await?;
     Ok(settings.is_some_and(|it| is_member && it.access != Access::Private || decides))
 }
 
@@ -181,6 +184,8 @@ pub(super) async fn index(
     SignedIn { user, .. }: SignedIn,
     query: Query,
 ) -> Result<Response, AppError> {
+    // Each is looked up: whether it is still good.
+    app.limits.take(&Limited::JoinsOf(user.id)).await?;
     let before = query.find("before").filter(|before| !before.is_empty());
     let before = before.map(InviteId::parse).transpose();
     let before = before.map_err(|_| Invalid("before is the id of a link."))?;
@@ -203,7 +208,7 @@ pub(super) async fn index(
                 format!("{id}\t{by}\t{room}\t{uses}\t{until}\t{good}\n")
             };
             let text = respond::text(StatusCode::OK, rows.iter().map(line).collect());
-            respond::with_next(text, next.map(next_path).as_deref())
+            respond::with_next(text, next.map(|next| next_path(next, None)).as_deref())
         }
         _ => {
             let shapes = { rows.iter() }.map(|row| Shape::of(&row.invite, row.is_good, None));
@@ -216,8 +221,10 @@ pub(super) async fn index(
     })
 }
 
-fn next_path(next: InviteId) -> String {
-    format!("/invites?before={next}")
+fn next_path(next: InviteId, room: Option<&RoomId>) -> String {
+    let mut query = vec![("before", next.to_string())];
+    query.extend(room.map(|room| ("room", room.to_string())));
+    address("/invites", &query)
 }
 
 /// The links that somebody may see.
@@ -228,7 +235,7 @@ struct Listed {
 }
 
 async fn listed(app: &AppState, user: &User, before: Option<InviteId>) -> Result<Listed, AppError> {
-    let is_admin = is_admin(app, user.id).await?;
+    let (is_admin, policy) = (is_admin(app, user.id).await?, sign_up_policy(app).await?);
     let by = (!is_admin).then_some(user.id);
     let mut invites = app.store.invites(by, before, LISTED + 1).await?;
     let has_more = cut(&mut invites, LISTED);
@@ -241,7 +248,8 @@ async fn listed(app: &AppState, user: &User, before: Option<InviteId>) -> Result
         let (is_good, room) = match rows.iter().find(is_like) {
             Some(row) => (row.is_good, row.room.clone()),
             None => {
-                let is_good = is_allowed(app, &invite).await?;
+                let is_useful = invite.room.is_some() || policy != SignUpPolicy::Closed;
+                let is_good = is_useful && is_allowed(app, &invite).await?;
                 let room = match &invite.room {
                     // Its maker may know no more what it is called now.
                     Some(room) if !is_good && !is_admin => Some(room.to_string()),
@@ -296,7 +304,7 @@ async fn page(
             errors,
         }),
         rows: &rows,
-        next: next.map(next_path),
+        next: next.map(|next| next_path(next, room.as_ref())),
     };
     Ok(respond::html(status, &page))
 }
@@ -408,6 +416,6 @@ pub(super) async fn revoke(
     }
     let entry = AuditEntry::new(Some(&user), Act::RevokeInvite);
     let entry = to_room(entry, invite.room.as_ref());
-    audited(&*app.store, entry, app.store.revoke_invite(id)).await?;
+    audited(&*app.store, entry, exists(app.store.revoke_invite(id))).await?;
     Ok(done(&method, format, "/invites"))
 }

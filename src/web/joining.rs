@@ -102,6 +102,9 @@ pub(super) async fn create(
     let invite = invites::find(&app, &secret).await?;
     let invite = invite.ok_or(AppError::InviteOver)?;
     let Some(room) = invite.room else {
+        if !invite.is_good() {
+            return Err(AppError::InviteOver);
+        }
         return Ok(done(&Method::POST, format, "/rooms"));
     };
     let spent = app

@@ -12,7 +12,7 @@ use super::form::{Input, Payload, on};
 use super::respond::{ResponseFormat, done};
 use super::seen::Seeing;
 use crate::domain::{Act, AuditEntry, Invalid, Level, Role, RoomId, User};
-use crate::error::AppError;
+use crate::error::{AppError, exists};
 use crate::limits::Limited;
 use crate::state::AppState;
 use crate::store::audited;
@@ -116,10 +116,7 @@ pub(super) async fn set_role(
     Payload(sent): Payload<NewRole>,
 ) -> Result<Response, AppError> {
     let role = Role::parse(&sent.role)?;
-    let set = async {
-        let is_set = app.store.set_role(&target.room, target.user.id, role);
-        is_set.await?.then_some(()).ok_or(NOBODY)
-    };
+    let set = exists(app.store.set_role(&target.room, target.user.id, role));
     let entry = target.entry(Act::SetRoomRole).with(role.as_str());
     audited(&*app.store, entry, set).await?;
     Ok(target.done(&method, format))

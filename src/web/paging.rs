@@ -12,7 +12,7 @@ pub(super) fn cut<T>(list: &mut Vec<T>, most: usize) -> bool {
 }
 
 /// The address of a page.
-pub(super) fn address(path: &str, query: &[(&str, &str)]) -> String {
+pub(super) fn address<V: AsRef<str>>(path: &str, query: &[(&str, V)]) -> String {
     let query = Serializer::new(String::new()).extend_pairs(query).finish();
     format!("{path}?{query}")
 }

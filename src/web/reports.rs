@@ -13,9 +13,9 @@ use super::paging::cut;
 use super::query::Query;
 use super::respond::{self, ResponseFormat, done};
 use crate::domain::{
-    Act, AuditEntry, EventId, Invalid, Report, ReportId, RoomId, Seq, Timestamp, User,
+    Act, AuditEntry, Event, EventId, Invalid, Report, ReportId, RoomId, Seq, Timestamp, User,
 };
-use crate::error::AppError;
+use crate::error::{AppError, exists};
 use crate::limits::Limited;
 use crate::state::AppState;
 use crate::store::audited;
@@ -48,7 +48,8 @@ pub(super) async fn create(
     let event = found.ok_or(AppError::NotFound)?;
     let reason = match Report::parse_reason(&sent.reason) {
         Ok(reason) => reason,
-        Err(Invalid(why)) if format == ResponseFormat::Page => {
+        // Where the form is there no more, the text is the browser's to keep.
+        Err(Invalid(why)) if format == ResponseFormat::Page && has_form(&target, &event) => {
             let (status, reason) = (StatusCode::UNPROCESSABLE_ENTITY, &*sent.reason);
             let refused = Some(Refused::Report { reason, why });
             return page(&app, &target, &event, status, "", refused).await;
@@ -70,6 +71,14 @@ pub(super) async fn create(
         format,
         &format!("{path}?said=reported"),
     ))
+}
+
+/// Whether a message's page has a form to report it.
+fn has_form(target: &Target, event: &Event) -> bool {
+    let has_text = event
+        .message()
+        .is_some_and(|message| message.body.is_some());
+    has_text && event.author.id != target.user.id
 }
 
 /// A report as JSON.
@@ -161,6 +170,6 @@ pub(super) async fn close(
     let report = app.store.report(id).await?.ok_or(AppError::NotFound)?;
     let entry = AuditEntry::new(Some(&user), Act::CloseReport).in_room(&report.room);
     let entry = entry.with(report.seq.to_string());
-    audited(&*app.store, entry, app.store.close_report(id)).await?;
+    audited(&*app.store, entry, exists(app.store.close_report(id))).await?;
     Ok(done(&Method::POST, format, "/admin/reports"))
 }

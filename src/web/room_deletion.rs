@@ -11,7 +11,7 @@ use super::respond::{self, ResponseFormat, done};
 use super::room_settings::level_of;
 use super::seen::Seeing;
 use crate::domain::{Act, AuditEntry};
-use crate::error::AppError;
+use crate::error::{AppError, exists};
 use crate::state::AppState;
 use crate::store::audited;
 use crate::views::RoomSettingsPage;
@@ -48,8 +48,6 @@ pub(super) async fn create(
         return Ok(respond::html(StatusCode::UNPROCESSABLE_ENTITY, &page));
     }
     let entry = AuditEntry::new(Some(&user), Act::DeleteRoom).in_room(&room);
-    if !audited(&*app.store, entry, app.store.delete_room(&room)).await? {
-        return Err(AppError::NotFound);
-    }
+    audited(&*app.store, entry, exists(app.store.delete_room(&room))).await?;
     Ok(done(&Method::POST, format, "/rooms"))
 }

@@ -69,7 +69,7 @@ function hideBar() {
 
 /** Leads to the conversation with somebody. */
 function writeTo(name) {
-  const form = make('form', { method: 'post', action: '/directs', hidden: true });
+  const form = make('form', { method: 'post', action: `/directs?as=${user}`, hidden: true });
   form.append(make('input', { type: 'hidden', name: 'with', value: name }));
   document.body.append(form);
   form.submit();

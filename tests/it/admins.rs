@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access::{makes, posts, sends};
-use crate::store_contract::{new_user, open, sign_in};
+use crate::store_contract::{new_user, open, room, sign_in};
 use crate::support::{
     Backend, MongoDb, NONE, PASSWORD, Person, Server, assert_contains, assert_lacks, copies,
     eventually, free_port,
@@ -111,7 +111,7 @@ async fn an_admin_is_left_at_two_nodes(backend: Backend) {
     let there = &other.as_ref().unwrap_or(&server).base;
     let first = server.person("admin").await;
     let mut admins = vec![first.clone()];
-    for number in 0..7 {
+    for number in 0..49 {
         let name = format!("admin{number}");
         let person = server.person(&name).await;
         let role = format!("/admin/people/{name}/role");
@@ -154,12 +154,23 @@ async fn where_nobody_is_an_admin_people_may_go(backend: Backend) {
     role.unwrap();
     store.set_deactivated(ben.id, true).await.unwrap();
     store.erase(ana.id, KeptMessages::Keep).await.unwrap();
+    // And nothing is given to an account that was deleted.
     assert!(
         !store
             .set_profile(ana.id, ProfileChange::default())
             .await
             .unwrap()
     );
+    let role = store.set_account_role(ana.id, AccountRole::Admin).await;
+    role.unwrap();
+    store.set_deactivated(ana.id, false).await.unwrap();
+    let account = store.account(ana.id).await.unwrap().unwrap();
+    assert_eq!(account.role, AccountRole::Member);
+    assert!(account.is_deactivated);
+    let tea = room("tea");
+    store.join(&tea, &ben, None).await.unwrap();
+    store.add(&tea, &ben, &ana).await.unwrap();
+    assert_eq!(store.count_members(&tea).await.unwrap(), 1);
     store
         .set_account_role(ben.id, AccountRole::Admin)
         .await

@@ -215,6 +215,20 @@ async fn what_a_former_member_wrote_may_stay(backend: Backend) {
         .unwrap();
     assert_contains(&text, " former member: remember me\n");
     assert_lacks(&everywhere(&admin, &["tea"]).await, "zyxana");
+    // The name of a room is not about somebody, and is as long as before.
+    let topic = format!("{} @zyxana", "x".repeat(190));
+    posts(&admin, "/rooms/tea/settings", &[("topic", &topic)]).await;
+    let cleo = server.person("cleo").await;
+    cleo.enters("tea").await;
+    assert_eq!(
+        posts(&cleo, "/account", &[("username", "zyxcleo")]).await,
+        StatusCode::OK
+    );
+    let topic = format!("{} @cleo", "x".repeat(190));
+    posts(&admin, "/rooms/tea/settings", &[("topic", &topic)]).await;
+    assert_eq!(posts(&cleo, DELETE, &form).await, StatusCode::NO_CONTENT);
+    let settings = admin.json("/rooms/tea/settings").await;
+    assert_eq!(settings["topic"], topic.as_str());
     // An export of it is taken by either store, and is the same again; also levels, blocks, and the ids of rooms that
     // were deleted.
     let ben = server.person("ben").await;

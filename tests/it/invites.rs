@@ -19,6 +19,7 @@ use crate::support::{
 on_both_stores!(
     an_invitation_is_spent_with_an_account,
     an_invitation_lets_into_a_private_room,
+    somebody_who_clicks_twice_spends_one_use,
     of_fifty_who_spend_an_invitation_one_comes,
     of_fifty_at_two_nodes_one_comes,
     a_link_leads_here,
@@ -147,6 +148,30 @@ async fn an_invitation_lets_into_a_private_room(backend: Backend) {
     let over = spend(Guest::User(ben.clone())).await.unwrap_err();
     assert!(matches!(over, StoreError::InviteOver), "{over:?}");
     assert!(!is_in(&ben).await);
+}
+
+async fn somebody_who_clicks_twice_spends_one_use(backend: Backend) {
+    let opened = open(backend).await;
+    let store = &opened.store;
+    let ana = opened.user("ana").await;
+    for round in 0..10 {
+        let den = format!("den{round}");
+        store.join(&room(&den), &ana, None).await.unwrap();
+        let ben = opened.user(&format!("ben{round}")).await;
+        let uses = 1 + round % 3;
+        let hash = kept(&opened, &ana, Some(&den), uses).await;
+        let mut all = JoinSet::new();
+        for _ in 0..6 {
+            let (store, hash, ben) = (Arc::clone(store), hash.clone(), ben.clone());
+            all.spawn(async move { store.spend_invite(&hash, Guest::User(ben)).await });
+        }
+        for spent in all.join_all().await {
+            spent.unwrap();
+        }
+        let left = store.find_invite(&hash).await.unwrap().unwrap();
+        assert_eq!(left.uses_left, uses - 1, "round {round}");
+        assert_eq!(store.count_members(&room(&den)).await.unwrap(), 2);
+    }
 }
 
 /// Invariant: of those who race for the last use, one gets it, and nobody else has an account or is in the room.

@@ -52,7 +52,8 @@ async fn every_page(server: &Server) -> Vec<Page> {
     ana.post("/rooms/tea/people/dan/ban", &[]).await;
     let led = ana.post("/directs", &[("with", "ben")]).await;
     let conversation = led.headers()["location"].to_str().unwrap().to_owned();
-    let report = "/rooms/tea/messages/4/report";
+    // Of ben's.
+    let report = "/rooms/tea/messages/3/report";
     ana.post(report, &[("reason", "<not> \"nice\"")]).await;
     ana.post("/account/blocks", &[("username", "dan")]).await;
     let invite = ana.request(Method::POST, "/invites");
@@ -231,7 +232,12 @@ async fn every_page(server: &Server) -> Vec<Page> {
             "{path}: {}",
             answer.status()
         );
-        pages.push((name, answer.text().await.unwrap()));
+        let page = answer.text().await.unwrap();
+        if path == report {
+            assert_contains(&page, "at most 1,000 characters");
+            assert_contains(&page, &long);
+        }
+        pages.push((name, page));
     }
     // An endless page is valid up to where it is, if it ended there.
     let mut accept = HeaderMap::new();

@@ -162,7 +162,9 @@ pub(super) async fn change(
             session.abort_transaction().await?;
             return Ok(false);
         }
-        let changed = users.update_one(doc! { "_id": &id }, update.clone());
+        // Nothing of an account that was deleted a moment ago.
+        let live = doc! { "_id": &id, ERASED: { "$exists": false } };
+        let changed = users.update_one(live, update.clone());
         changed.session(&mut session).await?;
         if what == Changed::Deactivated {
             let delete = collections.resets.delete_many(doc! { "user": &id });
@@ -191,7 +193,7 @@ pub(super) enum Changed {
 }
 
 /// The field of an account that nobody may sign in to.
-const DEACTIVATED_AT: &str = "deactivated_at";
+pub(super) const DEACTIVATED_AT: &str = "deactivated_at";
 
 async fn list(
     collections: &Collections,

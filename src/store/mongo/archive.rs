@@ -1,5 +1,7 @@
 //! Exports of a MongoDB database, and imports.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, ensure};
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
@@ -47,6 +49,7 @@ async fn export_from(
     let sign_up = sign_up.and_then(|word| SignUpPolicy::parse(word).ok());
     exporter.begin(collections.epoch().await?, sign_up)?;
 
+    let erased = erased_users(&collections).await?;
     // In this order, so that what is read first mentions nothing that is not read later.
     let joined = of_members(doc! {});
     let by_user = doc! { "user": 1, "room": 1 };
@@ -142,6 +145,13 @@ async fn export_from(
     }
     let mut users = all(&collections.users, doc! {}, doc! { "_id": 1 }).await?;
     while let Some(user) = users.try_next().await? {
+        // One of which something is left to do is finished where it is imported.
+        let id = text(&user, "_id")?;
+        let is_over = user.contains_key(ERASED) && !user.contains_key(ERASING);
+        ensure!(
+            !is_over || erased.contains(&id),
+            "the account {id} was deleted meanwhile: export once more"
+        );
         exporter.put(&Record::User {
             id: text(&user, "_id")?,
             username: text(&user, "username")?,
@@ -175,6 +185,17 @@ fn all_names(mut names: Vec<String>, now: &Username) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// The accounts of which nothing is left.
+async fn erased_users(collections: &Collections) -> anyhow::Result<HashSet<String>> {
+    let over = doc! { ERASED: { "$exists": true }, ERASING: { "$exists": false } };
+    let mut found = all(&collections.users, over, doc! { "_id": 1 }).await?;
+    let mut erased = HashSet::new();
+    while let Some(user) = found.try_next().await? {
+        erased.insert(text(&user, "_id")?);
+    }
+    Ok(erased)
 }
 
 /// The ids of the rooms that were deleted.

@@ -93,7 +93,12 @@ impl ChangeStream {
             // Less urgent than sessions and logs, and not to hold them up when the database is slow.
             if peers_read_at.elapsed() >= SWEEP_EVERY {
                 peers_read_at = Instant::now();
-                self.read_roster();
+                let nodes = self.nodes.clone();
+                tokio::spawn(async move {
+                    if let Ok(elsewhere) = nodes.elsewhere().await {
+                        nodes.heard(PeerChange::RemoteRoster(elsewhere));
+                    }
+                });
             }
         }
     }
@@ -182,7 +187,10 @@ impl ChangeStream {
         }
         if !is_whole {
             self.distrust();
-            self.read_roster();
+            // Before the rest is passed on, so that nothing older overtakes it.
+            if let Ok(elsewhere) = self.nodes.elsewhere().await {
+                self.nodes.heard(PeerChange::RemoteRoster(elsewhere));
+            }
         }
         all.into_iter().for_each(|heard| self.pass_on(heard));
     }
@@ -237,16 +245,6 @@ impl ChangeStream {
             });
         }
         Ok(())
-    }
-
-    /// Has it read who is shown elsewhere, beside whatever else is to be done.
-    fn read_roster(&self) {
-        let nodes = self.nodes.clone();
-        tokio::spawn(async move {
-            if let Ok(elsewhere) = nodes.elsewhere().await {
-                nodes.heard(PeerChange::RemoteRoster(elsewhere));
-            }
-        });
     }
 
     /// Nothing that is kept is sure to be as it is now.

@@ -1,14 +1,16 @@
 //! The end of an account: nobody can sign in to it at once; what it leaves is erased step by step.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt, stream};
 use mongodb::bson::{Bson, DateTime, Document, doc};
+use tokio::task::spawn_blocking;
 use tokio_stream::StreamExt;
 
-use super::accounts::{self, Changed};
-use super::collections::Collections;
+use super::accounts::{self, Changed, DEACTIVATED_AT};
+use super::collections::{Collections, find_linearizable};
 use super::event_document::place_from;
 use super::log_writer::Logs;
 use super::membership_changes::{Changing, End};
@@ -61,26 +63,43 @@ pub(super) fn nobody(id: &str) -> Document {
 impl Erasing {
     /// Takes everything from the account but its id, and ends its sessions.
     async fn begin(&self, messages: KeptMessages) -> Result<(), StoreError> {
-        let (collections, id) = (&self.collections, self.user.id.to_string());
-        let live = sessions::ids_of(collections, self.user.id).await?;
-        let mut fields = nobody(&id);
-        fields.insert("deactivated_at", DateTime::now());
+        let mut fields = nobody(&self.user.id.to_string());
+        fields.insert(DEACTIVATED_AT, DateTime::now());
         fields.insert(ERASING, messages.as_str());
         let update = doc! { "$set": fields };
-        accounts::change(collections, self.user.id, update, Changed::Deactivated).await?;
-        for id in live {
-            self.logs.tell(Change::SessionRevoked(id));
+        let (user, what) = (self.user.id, Changed::Deactivated);
+        let begun = accounts::change(&self.collections, user, update, what).await;
+        let Err(error) = begun else {
+            return Ok(());
+        };
+        if matches!(error, StoreError::LastAdmin) {
+            return Err(error);
         }
-        // A sign-in may have been under way.
-        sessions::revoke_all(collections, &self.logs, self.user.id, None).await?;
-        collections.states.forget_name(Some(self.user.id));
-        self.logs.tell(Change::Renamed(self.user.clone()));
-        Ok(())
+        // It may have been done all the same, and must be finished then.
+        match self.has_begun().await {
+            true => Ok(()),
+            false => Err(error),
+        }
+    }
+
+    /// Whether the account is nobody's by now; asked until somebody answers.
+    async fn has_begun(&self) -> bool {
+        let by_id = doc! { "_id": self.user.id.to_string() };
+        let users = &self.collections.users;
+        finish(ERASE, || async {
+            let found = find_linearizable(ERASE, users, by_id.clone()).await?;
+            Ok(found.is_some_and(|found| found.contains_key(ERASING)))
+        })
+        .await
     }
 
     /// All the steps, each of which may be repeated.
     async fn finish(&self) -> Result<(), StoreError> {
         let (collections, id) = (&self.collections, self.user.id.to_string());
+        collections.states.forget_name(Some(self.user.id));
+        self.logs.tell(Change::Renamed(self.user.clone()));
+        // Also of a sign-in that was under way.
+        sessions::tell_over(collections, &self.logs, self.user.id).await?;
         for (collection, own) in [
             (&collections.sessions, doc! { "user": &id }),
             (&collections.resets, doc! { "user": &id }),
@@ -106,8 +125,8 @@ impl Erasing {
         retry(ERASE, || memberships.delete_many(banned.clone())).await?;
         let by_id = doc! { "_id": &id };
         let account = retry(ERASE, || collections.users.find_one(by_id.clone())).await?;
-        self.erase_traces(&Traces::of(&account.unwrap_or_default()))
-            .await?;
+        let traces = Arc::new(Traces::of(&account.unwrap_or_default()));
+        self.erase_traces(&traces).await?;
         let done = doc! { "$unset": { ERASING: "" } };
         retry(ERASE, || {
             collections.users.update_one(by_id.clone(), done.clone())
@@ -129,7 +148,7 @@ impl Erasing {
     }
 
     /// Looks through all events, some at a time, and erases what the account has left in them.
-    async fn erase_traces(&self, traces: &Traces) -> Result<(), StoreError> {
+    async fn erase_traces(&self, traces: &Arc<Traces>) -> Result<(), StoreError> {
         let events = &self.collections.events;
         let fields =
             doc! { "room": 1, "seq": 1, "author": 1, "kind": 1, "deleted_at": 1, "body": 1 };
@@ -142,15 +161,15 @@ impl Erasing {
                 found.await?.collect::<Result<Vec<Document>, _>>().await
             });
             let looked = looked.await?;
+            let messages = looked.iter().filter(|event| is_message(event));
+            let (own, others): (Vec<&Document>, Vec<&Document>) = messages
+                .partition(|event| traces.messages == KeptMessages::Delete && self.is_own(event));
             // Together, as those of a room share its transactions.
-            let erase = async |event: &Document| match traces.messages == KeptMessages::Delete
-                && self.is_own_message(event)
-            {
-                true => self.delete(event).await,
-                false => self.unname(event, traces).await,
-            };
-            let all = stream::iter(looked.iter().map(Ok));
-            all.try_for_each_concurrent(ERASE_AT_ONCE, erase).await?;
+            let all = stream::iter(own.into_iter().map(Ok));
+            let delete = |event| self.delete(event);
+            all.try_for_each_concurrent(ERASE_AT_ONCE, delete).await?;
+            self.unname(others.into_iter().filter_map(Text::of).collect(), traces)
+                .await?;
             match looked.last().and_then(|last| last.get("_id")) {
                 Some(last) => after = last.clone(),
                 None => return Ok(()),
@@ -158,11 +177,9 @@ impl Erasing {
         }
     }
 
-    fn is_own_message(&self, event: &Document) -> bool {
-        let is = |key, value: &str| event.get_str(key).is_ok_and(|is| is == value);
-        is("kind", "message")
-            && is("author", &self.user.id.to_string())
-            && !event.contains_key("deleted_at")
+    fn is_own(&self, message: &Document) -> bool {
+        let author = message.get_str("author");
+        author.is_ok_and(|author| author == self.user.id.to_string())
     }
 
     async fn delete(&self, message: &Document) -> Result<(), StoreError> {
@@ -182,26 +199,85 @@ impl Erasing {
         }
     }
 
-    /// Takes their names out of a text that names them.
-    async fn unname(&self, event: &Document, traces: &Traces) -> Result<(), StoreError> {
+    /// Takes their names out of texts that name them.
+    async fn unname(&self, mut texts: Vec<Text>, traces: &Arc<Traces>) -> Result<(), StoreError> {
         let events = &self.collections.events;
-        let by_id = doc! { "_id": event.get("_id").cloned().unwrap_or_default() };
-        let mut event = Some(event.clone());
-        while let Some(found) = event
-            && let Ok(body) = found.get_str("body")
-            && let Some(unnamed) = traces.unnamed(body)
-        {
-            // Its author may be editing it.
-            let mut as_found = by_id.clone();
-            as_found.insert("body", body);
-            let update = doc! { "$set": { "body": unnamed } };
-            let update = || events.update_one(as_found.clone(), update.clone());
-            if retry(ERASE, update).await?.matched_count > 0 {
-                return Ok(());
+        while !texts.is_empty() {
+            let (found, of) = (texts.clone(), Arc::clone(traces));
+            // A text may be made of nothing but possible names, which takes a while.
+            let longer = blocking(move || of.longer_names(&found)).await?;
+            let anothers = self.anothers(longer).await?;
+            let of = Arc::clone(traces);
+            let unnamed = blocking(move || of.unnamed(texts, &anothers)).await?;
+            texts = Vec::new();
+            for (text, unnamed) in unnamed {
+                let by_id = doc! { "_id": &text.id };
+                // Its author may be editing it.
+                let mut as_found = by_id.clone();
+                as_found.insert("body", &text.body);
+                let update = doc! { "$set": { "body": unnamed } };
+                let update = || events.update_one(as_found.clone(), update.clone());
+                if retry(ERASE, update).await?.matched_count == 0 {
+                    let again = retry(ERASE, || events.find_one(by_id.clone())).await?;
+                    texts.extend(again.as_ref().and_then(Text::of));
+                }
             }
-            event = retry(ERASE, || events.find_one(by_id.clone())).await?;
         }
         Ok(())
+    }
+
+    /// The claims among these that are other accounts'.
+    async fn anothers(&self, claims: HashSet<String>) -> Result<HashSet<String>, StoreError> {
+        let claims: Vec<String> = claims.into_iter().collect();
+        let mut anothers = HashSet::new();
+        for some in claims.chunks(1_000) {
+            let having =
+                doc! { "names": { "$in": some }, "_id": { "$ne": self.user.id.to_string() } };
+            let users = &self.collections.users;
+            let found = retry(ERASE, || async {
+                let found = users.find(having.clone()).projection(doc! { "names": 1 });
+                found.await?.collect::<Result<Vec<Document>, _>>().await
+            });
+            anothers.extend(found.await?.iter().flat_map(claims_of));
+        }
+        Ok(anothers)
+    }
+}
+
+/// Runs work that takes a while on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = spawn_blocking(work).await;
+    done.map_err(|panicked| StoreError::backend(ERASE, panicked))
+}
+
+fn is_message(event: &Document) -> bool {
+    event.get_str("kind").is_ok_and(|kind| kind == "message") && !event.contains_key("deleted_at")
+}
+
+fn claims_of(account: &Document) -> impl Iterator<Item = String> {
+    let claims = account.get_array("names").into_iter().flatten();
+    claims.filter_map(|claim| claim.as_str().map(str::to_owned))
+}
+
+/// A text that may name somebody.
+#[derive(Clone)]
+struct Text {
+    id: Bson,
+    body: String,
+}
+
+impl Text {
+    fn of(message: &Document) -> Option<Self> {
+        let body = message
+            .get_str("body")
+            .ok()
+            .filter(|body| body.contains('@'))?;
+        Some(Self {
+            id: message.get("_id")?.clone(),
+            body: body.to_owned(),
+        })
     }
 }
 
@@ -215,21 +291,44 @@ struct Traces {
 
 impl Traces {
     fn of(account: &Document) -> Self {
-        let claims = account.get_array("names").into_iter().flatten();
-        let claims = claims.filter_map(|claim| claim.as_str().map(str::to_owned));
         let messages = account.get_str(ERASING).ok();
         let messages = messages.and_then(|word| KeptMessages::parse(word).ok());
         Self {
-            claims: claims.collect(),
+            claims: claims_of(account).collect(),
             messages: messages.unwrap_or(KeptMessages::Keep),
         }
     }
 
-    fn unnamed(&self, text: &str) -> Option<String> {
-        without_names(text, |name| {
-            self.claims.contains(&Username::stored(name).claim())
-        })
+    fn is_theirs(&self, name: &str) -> bool {
+        self.claims.contains(&claim(name))
     }
+
+    /// The claims to longer names where these texts have one of theirs.
+    fn longer_names(&self, texts: &[Text]) -> HashSet<String> {
+        let longer = RefCell::new(HashSet::new());
+        for text in texts {
+            let keep = |name: &str| {
+                longer.borrow_mut().insert(claim(name));
+                false
+            };
+            without_names(&text.body, |name| self.is_theirs(name), keep);
+        }
+        longer.into_inner()
+    }
+
+    /// The texts that name them, each with what it is without that.
+    fn unnamed(&self, texts: Vec<Text>, anothers: &HashSet<String>) -> Vec<(Text, String)> {
+        let unnamed = texts.into_iter().filter_map(|text| {
+            let is_anothers = |name: &str| anothers.contains(&claim(name));
+            let unnamed = without_names(&text.body, |name| self.is_theirs(name), is_anothers)?;
+            Some((text, unnamed))
+        });
+        unnamed.collect()
+    }
+}
+
+fn claim(name: &str) -> String {
+    Username::stored(name).claim()
 }
 
 /// Goes on where a node has died in the midst of it.

@@ -143,14 +143,13 @@ fn is_on_the_way(invite: &Document, user: UserId) -> bool {
     joining.iter().any(|id| id.as_str() == Some(&user))
 }
 
-/// Spends a use for somebody who has an account, unless they have spent one and were cut off. A retry finds them on
-/// their way.
+/// Spends a use for somebody who has an account; `false` when they have spent one before and were cut off.
 async fn claim(
     collections: &Collections,
     secret_hash: &str,
     user: UserId,
     room: &RoomId,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let mut filter = good(secret_hash);
     filter.insert(JOINING, doc! { "$ne": user.to_string() });
     let one_less = one_less(user, Some(room));
@@ -159,12 +158,13 @@ async fn claim(
             .invites
             .update_one(filter.clone(), one_less.clone())
     };
+    // A retry finds them on their way.
     if retry(SPEND, update).await?.matched_count > 0 {
-        return Ok(());
+        return Ok(true);
     }
     let found = find_document(collections, secret_hash).await?;
     match found.is_some_and(|found| is_on_the_way(&found, user)) {
-        true => Ok(()),
+        true => Ok(false),
         false => Err(StoreError::InviteOver),
     }
 }
@@ -245,9 +245,10 @@ async fn spend(
     guest: &Guest,
 ) -> Result<Option<ReadMark>, StoreError> {
     let (hash, user) = (&invite.secret_hash, guest.user().id);
+    let mut has_spent = false;
     match (guest, &invite.room) {
         (Guest::New(new), room) => sign_up(collections, hash, new, room.as_ref()).await?,
-        (Guest::User(_), Some(room)) => claim(collections, hash, user, room).await?,
+        (Guest::User(_), Some(room)) => has_spent = claim(collections, hash, user, room).await?,
         (Guest::User(_), None) => {}
     }
     let Some(changing) = changing else {
@@ -255,7 +256,8 @@ async fn spend(
     };
     let begun = changing.begin(Role::Member, invite.by.as_ref()).await;
     match &begun {
-        Ok(_) => settle(collections, hash, user, false).await?,
+        // They may have clicked twice, and be in by the other.
+        Ok(mark) => settle(collections, hash, user, has_spent && mark.seq == 0).await?,
         Err(StoreError::Banned) => settle(collections, hash, user, true).await?,
         Err(_) => {}
     }
@@ -316,9 +318,18 @@ impl Invites for MongoStore {
         let room = invite.room.as_ref();
         let changing = room.map(|room| self.changing(room, &user));
         let collections = self.collections.clone();
+        let to = invite.room.clone();
         let spending = async move { spend(changing, &collections, &invite, &guest).await };
-        let mark = in_task(SPEND, spending).await?;
-        Ok(mark.map_or(0, |mark| self.has_begun(mark)))
+        match (in_task(SPEND, spending).await, to) {
+            (Ok(mark), _) => Ok(mark.map_or(0, |mark| self.has_begun(mark))),
+            (Err(over @ StoreError::InviteOver), Some(room)) => {
+                match relation(&self.collections, &room, &user).await? {
+                    Relation::Member { .. } => Ok(0),
+                    _ => Err(over),
+                }
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 
     async fn sign_up_policy(&self) -> Result<Option<SignUpPolicy>, StoreError> {

@@ -3,6 +3,7 @@
 use mongodb::bson::{DateTime, Document, doc};
 
 use super::collections::{Collections, find_linearizable, insert_once};
+use super::erasure::ERASED;
 use super::event_document;
 use super::log_writer::Logs;
 use super::membership_document::{BANNED, BY, JOINING, LEAVING, ROLE, by_from, of_members};
@@ -123,9 +124,20 @@ impl Changing {
                     erase(&self.collections, &self.room).await?;
                     return Err(StoreError::RoomTaken);
                 }
+                // Nor does one of an account begin that was deleted a moment ago; its deletion ends those it sees.
+                if mark.seq > 0 && !self.room.is_direct() && self.is_of_nobody().await? {
+                    Box::pin(self.end(End::Leaves)).await?;
+                    return Ok(self.no_mark());
+                }
                 return Ok(mark);
             }
         }
+    }
+
+    async fn is_of_nobody(&self) -> Result<bool, StoreError> {
+        let erased = doc! { "_id": self.user.id.to_string(), ERASED: { "$exists": true } };
+        let find = || self.collections.users.find_one(erased.clone());
+        Ok(retry(JOIN, find).await?.is_some())
     }
 
     /// Writes a membership that is still [`JOINING`], unless there is one.

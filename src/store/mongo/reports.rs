@@ -58,8 +58,10 @@ impl Reports for MongoStore {
             "by": report.by.id.to_string(), "room": report.room.as_str(), "seq": signed(report.seq),
         };
         let new = doc! {
-            "$set": { "reason": &report.reason, "at": DateTime::from_millis(report.at.as_millis()) },
-            "$setOnInsert": { "_id": report.id.to_string() },
+            "$set": { "reason": &report.reason },
+            "$setOnInsert": {
+                "_id": report.id.to_string(), "at": DateTime::from_millis(report.at.as_millis()),
+            },
         };
         let put = || reports.update_one(same.clone(), new.clone()).upsert(true);
         retry(OPERATION, put).await.map(drop)

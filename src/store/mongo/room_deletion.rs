@@ -51,6 +51,16 @@ async fn begin(collections: &Collections, room: &RoomId) -> Result<bool, StoreEr
     Ok(found.is_some_and(|found| found.contains_key(ERASING)))
 }
 
+/// Whether a room was put out of reach just now; asked until somebody answers.
+async fn has_begun(collections: &Collections, room: &RoomId) -> bool {
+    let by_id = doc! { "_id": room.as_str() };
+    finish(DELETE, || async {
+        let found = find_linearizable(DELETE, &collections.rooms, by_id.clone()).await?;
+        Ok(found.is_some_and(|found| found.contains_key(ERASING)))
+    })
+    .await
+}
+
 /// The document of a room that was deleted elsewhere.
 pub(super) fn deleted_document(id: &str) -> Document {
     let mut document = nothing();
@@ -156,7 +166,13 @@ impl MongoStore {
         let (collections, logs) = (self.collections.clone(), self.logs.clone());
         let room = room.clone();
         in_task(DELETE, async move {
-            if !begin(&collections, &room).await? {
+            let has_begun = match begin(&collections, &room).await {
+                Ok(has_begun) => has_begun,
+                // It may have been done all the same, and must be finished then.
+                Err(error) if !has_begun(&collections, &room).await => return Err(error),
+                Err(_) => true,
+            };
+            if !has_begun {
                 return Ok(false);
             }
             finish(DELETE, || show_out(&collections, &room)).await;

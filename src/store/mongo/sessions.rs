@@ -8,6 +8,7 @@ use mongodb::bson::{DateTime, Document, doc};
 use mongodb::error::Error;
 use tokio_stream::StreamExt;
 
+use super::accounts::DEACTIVATED_AT;
 use super::batch_loader::BATCH_MAX;
 use super::collections::{Collections, find_linearizable, insert_once};
 use super::errors::unreadable;
@@ -120,6 +121,25 @@ pub(super) async fn ids_of(
     Ok(sessions.iter().map(|one| one.session.id).collect())
 }
 
+/// Tells that all sessions of a user are over, also those that were revoked a moment ago.
+pub(super) async fn tell_over(
+    collections: &Collections,
+    logs: &Logs,
+    user: UserId,
+) -> Result<(), StoreError> {
+    let own = doc! { "user": user.to_string() };
+    let found = retry("list the sessions", || async {
+        let found = collections.sessions.find(own.clone());
+        let found = found.projection(doc! { "_id": 1 }).await?;
+        found.collect::<Result<Vec<Document>, _>>().await
+    });
+    let id = |session: &Document| SessionId::parse(session.get_str("_id").ok()?).ok();
+    for id in found.await?.iter().filter_map(id) {
+        logs.tell(Change::SessionRevoked(id));
+    }
+    Ok(())
+}
+
 /// Changes a password that is still the one it was, and ends what was begun with that: the resets, and the sessions
 /// but one.
 async fn set_password(
@@ -162,6 +182,7 @@ pub(super) async fn find(
     }
     let by_id = doc! { "_id": session.user.to_string() };
     let user = find_linearizable("find a user", &collections.users, by_id).await?;
+    let user = user.filter(|user| !user.contains_key(DEACTIVATED_AT));
     user.map(|user| Ok((session, accounts::user_from(&user)?)))
         .transpose()
 }
@@ -189,7 +210,8 @@ pub(super) async fn find_some(
         .map(|session| session.user.to_string())
         .collect();
     let users = attempt("find users", async {
-        let found = collections.users.find(doc! { "_id": { "$in": of } });
+        let may_sign_in = doc! { "_id": { "$in": of }, DEACTIVATED_AT: { "$exists": false } };
+        let found = collections.users.find(may_sign_in);
         found
             .batch_size(BATCH_MAX)
             .await?

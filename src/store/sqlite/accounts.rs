@@ -210,7 +210,7 @@ pub(super) fn set_role(
         ensure_other_admin(connection, user)?;
     }
     connection
-        .prepare_cached("UPDATE users SET role = ?2 WHERE id = ?1")
+        .prepare_cached("UPDATE users SET role = ?2 WHERE id = ?1 AND erased IS NULL")
         .and_then(|mut update| update.execute(params![user.to_string(), role.as_str()]))
         .map_err(failed)?;
     Ok(())
@@ -245,7 +245,7 @@ fn set_deactivated(
         ensure_other_admin(connection, user)?;
     }
     connection
-        .prepare_cached("UPDATE users SET deactivated_at = ?2 WHERE id = ?1")
+        .prepare_cached("UPDATE users SET deactivated_at = ?2 WHERE id = ?1 AND erased IS NULL")
         .and_then(|mut update| update.execute(params![user.to_string(), at]))
         .map_err(failed)?;
     if !is_on {

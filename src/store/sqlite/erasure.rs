@@ -1,6 +1,8 @@
 //! The end of an account: nobody can sign in to it at once; what it leaves is erased step by step.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -19,10 +21,14 @@ use crate::store::task::{finish, in_task};
 use crate::store::{Change, LogPlace, StoreError};
 
 /// The number of rooms left, or messages changed, in one turn of the writer.
-const AT_ONCE: usize = 100;
+const AT_ONCE: usize = 25;
 
-/// The number of events a reader looks through at a time.
+/// The number of events a reader looks through at a time, unless that takes [`LOOK_MAX`]: a text may be made of
+/// nothing but possible names.
 const LOOK_AT_ONCE: usize = 2_000;
+
+/// The longest that a reader looks through them.
+const LOOK_MAX: Duration = Duration::from_millis(50);
 
 const ERASE: &str = "delete an account";
 
@@ -59,6 +65,14 @@ fn begin(
             update.execute(params![id, Username::FORMER, nobody, now, messages])
         })
         .map_err(failed)?;
+    forget(connection, user)?;
+    changes.push(Durable::Change(Change::Renamed(former(user))));
+    Ok(())
+}
+
+/// Deletes what is about them alone.
+fn forget(connection: &Connection, user: UserId) -> Result<(), StoreError> {
+    let id = user.to_string();
     for statement in [
         "DELETE FROM sessions WHERE user = ?1",
         "DELETE FROM resets WHERE user = ?1",
@@ -72,7 +86,6 @@ fn begin(
             .and_then(|mut delete| delete.execute([&id]))
             .map_err(failed)?;
     }
-    changes.push(Durable::Change(Change::Renamed(former(user))));
     Ok(())
 }
 
@@ -110,52 +123,78 @@ impl Traces {
         })
     }
 
-    fn unnamed(&self, text: &str) -> Option<String> {
-        without_names(text, |name| {
-            self.claims.contains(&Username::stored(name).claim())
-        })
+    /// A text without their names.
+    fn unnamed(&self, connection: &Connection, text: &str) -> rusqlite::Result<Option<String>> {
+        let claim = |name: &str| Username::stored(name).claim();
+        let failed = RefCell::new(None);
+        let is_anothers = |name: &str| {
+            let find = connection
+                .prepare_cached("SELECT 1 FROM names WHERE hash = ?1 AND user != ?2")
+                .and_then(|mut find| find.exists(params![claim(name), self.user.to_string()]));
+            find.unwrap_or_else(|error| {
+                *failed.borrow_mut() = Some(error);
+                true
+            })
+        };
+        let unnamed = without_names(text, |name| self.claims.contains(&claim(name)), is_anothers);
+        failed.into_inner().map_or(Ok(unnamed), Err)
     }
 
-    /// Looks through the next events. Answers the traces among them, and the place to go on after, unless it is the end.
+    /// Looks through the next messages. Answers the traces among them, and the place to go on after, unless it is the
+    /// end.
     fn look(
         &self,
         connection: &Connection,
         after: Option<&LogPlace>,
     ) -> rusqlite::Result<(Vec<Trace>, Option<LogPlace>)> {
         let (room, seq) = signed(after);
-        let mut select = connection.prepare_cached(
-            "SELECT room, seq, author, kind, deleted_at, body
-             FROM events LEFT JOIN texts ON texts.id = events.text
-             WHERE (room, seq) > (?1, ?2) ORDER BY room, seq LIMIT ?3",
-        )?;
-        let mut rows = select.query(params![room, seq, LOOK_AT_ONCE as i64])?;
-        let (mut found, mut next, mut looked) = (Vec::new(), None, 0);
-        while let Some(row) = rows.next()? {
-            looked += 1;
-            if let Some(what) = self.what(row)? {
-                let place = place_from(row)?;
-                found.push(Trace { place, what });
-            }
-            if looked == LOOK_AT_ONCE {
-                next = Some(place_from(row)?);
+        let events = connection
+            .prepare_cached(
+                "SELECT room, seq, author, kind, deleted_at, body
+                 FROM events LEFT JOIN texts ON texts.id = events.text
+                 WHERE (room, seq) > (?1, ?2) ORDER BY room, seq LIMIT ?3",
+            )?
+            .query_map(params![room, seq, LOOK_AT_ONCE as i64], |row| {
+                self.read(row)
+            })?
+            .collect::<rusqlite::Result<Vec<Looked>>>()?;
+        // The texts are looked through when nothing is being read, which would keep deleted ones in the file.
+        let (began, is_full) = (Instant::now(), events.len() == LOOK_AT_ONCE);
+        let mut found = Vec::new();
+        let mut events = events.into_iter().peekable();
+        while let Some(Looked { place, what }) = events.next() {
+            let is_last = events.peek().is_none();
+            let what = match what {
+                Found::OwnMessage => Some(What::Deleted),
+                Found::Text(text) => self.unnamed(connection, &text)?.map(|_| What::Unnamed),
+                Found::Nothing => None,
+            };
+            let is_to_go_on = is_last && is_full || !is_last && began.elapsed() > LOOK_MAX;
+            let next = is_to_go_on.then(|| place.clone());
+            found.extend(what.map(|what| Trace { place, what }));
+            if next.is_some() {
+                return Ok((found, next));
             }
         }
-        Ok((found, next))
+        Ok((found, None))
     }
 
-    /// The trace that an event is, if any.
-    fn what(&self, row: &Row<'_>) -> rusqlite::Result<Option<What>> {
-        let is_theirs = || -> rusqlite::Result<bool> {
-            Ok(row.get_ref("kind")?.as_str()? == "message"
-                && accounts::id_from(row, "author")? == self.user
-                && row.get::<_, Option<i64>>("deleted_at")?.is_none())
-        };
-        if self.messages == KeptMessages::Delete && is_theirs()? {
-            return Ok(Some(What::Deleted));
+    /// An event as it is looked at; only messages may be traces.
+    fn read(&self, row: &Row<'_>) -> rusqlite::Result<Looked> {
+        let place = place_from(row)?;
+        let is_message = row.get_ref("kind")?.as_str()? == "message";
+        if !is_message || row.get::<_, Option<i64>>("deleted_at")?.is_some() {
+            let what = Found::Nothing;
+            return Ok(Looked { place, what });
         }
-        let body = row.get_ref("body")?.as_str_or_null()?;
-        let unnamed = body.and_then(|body| self.unnamed(body));
-        Ok(unnamed.map(|_| What::Unnamed))
+        let is_theirs = accounts::id_from(row, "author")? == self.user;
+        let text = row.get_ref("body")?.as_str_or_null()?;
+        let what = match text.filter(|text| text.contains('@')) {
+            _ if is_theirs && self.messages == KeptMessages::Delete => Found::OwnMessage,
+            Some(text) => Found::Text(text.to_owned()),
+            None => Found::Nothing,
+        };
+        Ok(Looked { place, what })
     }
 
     /// Erases some traces.
@@ -204,7 +243,10 @@ impl Traces {
             )?
             .query_row(params![room, seq], |row| row.get(0))
             .optional()?;
-        let Some(body) = body.and_then(|body| self.unnamed(&body)) else {
+        let unnamed = body
+            .map(|body| self.unnamed(connection, &body))
+            .transpose()?;
+        let Some(body) = unnamed.flatten() else {
             return Ok(());
         };
         overwrite_text(connection, room, seq)?;
@@ -214,6 +256,21 @@ impl Traces {
             .execute(params![room, seq, text])?;
         Ok(())
     }
+}
+
+/// An event that was read.
+struct Looked {
+    place: LogPlace,
+    what: Found,
+}
+
+/// What an event was found to be.
+enum Found {
+    Nothing,
+    /// A message of theirs, which is to be deleted.
+    OwnMessage,
+    /// A text that may name them.
+    Text(String),
 }
 
 /// Something that an account has left in a log.
@@ -267,6 +324,8 @@ pub(super) fn finish_all(connection: &Connection) -> Result<(), StoreError> {
         .map_err(failed)?;
     // By turns, so that one that is cut off again has come further. Nobody is there yet to be told.
     for user in begun {
+        // An export may have read some before it read that they are to go.
+        in_turn(connection, |_| forget(connection, user))?;
         while in_turn(connection, |untold| leave_some(connection, untold, user))? {}
         let traces = Traces::of(connection, user).map_err(failed)?;
         let mut after = None;

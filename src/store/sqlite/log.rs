@@ -224,6 +224,9 @@ fn written_by(
     author: UserId,
     after: Option<&LogPlace>,
 ) -> rusqlite::Result<Written> {
+    // The messages and the end of what was looked through are of one moment.
+    let moment = connection.unchecked_transaction()?;
+    let connection = &*moment;
     let (room, seq) = signed(after);
     let (look, most) = (LOOK_THROUGH as i64, WRITTEN_MAX as i64);
     let found = connection

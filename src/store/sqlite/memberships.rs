@@ -88,10 +88,12 @@ fn begin(
     by: Option<&User>,
 ) -> Result<Seq, StoreError> {
     let (id, now) = (user.id.to_string(), Timestamp::now().as_millis());
+    // Of an account that was deleted a moment ago nothing begins.
     let joined = execute(
         connection,
         JOIN,
-        "INSERT INTO memberships (user, room, joined_at, role) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO memberships (user, room, joined_at, role)
+         SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM users WHERE id = ?1 AND erased IS NULL)
          ON CONFLICT DO NOTHING",
         params![id, room.as_str(), now, role.as_str()],
     )?;

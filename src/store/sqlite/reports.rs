@@ -12,7 +12,7 @@ fn add(connection: &Connection, report: &Report) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO reports (id, by, room, seq, reason, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (by, room, seq) DO UPDATE SET reason = ?5, at = ?6",
+             ON CONFLICT (by, room, seq) DO UPDATE SET reason = ?5",
         )?
         .execute(params![
             report.id.to_string(),

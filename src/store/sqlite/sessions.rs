@@ -46,7 +46,8 @@ pub(super) fn find(
         .prepare_cached(
             "SELECT users.id, users.username, sessions.created_at, sessions.expires_at
              FROM sessions JOIN users ON users.id = sessions.user
-             WHERE sessions.id = ?1 AND revoked_at IS NULL AND expires_at > ?2",
+             WHERE sessions.id = ?1 AND revoked_at IS NULL AND expires_at > ?2
+                   AND deactivated_at IS NULL",
         )?
         .query_row(
             params![id.to_string(), Timestamp::now().as_millis()],
