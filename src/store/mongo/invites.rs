@@ -1,7 +1,7 @@
 //! Invitations: a collection of them, and the choice of who may sign up.
 
 use async_trait::async_trait;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
@@ -14,8 +14,8 @@ use super::retry::{Backoff, attempt, retry};
 use super::transaction::begin;
 use super::{MongoStore, accounts};
 use crate::domain::{
-    AccountRole, Guest, Invite, InviteId, NewUser, Role, RoomId, Seq, SignUpPolicy, Timestamp,
-    UserId,
+    AccountRole, Guest, Invite, InviteId, MembershipId, NewUser, Role, RoomId, Seq, SignUpPolicy,
+    Timestamp, UserId,
 };
 use crate::store::task::in_task;
 use crate::store::{Invites, Relation, StoreError, deadline};
@@ -127,60 +127,110 @@ fn good(secret_hash: &str) -> Document {
     }
 }
 
+/// A use that somebody has spent: theirs, since when, and a word that no other has.
+fn new_claim(user: UserId) -> String {
+    let now = Timestamp::now().as_millis();
+    format!("{user} {now} {}", MembershipId::new())
+}
+
 /// One use less, of which somebody is on their way to the room.
-fn one_less(user: UserId, room: Option<&RoomId>) -> Document {
+fn one_less(claim: &str, room: Option<&RoomId>) -> Document {
     let mut update = doc! { "$inc": { "uses_left": -1_i64 } };
     if room.is_some() {
-        update.insert("$addToSet", doc! { JOINING: user.to_string() });
+        update.insert("$addToSet", doc! { JOINING: claim });
     }
     update
 }
 
-/// Whether somebody has spent a use and is not in the room yet.
-fn is_on_the_way(invite: &Document, user: UserId) -> bool {
+/// The uses that somebody has spent who is not in the room yet, as far as is known.
+fn claims_of(invite: &Document, user: UserId) -> Vec<&str> {
     let user = user.to_string();
     let joining = invite.get_array(JOINING).map_or(&[][..], Vec::as_slice);
-    joining.iter().any(|id| id.as_str() == Some(&user))
+    let claims = joining.iter().filter_map(|claim| claim.as_str());
+    claims.filter(|claim| claim.starts_with(&user)).collect()
 }
 
-/// Spends a use for somebody who has an account; `false` when they have spent one before and were cut off.
+/// Whether a use was spent so long ago that its spender was cut off.
+fn is_old(claim: &str) -> bool {
+    const CUT_OFF_AFTER: i64 = 60_000;
+    let at = claim
+        .split(' ')
+        .nth(1)
+        .and_then(|at| at.parse::<i64>().ok());
+    at.is_none_or(|at| at + CUT_OFF_AFTER < Timestamp::now().as_millis())
+}
+
+/// The field that counts those who have come to the room: somebody who was no member before the last of them may be
+/// one now.
+const SETTLED: &str = "settled";
+
+/// How many have come, as a filter finds it.
+fn settled(invite: Option<&Document>) -> Bson {
+    let settled = invite.and_then(|invite| invite.get(SETTLED)).cloned();
+    settled.unwrap_or_default()
+}
+
+/// The end of a try to spend a use.
+enum Claim {
+    /// This use is theirs.
+    Spent(String),
+    /// Somebody has come since it was asked who is a member.
+    Outdated,
+}
+
+/// Spends a use for somebody who has an account and was no member when so many had come, unless they have spent one and
+/// were cut off.
 async fn claim(
     collections: &Collections,
     secret_hash: &str,
     user: UserId,
     room: &RoomId,
-) -> Result<bool, StoreError> {
+    when: &Bson,
+) -> Result<Claim, StoreError> {
+    let claim = new_claim(user);
     let mut filter = good(secret_hash);
-    filter.insert(JOINING, doc! { "$ne": user.to_string() });
-    let one_less = one_less(user, Some(room));
+    let own = doc! { "$regex": format!("^{user}") };
+    filter.insert(JOINING, doc! { "$not": own });
+    // Null is found where there is nothing.
+    filter.insert(SETTLED, when);
+    let one_less = one_less(&claim, Some(room));
     let update = || {
         collections
             .invites
             .update_one(filter.clone(), one_less.clone())
     };
-    // A retry finds them on their way.
     if retry(SPEND, update).await?.matched_count > 0 {
-        return Ok(true);
+        return Ok(Claim::Spent(claim));
     }
+    // Also this one, where the answer was lost.
     let found = find_document(collections, secret_hash).await?;
-    match found.is_some_and(|found| is_on_the_way(&found, user)) {
-        true => Ok(false),
-        false => Err(StoreError::InviteOver),
+    let earlier = { found.iter() }
+        .flat_map(|found| claims_of(found, user))
+        .next();
+    match earlier {
+        Some(earlier) => Ok(Claim::Spent(earlier.to_owned())),
+        None if found.is_some() && settled(found.as_ref()) != *when => Ok(Claim::Outdated),
+        None => Err(StoreError::InviteOver),
     }
 }
 
-/// Ends somebody's being on the way: they have come, or, with `refund`, were turned away and the use is another's.
+/// Ends somebody's being on the way with a use: they have come, or, with `refund`, were turned away and it is
+/// another's.
 async fn settle(
     collections: &Collections,
     secret_hash: &str,
-    user: UserId,
+    claim: &str,
     refund: bool,
 ) -> Result<(), StoreError> {
-    let on_the_way = doc! { "secret_hash": secret_hash, JOINING: user.to_string() };
-    let mut update = doc! { "$pull": { JOINING: user.to_string() } };
-    if refund {
-        update.insert("$inc", doc! { "uses_left": 1_i64 });
-    }
+    let on_the_way = doc! { "secret_hash": secret_hash, JOINING: claim };
+    let mut update = doc! { "$pull": { JOINING: claim } };
+    update.insert(
+        "$inc",
+        match refund {
+            true => doc! { "uses_left": 1_i64 },
+            false => doc! { SETTLED: 1_i64 },
+        },
+    );
     let update = || {
         collections
             .invites
@@ -195,6 +245,7 @@ async fn sign_up(
     collections: &Collections,
     secret_hash: &str,
     new: &NewUser,
+    claim: &str,
     room: Option<&RoomId>,
 ) -> Result<(), StoreError> {
     let once = || async {
@@ -202,7 +253,7 @@ async fn sign_up(
         let document = accounts::document_of(new, AccountRole::Member);
         let insert = collections.users.insert_one(document);
         insert.session(&mut session).await?;
-        let one_less = one_less(new.user.id, room);
+        let one_less = one_less(claim, room);
         let update = collections.invites.update_one(good(secret_hash), one_less);
         let updated = update.session(&mut session).await?;
         if updated.matched_count == 0 {
@@ -237,31 +288,20 @@ async fn sign_up(
     }
 }
 
-/// Spends a use, then has its user join the room.
-async fn spend(
-    changing: Option<Changing>,
+/// Has the spender of a use join the room.
+async fn come(
+    changing: Changing,
     collections: &Collections,
     invite: &Invite,
-    guest: &Guest,
-) -> Result<Option<ReadMark>, StoreError> {
-    let (hash, user) = (&invite.secret_hash, guest.user().id);
-    let mut has_spent = false;
-    match (guest, &invite.room) {
-        (Guest::New(new), room) => sign_up(collections, hash, new, room.as_ref()).await?,
-        (Guest::User(_), Some(room)) => has_spent = claim(collections, hash, user, room).await?,
-        (Guest::User(_), None) => {}
-    }
-    let Some(changing) = changing else {
-        return Ok(None);
-    };
+    claim: &str,
+) -> Result<ReadMark, StoreError> {
     let begun = changing.begin(Role::Member, invite.by.as_ref()).await;
     match &begun {
-        // They may have clicked twice, and be in by the other.
-        Ok(mark) => settle(collections, hash, user, has_spent && mark.seq == 0).await?,
-        Err(StoreError::Banned) => settle(collections, hash, user, true).await?,
+        Ok(_) => settle(collections, &invite.secret_hash, claim, false).await?,
+        Err(StoreError::Banned) => settle(collections, &invite.secret_hash, claim, true).await?,
         Err(_) => {}
     }
-    begun.map(Some)
+    begun
 }
 
 #[async_trait]
@@ -301,34 +341,54 @@ impl Invites for MongoStore {
     }
 
     async fn spend_invite(&self, secret_hash: &str, guest: Guest) -> Result<Seq, StoreError> {
-        let user = guest.user().clone();
-        let found = find_document(&self.collections, secret_hash).await?;
-        let found: Vec<Document> = found.into_iter().collect();
-        let is_on_the_way = found.iter().any(|found| is_on_the_way(found, user.id));
-        let invite = complete(&self.collections, &found).await?.pop();
-        let invite = invite.filter(|invite| invite.lasts() || is_on_the_way);
-        let invite = invite.ok_or(StoreError::InviteOver)?;
-        if let (Guest::User(user), Some(room)) = (&guest, &invite.room) {
-            if let Relation::Member { .. } = relation(&self.collections, room, user).await? {
-                settle(&self.collections, secret_hash, user.id, false).await?;
-                return Ok(0);
-            }
-            may_have_one_more(&self.collections, room, user).await?;
-        }
-        let room = invite.room.as_ref();
-        let changing = room.map(|room| self.changing(room, &user));
-        let collections = self.collections.clone();
-        let to = invite.room.clone();
-        let spending = async move { spend(changing, &collections, &invite, &guest).await };
-        match (in_task(SPEND, spending).await, to) {
-            (Ok(mark), _) => Ok(mark.map_or(0, |mark| self.has_begun(mark))),
-            (Err(over @ StoreError::InviteOver), Some(room)) => {
-                match relation(&self.collections, &room, &user).await? {
-                    Relation::Member { .. } => Ok(0),
-                    _ => Err(over),
+        loop {
+            // First the invitation, then whether they are a member: see `SETTLED`.
+            let found = find_document(&self.collections, secret_hash).await?;
+            let when = settled(found.as_ref());
+            let found: Vec<Document> = found.into_iter().collect();
+            let user = guest.user().clone();
+            let claims = found.iter().flat_map(|found| claims_of(found, user.id));
+            let claims: Vec<String> = claims.map(str::to_owned).collect();
+            let invite = complete(&self.collections, &found).await?.pop();
+            let invite = invite.filter(|invite| invite.lasts() || !claims.is_empty());
+            let invite = invite.ok_or(StoreError::InviteOver)?;
+            if let (Guest::User(user), Some(room)) = (&guest, &invite.room) {
+                if let Relation::Member { .. } = relation(&self.collections, room, user).await? {
+                    // Of an attempt that was cut off at its end. One that is under way settles its own.
+                    for claim in claims.iter().filter(|claim| is_old(claim)) {
+                        settle(&self.collections, secret_hash, claim, false).await?;
+                    }
+                    return Ok(0);
                 }
+                may_have_one_more(&self.collections, room, user).await?;
             }
-            (Err(error), _) => Err(error),
+            let changing = invite.room.as_ref().map(|room| self.changing(room, &user));
+            let (collections, guest) = (self.collections.clone(), guest.clone());
+            let spending = async move {
+                let hash = &invite.secret_hash;
+                let claim = match (&guest, &invite.room) {
+                    (Guest::New(new), room) => {
+                        let claim = new_claim(new.user.id);
+                        sign_up(&collections, hash, new, &claim, room.as_ref()).await?;
+                        Claim::Spent(claim)
+                    }
+                    (Guest::User(user), Some(room)) => {
+                        claim(&collections, hash, user.id, room, &when).await?
+                    }
+                    (Guest::User(_), None) => return Ok(Some(None)),
+                };
+                match (claim, changing) {
+                    (Claim::Outdated, _) => Ok(None),
+                    (Claim::Spent(_), None) => Ok(Some(None)),
+                    (Claim::Spent(claim), Some(changing)) => {
+                        let mark = come(changing, &collections, &invite, &claim).await?;
+                        Ok(Some(Some(mark)))
+                    }
+                }
+            };
+            if let Some(mark) = in_task(SPEND, spending).await? {
+                return Ok(mark.map_or(0, |mark| self.has_begun(mark)));
+            }
         }
     }
 
