@@ -16,7 +16,8 @@
 //! - [`mail`]: letters to people, over SMTP;
 //! - [`metrics`]: what can be watched from outside;
 //! - [`commands`]: moving a store, copying it and putting it back;
-//! - [`operator`]: what whoever runs a server asks of it;
+//! - [`operator`]: the operator's command line;
+//! - [`pictures`]: files told by their bytes, and pictures made safe to keep and to show;
 //! - [`files`], [`fnv`], [`lasting`], [`signals`]: private files, a hash, threads that come back, asked to end.
 //!
 //! Arrows point one way: `web` → `auth`, `views`, `live`, `store` → `domain`. The one exception:
@@ -42,6 +43,7 @@ pub mod markup;
 pub mod metrics;
 pub mod noted_sessions;
 pub mod operator;
+pub mod pictures;
 pub mod server;
 pub mod signals;
 pub mod state;
