@@ -336,6 +336,7 @@ mod tests {
     /// square of the text would still be far beyond it.
     #[test]
     fn the_work_is_linear_in_the_text() {
+        const LONGEST: Duration = Duration::from_millis(40);
         let punctuation: Vec<String> = (' '..='~')
             .filter(|c| !c.is_ascii_alphanumeric())
             .chain(['a', '\n', '（', '—', '\u{202e}', '👨'])
@@ -372,13 +373,19 @@ mod tests {
         for a in &pieces {
             for b in pieces.iter().chain(&[""]) {
                 let text: String = [*a, *b].concat().chars().cycle().take(4_000).collect();
-                // The best of two, as another process may have had the core.
-                let took = timed(&text).min(timed(&text));
+                // The best of some, as another process may have had the core: that of long work stays long.
+                let mut took = timed(&text);
+                for _ in 0..50 {
+                    if took < LONGEST {
+                        break;
+                    }
+                    took = took.min(timed(&text));
+                }
                 if took > slowest.0 {
                     slowest = (took, format!("{a:?} and {b:?}"));
                 }
             }
         }
-        assert!(slowest.0 < Duration::from_millis(40), "{slowest:?}");
+        assert!(slowest.0 < LONGEST, "{slowest:?}");
     }
 }

@@ -205,7 +205,7 @@ fn what_would_take_too_much_is_refused_before_it_does() {
     }
     let none = prepare(FileKind::Png, &png(0, 5)).unwrap_err();
     assert_eq!(none, NotAPicture::Broken);
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(10));
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
