@@ -193,7 +193,7 @@ impl Changing {
     /// The membership that is [`LEAVING`], its event, and the membership's end.
     async fn end(&self, end: End) -> Result<Seq, StoreError> {
         let memberships = &self.collections.memberships;
-        let mut fields = doc! { LEAVING: MembershipId::new().to_string() };
+        let mut fields = Document::new();
         if let End::Removed(by) | End::Banned(by) = end {
             fields.insert(BY, by.to_string());
         }
@@ -202,7 +202,7 @@ impl Changing {
             End::Leaves | End::Removed(_) => None,
         };
         fields.extend(ban.iter().map(|ban| (BANNED.to_owned(), ban.into())));
-        let (members, mark) = (of_members(self.key()), doc! { "$set": fields });
+        let members = of_members(self.key());
         // Whoever has made the room and was cut off then makes it no more.
         let made = doc! { "_id": self.room.as_str(), MAKING: self.user.id.to_string() };
         let no_maker = doc! { "$unset": { MAKING: "" } };
@@ -215,6 +215,9 @@ impl Changing {
                 new.insert(BANNED, ban);
                 insert_once(LEAVE, memberships, self.key(), new).await?;
             }
+            // The next may be of a later membership, whose `left` is another.
+            fields.insert(LEAVING, MembershipId::new().to_string());
+            let mark = doc! { "$set": fields.clone() };
             retry(LEAVE, || {
                 memberships.update_one(members.clone(), mark.clone())
             })
