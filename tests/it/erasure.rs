@@ -329,10 +329,12 @@ async fn a_deletion_that_was_killed_is_finished(backend: Backend) {
         drop(deletion.await);
         let left = copies(&server, backend, "HERTEXT").await;
         server.start_again().await;
-        let seen = ana.get_as("application/json", "/rooms").await;
+        let seen = ana.get_as("application/json", "/account").await;
         aim.hit(seen.status() != StatusCode::OK, left == NONE);
+        // The database may still begin with what the killed one has sent: there is one answer.
         if seen.status() == StatusCode::OK {
-            assert_eq!(ana.json("/account").await["username"], "zyxana");
+            let seen: Value = seen.json().await.unwrap();
+            assert_eq!(seen["username"], "zyxana");
             continue;
         }
         let is_erased = async || {

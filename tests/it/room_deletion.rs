@@ -284,8 +284,10 @@ async fn a_deletion_that_was_killed_is_finished(backend: Backend) {
         server.start_again().await;
         let seen = ana.get_as("application/json", "/rooms/den").await;
         aim.hit(seen.status() != StatusCode::OK, left == NONE);
+        // The database may still begin with what the killed one has sent: there is one answer.
         if seen.status() == StatusCode::OK {
-            assert_eq!(ana.json("/rooms/den").await["head"], 6_001);
+            let seen: Value = seen.json().await.unwrap();
+            assert_eq!(seen["head"], 6_001);
             continue;
         }
         assert_eq!(seen.status(), StatusCode::NOT_FOUND);

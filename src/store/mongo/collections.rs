@@ -306,6 +306,17 @@ fn index(keys: Document, name: &str, mut options: IndexOptions, unique: bool) ->
     IndexModel::builder().keys(keys).options(options).build()
 }
 
+/// Whether a document has a field, for certain: see [`find_linearizable`].
+pub(super) async fn has_field(
+    operation: &'static str,
+    collection: &Collection<Document>,
+    id: &str,
+    field: &str,
+) -> Result<bool, StoreError> {
+    let found = find_linearizable(operation, collection, doc! { "_id": id }).await?;
+    Ok(found.is_some_and(|found| found.contains_key(field)))
+}
+
 /// The one document that `filter` finds, by a unique index. That there is none is certain: a
 /// primary that has been replaced and does not know it may not have heard of it, so it is asked
 /// to make sure ("linearizable", which is defined for one document).

@@ -3,14 +3,16 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{TryStreamExt, stream};
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tokio_stream::StreamExt;
 
 use super::accounts::{self, Changed, DEACTIVATED_AT};
-use super::collections::{Collections, find_linearizable};
+use super::collections::{Collections, has_field};
 use super::event_document::place_from;
 use super::log_writer::Logs;
 use super::membership_changes::{Changing, End};
@@ -84,13 +86,8 @@ impl Erasing {
 
     /// Whether the account is nobody's by now; asked until somebody answers.
     async fn has_begun(&self) -> bool {
-        let by_id = doc! { "_id": self.user.id.to_string() };
-        let users = &self.collections.users;
-        finish(ERASE, || async {
-            let found = find_linearizable(ERASE, users, by_id.clone()).await?;
-            Ok(found.is_some_and(|found| found.contains_key(ERASING)))
-        })
-        .await
+        let (users, id) = (&self.collections.users, self.user.id.to_string());
+        finish(ERASE, || has_field(ERASE, users, &id, ERASING)).await
     }
 
     /// All the steps, each of which may be repeated.
@@ -331,17 +328,26 @@ fn claim(name: &str) -> String {
     Username::stored(name).claim()
 }
 
-/// Goes on where a node has died in the midst of it.
+/// The time between two looks for erasures in whose midst a node has died; so long one is left to its node.
+const LOOK_EVERY: Duration = Duration::from_mins(5);
+
+/// Goes on where a node has died in the midst of it: before this one started, or since.
 pub(super) async fn finish_all(collections: Collections, logs: Logs, cache: Arc<ReadCache>) {
-    finish(ERASE, || finish_begun(&collections, &logs, &cache)).await;
+    let mut begun = doc! { ERASING: { "$exists": true } };
+    loop {
+        finish(ERASE, || finish_begun(&collections, &logs, &cache, &begun)).await;
+        sleep(LOOK_EVERY).await;
+        let before = doc! { "$subtract": ["$$NOW", LOOK_EVERY.as_millis() as i64] };
+        begun.insert("$expr", doc! { "$lt": ["$deactivated_at", before] });
+    }
 }
 
 async fn finish_begun(
     collections: &Collections,
     logs: &Logs,
     cache: &Arc<ReadCache>,
+    begun: &Document,
 ) -> Result<(), StoreError> {
-    let begun = doc! { ERASING: { "$exists": true } };
     let found = retry(ERASE, || async {
         let found = collections.users.find(begun.clone()).await?;
         found.collect::<Result<Vec<Document>, _>>().await

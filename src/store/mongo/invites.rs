@@ -164,7 +164,7 @@ fn is_old(claim: &str) -> bool {
 /// one now.
 const SETTLED: &str = "settled";
 
-/// How many have come, as a filter finds it.
+/// The number of those who have come, as a filter finds it.
 fn settled(invite: Option<&Document>) -> Bson {
     let settled = invite.and_then(|invite| invite.get(SETTLED)).cloned();
     settled.unwrap_or_default()

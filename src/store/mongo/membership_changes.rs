@@ -6,7 +6,9 @@ use super::collections::{Collections, find_linearizable, insert_once};
 use super::erasure::ERASED;
 use super::event_document;
 use super::log_writer::Logs;
-use super::membership_document::{BANNED, BY, JOINING, LEAVING, ROLE, by_from, of_members};
+use super::membership_document::{
+    BANNED, BY, JOINING, LEAVING, ROLE, by_from, is_member, of_members,
+};
 use super::read_marks::ReadMark;
 use super::retry::retry;
 use super::room_deletion::{DELETED, erase, was_deleted};
@@ -202,8 +204,7 @@ impl Changing {
             End::Leaves | End::Removed(_) => None,
         };
         fields.extend(ban.iter().map(|ban| (BANNED.to_owned(), ban.into())));
-        let members = of_members(self.key());
-        // Whoever has made the room and was cut off then makes it no more.
+        // Somebody who has made the room and was cut off then makes it no more.
         let made = doc! { "_id": self.room.as_str(), MAKING: self.user.id.to_string() };
         let no_maker = doc! { "$unset": { MAKING: "" } };
         let rooms = &self.collections.rooms;
@@ -215,13 +216,6 @@ impl Changing {
                 new.insert(BANNED, ban);
                 insert_once(LEAVE, memberships, self.key(), new).await?;
             }
-            // The next may be of a later membership, whose `left` is another.
-            fields.insert(LEAVING, MembershipId::new().to_string());
-            let mark = doc! { "$set": fields.clone() };
-            retry(LEAVE, || {
-                memberships.update_one(members.clone(), mark.clone())
-            })
-            .await?;
             match self.found().await? {
                 Some(found) if found.contains_key(LEAVING) => {
                     seq = self.finish_end(&found).await?;
@@ -232,6 +226,15 @@ impl Changing {
                 // They are about to enter, or somebody was cut off who added them.
                 Some(found) if found.contains_key(JOINING) => {
                     self.finish_begin(&found).await?;
+                }
+                // This one: a later membership, whose `left` is another, is another document.
+                Some(found) if is_member(&found) => {
+                    let by_id = doc! { "_id": found.get("_id").cloned().unwrap_or_default() };
+                    let still = of_members(by_id);
+                    fields.insert(LEAVING, MembershipId::new().to_string());
+                    let mark = doc! { "$set": fields.clone() };
+                    let update = || memberships.update_one(still.clone(), mark.clone());
+                    retry(LEAVE, update).await?;
                 }
                 // They left at the same time.
                 None if ban.is_some() => {}

@@ -157,7 +157,7 @@ impl MongoStore {
         let living = nodes.clone();
         tasks.spawn(lasting::task("the beat", move || living.clone().live()));
         // Of nodes that died in the midst of it.
-        tasks.spawn(room_deletion::erase_late(collections.clone()));
+        tasks.spawn(room_deletion::erase_now_and_then(collections.clone()));
         tasks.spawn(erasure::finish_all(
             collections.clone(),
             logs.clone(),

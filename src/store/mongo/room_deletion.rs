@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_stream::StreamExt;
 
 use super::MongoStore;
-use super::collections::{Collections, find_linearizable};
+use super::collections::{Collections, has_field};
 use super::retry::retry;
 use super::room_document::{MAKING, SETTING, settings_fields};
 use crate::domain::{Access, RoomId, RoomSettings};
@@ -31,6 +31,9 @@ const AT_ONCE: u64 = 2_000;
 /// The longest after a deletion that a write may come which another node was asked for before.
 const LATE_WRITES: Duration = Duration::from_secs(30);
 
+/// The time between two looks for what a node has left that died in the midst of it.
+const LOOK_EVERY: Duration = Duration::from_mins(5);
+
 /// Puts a room out of everybody's reach; `false` when there is none.
 async fn begin(collections: &Collections, room: &RoomId) -> Result<bool, StoreError> {
     let live = doc! {
@@ -46,19 +49,16 @@ async fn begin(collections: &Collections, room: &RoomId) -> Result<bool, StoreEr
         return Ok(true);
     }
     // An attempt whose answer was lost, or another who did the same just now.
-    let by_id = doc! { "_id": room.as_str() };
-    let found = find_linearizable(DELETE, rooms, by_id).await?;
-    Ok(found.is_some_and(|found| found.contains_key(ERASING)))
+    is_begun(collections, room).await
+}
+
+async fn is_begun(collections: &Collections, room: &RoomId) -> Result<bool, StoreError> {
+    has_field(DELETE, &collections.rooms, room.as_str(), ERASING).await
 }
 
 /// Whether a room was put out of reach just now; asked until somebody answers.
 async fn has_begun(collections: &Collections, room: &RoomId) -> bool {
-    let by_id = doc! { "_id": room.as_str() };
-    finish(DELETE, || async {
-        let found = find_linearizable(DELETE, &collections.rooms, by_id.clone()).await?;
-        Ok(found.is_some_and(|found| found.contains_key(ERASING)))
-    })
-    .await
+    finish(DELETE, || is_begun(collections, room)).await
 }
 
 /// The document of a room that was deleted elsewhere.
@@ -158,6 +158,14 @@ pub(super) async fn erase_late(collections: Collections) {
     for pause in [Duration::ZERO, LATE_WRITES + Duration::from_secs(1)] {
         sleep(pause).await;
         finish(DELETE, || erase_all(&collections)).await;
+    }
+}
+
+/// The same for ever: a node may have died in the midst of it before this one started, or since.
+pub(super) async fn erase_now_and_then(collections: Collections) {
+    loop {
+        erase_late(collections.clone()).await;
+        sleep(LOOK_EVERY).await;
     }
 }
 
