@@ -333,7 +333,7 @@ async fn sign_up_again(
     says_whose: bool,
 ) -> Result<Option<Account>, AppError> {
     let login = Login::Email(address.key());
-    // Where the form says whose an address is, somebody who tries names is not kept waiting for a hash.
+    // The form says whose an address is, so somebody who tries names need not wait for a hash.
     if says_whose && app.store.find_account(&login).await?.is_none() {
         return Ok(None);
     }

@@ -9,7 +9,7 @@ use super::extract::Admin;
 use super::paging::cut;
 use super::query::Query;
 use super::respond::{self, ResponseFormat};
-use crate::domain::{AuditEntry, AuditId, Invalid};
+use crate::domain::{AuditEntry, AuditId};
 use crate::error::AppError;
 use crate::json;
 use crate::state::AppState;
@@ -33,9 +33,7 @@ pub(super) async fn index(
     Admin(user): Admin,
     query: Query,
 ) -> Result<Response, AppError> {
-    let before = query.find("before").filter(|before| !before.is_empty());
-    let before = before.map(AuditId::parse).transpose();
-    let before = before.map_err(|_| Invalid("before is the id of an entry."))?;
+    let before = query.before(AuditId::parse, "before is the id of an entry.")?;
     let mut entries = app.store.audit(before, LISTED + 1).await?;
     let has_more = cut(&mut entries, LISTED);
     let next = entries.last().filter(|_| has_more).map(|last| last.id);

@@ -186,9 +186,7 @@ pub(super) async fn index(
 ) -> Result<Response, AppError> {
     // Each is looked up: whether it is still good.
     app.limits.take(&Limited::JoinsOf(user.id)).await?;
-    let before = query.find("before").filter(|before| !before.is_empty());
-    let before = before.map(InviteId::parse).transpose();
-    let before = before.map_err(|_| Invalid("before is the id of a link."))?;
+    let before = query.before(InviteId::parse, "before is the id of a link.")?;
     if format.is_html() {
         let sent = NewInvite {
             room: query.find("room").unwrap_or("").to_owned(),

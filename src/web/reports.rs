@@ -48,7 +48,7 @@ pub(super) async fn create(
     let event = found.ok_or(AppError::NotFound)?;
     let reason = match Report::parse_reason(&sent.reason) {
         Ok(reason) => reason,
-        // Where the form is there no more, the text is the browser's to keep.
+        // Without its form on the page there is no field to give the text back in.
         Err(Invalid(why)) if format == ResponseFormat::Page && has_form(&target, &event) => {
             let (status, reason) = (StatusCode::UNPROCESSABLE_ENTITY, &*sent.reason);
             let refused = Some(Refused::Report { reason, why });
@@ -115,9 +115,7 @@ pub(super) async fn index(
     Admin(user): Admin,
     query: Query,
 ) -> Result<Response, AppError> {
-    let before = query.find("before").filter(|before| !before.is_empty());
-    let before = before.map(ReportId::parse).transpose();
-    let before = before.map_err(|_| Invalid("before is the id of a report."))?;
+    let before = query.before(ReportId::parse, "before is the id of a report.")?;
     let mut reports = app.store.reports(before, LISTED + 1).await?;
     let has_more = cut(&mut reports, LISTED);
     let next = reports.last().filter(|_| has_more).map(|last| last.id);
