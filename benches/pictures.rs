@@ -1,4 +1,4 @@
-//! How long a camera's picture takes to be prepared, and the memory that takes: `cargo bench --bench pictures`.
+//! Measures the preparation of pictures, in time and memory: `cargo bench --bench pictures`.
 
 #![expect(
     clippy::unwrap_used,

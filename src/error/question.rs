@@ -28,12 +28,12 @@ impl ReadOnly {
 pub enum Question {
     /// Whether they mean everybody in a room.
     TellsAll {
-        /// How many others there are.
+        /// The number of others.
         others: u64,
     },
     /// Whether a private room is to be opened.
     Opens {
-        /// How many messages were written there.
+        /// The number of messages written there.
         messages: u64,
     },
 }

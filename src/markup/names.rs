@@ -129,7 +129,7 @@ fn add_named<'a>(
 /// A name as it is written in a text with its marks: a sign of it may stand behind a backslash.
 struct Written {
     name: String,
-    /// Where each of its characters ends in the text.
+    /// The end in the text of each of its characters.
     ends: Vec<usize>,
 }
 
@@ -163,7 +163,7 @@ impl Written {
         (is_name && !text[..at].ends_with(is_in_address)).then_some(name)
     }
 
-    /// Where one of its forms ends in the text.
+    /// The end in the text of one of its forms.
     fn end_of(&self, form: &str) -> usize {
         let last = form.chars().count().saturating_sub(1);
         self.ends.get(last).copied().unwrap_or(0)

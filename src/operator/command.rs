@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum OperatorCommand {
     /// List people, make accounts, or change what somebody may do
     User {
-        /// What is done.
+        /// The command.
         #[command(subcommand)]
         act: UserCommand,
     },
@@ -27,7 +27,7 @@ pub enum OperatorCommand {
     },
     /// List rooms, archive or delete one
     Room {
-        /// What is done.
+        /// The command.
         #[command(subcommand)]
         act: RoomCommand,
     },

@@ -140,7 +140,7 @@ fn hidden_items(file: &[u8], infos: &Part) -> Result<Vec<u32>, Broken> {
     Ok(hidden)
 }
 
-/// Where some items stand in the file.
+/// The places of some items in the file.
 fn extents(
     file: &[u8],
     places: &Part,

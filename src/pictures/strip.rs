@@ -13,7 +13,7 @@ pub(super) struct Broken;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Stripped {
     pub(super) bytes: Vec<u8>,
-    /// What was left out of it that says how it is turned: in the form of a TIFF.
+    /// Its Exif, from which its orientation is read: in the form of a TIFF.
     pub(super) exif: Option<Vec<u8>>,
     /// Whether it is several that follow each other.
     pub(super) is_animated: bool,
@@ -109,7 +109,7 @@ fn jpeg(bytes: &[u8]) -> Result<Stripped, Broken> {
         let is_kept = match marker {
             0xe0 => body.starts_with(b"JFIF\0"),
             0xe2 => body.starts_with(b"ICC_PROFILE\0"),
-            // How its colours are coded.
+            // Says how colours are coded.
             0xee => body.starts_with(b"Adobe"),
             // Tables, frames and scans.
             0xc0..=0xcf | 0xda..=0xdd => true,

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{FileKind, NotAPicture, Picture, prepare};
 use crate::lasting;
 
-/// How many pictures wait. One takes a fraction of a second, so the last of them waits for some.
+/// The most pictures that wait. One takes a fraction of a second, so the last of them waits for some seconds.
 const QUEUE_MAX: usize = 32;
 
 struct Job {

@@ -27,7 +27,7 @@ pub trait Audit: Send + Sync {
 ///
 /// # Errors
 ///
-/// Those of the act, and where it cannot be noted.
+/// An error of the act, or of noting it: then it was not done.
 pub async fn audited<T, E: From<StoreError>>(
     store: &dyn Store,
     entry: AuditEntry,

@@ -224,7 +224,7 @@ async fn every_stream_of_who_is_put_out_ends(backend: Backend) {
         let put_out = posts(&ana, &format!("/rooms/den/people/{name}/{act}"), &[]).await;
         assert_eq!(put_out, StatusCode::NO_CONTENT);
         let put_out_at = Instant::now();
-        // What was said before they came they read.
+        // A text of their own, as they may read what was said before they came.
         let secret = format!("SECRET-{name}");
         ana.says("den", &secret).await;
         while let Some(end) = ends.join_next().await {

@@ -164,7 +164,7 @@ fn smaller_copies_fit_a_row() {
             (small.width, small.height)
         );
     }
-    // What can be seen through stays so, unless it is too large for that.
+    // Glass stays glass, unless its file is too large for a row.
     let glass = RgbaImage::from_fn(800, 400, |x, _| Rgba([200, 10, 10, (x % 256) as u8]));
     let picture = prepare(FileKind::Png, &file_of(FileKind::Png, &glass.into())).unwrap();
     assert_eq!(picture.smaller.len(), 1);
@@ -234,7 +234,7 @@ fn what_is_cut_off_or_of_another_kind_is_refused() {
     }
 }
 
-/// Whatever is changed in a picture, it is prepared or refused, soon, and what is kept can be prepared again.
+/// Invariant: a changed picture is prepared or refused, soon, and a kept one can be prepared again.
 /// `PICTURES_FUZZED` says how many are tried.
 #[test]
 fn whatever_is_changed_in_a_picture_nothing_breaks() {

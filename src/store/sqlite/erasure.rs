@@ -264,7 +264,7 @@ struct Looked {
     what: Found,
 }
 
-/// What an event was found to be.
+/// The result of reading an event.
 enum Found {
     Nothing,
     /// A message of theirs, which is to be deleted.
